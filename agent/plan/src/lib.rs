@@ -1,0 +1,7 @@
+//! Pure: what is observed and what is written in, changes out; and the words in which agents report.
+
+pub mod report;
+pub mod row;
+
+pub use report::{Outcome, Report, Skip, StepReport};
+pub use row::{Certainty, Row};

@@ -1,0 +1,66 @@
+//! A compiled catalog: flat, fully resolved, for one node. What the coordinator signs and the agent converges.
+//!
+//! It travels as TOML, and its digest is its address: equal catalogs of two generations have different digests,
+//! because node and generation are part of it; [`Catalog::content_digest`] leaves the generation out.
+
+use muster_ids::{ClusterName, Digest, EnvName, Generation, NodeName, ResourceId};
+use serde::{Deserialize, Serialize};
+
+use crate::kinds::Spec;
+
+/// One node's resources, in an order that respects `after`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Catalog {
+    pub cluster: ClusterName,
+    pub environment: EnvName,
+    pub node: NodeName,
+    pub generation: Generation,
+    /// A draft can be planned and never applied.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draft: bool,
+    /// Paths that a change of this catalog must leave alone are simply absent: what left the catalog since the
+    /// last generation is no longer managed, unless it stands here with `absent`.
+    #[serde(default)]
+    pub resource: Vec<Resource>,
+}
+
+/// One resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resource {
+    /// Converged before this one. Explicit `after` and the edges from claims and needs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<ResourceId>,
+    /// Told when this one changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<ResourceId>,
+    pub spec: Spec,
+}
+
+impl Resource {
+    pub fn id(&self) -> ResourceId {
+        self.spec.id()
+    }
+}
+
+/// A text that is no catalog, from a newer coordinator perhaps.
+#[derive(Debug, thiserror::Error)]
+#[error("the catalog cannot be read")]
+pub struct InvalidCatalog(#[source] toml::de::Error);
+
+impl Catalog {
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a catalog holds nothing that TOML cannot say")
+    }
+
+    pub fn from_toml(text: &str) -> Result<Self, InvalidCatalog> {
+        toml::from_str(text).map_err(InvalidCatalog)
+    }
+
+    /// The digest of everything but the generation and `draft`: the same for two generations of equal content.
+    pub fn content_digest(&self) -> Digest {
+        let plain = Catalog { generation: Generation::default(), draft: false, ..self.clone() };
+        Digest::of(plain.to_toml())
+    }
+}

@@ -1,0 +1,61 @@
+//! `[[cluster_member]]`: this node's membership of the Kubernetes cluster, by kubeadm.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Membership by `kubeadm init` or `join`. A node that is a member already is left as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterMemberSpec {
+    /// The node's name in Kubernetes.
+    pub name: String,
+    pub role: MemberRole,
+    /// Exactly one node of a cluster that was never born has `init`: the coordinator chooses it, the site cannot.
+    #[serde(default)]
+    pub start: Start,
+    /// The address that the node's API server and kubelet advertise.
+    pub address: String,
+    /// `host:port` of the API for everyone, the load balancer's.
+    pub api_endpoint: String,
+    /// As in `1.34.4`.
+    pub kubernetes: String,
+    /// The pods' range, CIDR.
+    pub pods: String,
+    /// The services' range, CIDR.
+    pub services: String,
+    /// Where kubeadm's images come from.
+    pub image_repository: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// `key=value:Effect`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taints: Vec<String>,
+    /// Further host names and addresses of the API server's certificate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub api_names: Vec<String>,
+    /// A folder of YAML files, each merged into kubeadm's document of the same `kind`
+    /// (`KubeletConfiguration`, `KubeProxyConfiguration`, `ClusterConfiguration`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<String>,
+    /// kubeadm preflight checks that may fail, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignore_preflight: Vec<String>,
+}
+
+/// What the node is to the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MemberRole {
+    ControlPlane,
+    Worker,
+}
+
+/// How a node that is no member yet becomes one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Start {
+    #[default]
+    Join,
+    Init,
+}

@@ -1,0 +1,48 @@
+//! `[[pod_network]]`: the node's part of the pod network.
+//!
+//! Each node's range comes from the blueprint, not from the controller manager, so that the catalog alone says
+//! all: a node routes right after a reboot with no coordinator and no API server.
+
+use serde::{Deserialize, Serialize};
+
+/// CNI configuration of this node and its routes to the others' pods.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PodNetworkSpec {
+    #[serde(default)]
+    pub mode: Mode,
+    /// All pods of the cluster, CIDR.
+    pub pods: String,
+    /// This node's pods, CIDR.
+    pub node_pods: String,
+    /// This node's address among the nodes.
+    pub address: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<Peer>,
+    /// Bytes; absent: the interface's, less 50 with VXLAN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+}
+
+/// Another node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    pub name: String,
+    pub address: String,
+    /// Its pods, CIDR.
+    pub pods: String,
+}
+
+/// How pods of different nodes reach one another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// VXLAN, 1 device `muster.vxlan`, VNI 4096, UDP port 4789.
+    #[default]
+    Vxlan,
+    /// Routes by the peers' addresses: all nodes on one network.
+    Direct,
+    /// Left to a manifest that the admin applies.
+    External,
+}

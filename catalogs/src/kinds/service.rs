@@ -1,0 +1,44 @@
+//! `[[service]]`: a systemd unit.
+
+use serde::{Deserialize, Serialize};
+
+/// A systemd service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceSpec {
+    /// The unit's name; `.service` may be left out.
+    pub name: String,
+    /// Starts at boot.
+    #[serde(default = "super::yes")]
+    pub enabled: bool,
+    /// Runs now. False stops it.
+    #[serde(default = "super::yes")]
+    pub running: bool,
+    /// What a notification does.
+    #[serde(default)]
+    pub on_notify: OnNotify,
+    /// What a restart or stop of it disturbs, and so whether it needs a turn.
+    #[serde(default)]
+    pub disrupts: Disrupts,
+}
+
+/// What a notification does to a service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnNotify {
+    #[default]
+    Restart,
+    Reload,
+}
+
+/// What a step disturbs; anything but nothing waits for a turn (one node at a time by default).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Disrupts {
+    #[default]
+    Nothing,
+    /// This service only; one node of the pool at a time.
+    Service,
+    /// The node and the pods on it.
+    Node,
+}

@@ -1,0 +1,119 @@
+//! What a site says, once it is valid for one environment: the type that cannot be wrong.
+//!
+//! The planner reads pools, endpoints and disks from it; [`crate::compile`] makes each node's catalog.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use ipnet::IpNet;
+use muster_ids::{AppName, ClusterName, Digest, DiskName, EndpointName, EnvName, PoolName, RoleName};
+use serde::{Deserialize, Serialize};
+
+use crate::kinds::{cluster_member::MemberRole, pod_network::Mode};
+
+/// The files of a site as they came: path relative to the site's folder, with `/`, to text. What the command line sends.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteFiles(pub BTreeMap<String, String>);
+
+impl SiteFiles {
+    /// The address of exactly these files.
+    pub fn digest(&self) -> Digest {
+        let mut all = Vec::new();
+        for (path, text) in &self.0 {
+            for part in [path, text] {
+                all.extend_from_slice(&(part.len() as u64).to_be_bytes());
+                all.extend_from_slice(part.as_bytes());
+            }
+        }
+        Digest::of(all)
+    }
+}
+
+/// A valid site, merged with one environment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Site {
+    pub cluster: ClusterName,
+    pub environment: EnvName,
+    /// `down` and `destroy` refuse a protected environment without `--unprotect`.
+    pub protected: bool,
+    /// As in `1.34.4`.
+    pub kubernetes: String,
+    pub pods: IpNet,
+    pub services: IpNet,
+    pub network: Mode,
+    pub provider: Provider,
+    pub pools: BTreeMap<PoolName, Pool>,
+    pub endpoints: BTreeMap<EndpointName, Endpoint>,
+    pub disks: BTreeMap<DiskName, Disk>,
+    pub apps: BTreeMap<AppName, crate::apps::App>,
+    /// Free values for templates: every top-level table of `muster.toml` that the language gives no meaning,
+    /// `[packages.kubernetes]` say, merged with the environment's.
+    pub variables: BTreeMap<String, serde_json::Value>,
+    /// Secrets that the coordinator makes once and keeps: `[secret.NAME] generate = true`.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Roles, parsed but not yet resolved for a node.
+    pub roles: BTreeMap<RoleName, crate::role::Role>,
+    /// Texts that `source` and `template` name, by path in the site.
+    pub texts: BTreeMap<String, String>,
+}
+
+/// Where the cluster runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Provider {
+    /// Containers on the coordinator's machine.
+    Docker {
+        /// The nodes' network, CIDR; addresses are fixed within it.
+        subnet: IpNet,
+    },
+    /// EC2. Not offered yet: `validate` says so.
+    Aws { region: String },
+}
+
+/// Nodes of one kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// The pool's own role; its members also get the roles that it includes.
+    pub role: RoleName,
+    /// What the pool's nodes are to Kubernetes.
+    pub member: MemberRole,
+    pub min: u32,
+    pub max: u32,
+    pub labels: BTreeMap<String, String>,
+    pub taints: Vec<String>,
+    /// CPUs of each node (Docker), in thousandths; absent: all of the machine's.
+    pub cpus: Option<u32>,
+    /// Bytes of memory of each node (Docker); absent: unlimited.
+    pub memory: Option<u64>,
+    /// How many nodes may be disrupted at once.
+    pub disrupt: u32,
+}
+
+/// An address that outlives nodes, with a load balancer behind it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    pub to: PoolName,
+    /// The port that clients use.
+    pub listen: u16,
+    /// The port on the nodes: 6443 for the API, a NodePort for applications.
+    pub port: u16,
+    /// Path of the health check, HTTPS for the API.
+    pub check: String,
+    /// The fixed address (Docker): given in the environment, or the provider's default.
+    pub address: Option<IpAddr>,
+}
+
+/// A disk with a life of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// The pool one of whose nodes holds it.
+    pub pool: PoolName,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A secret by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secret {
+    /// The coordinator makes a random one of 32 characters and keeps it sealed.
+    pub generate: bool,
+}

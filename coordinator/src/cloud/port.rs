@@ -1,0 +1,56 @@
+//! What the executor asks of a provider: one reading, and idempotent "ensure" steps.
+
+use std::{future::Future, net::IpAddr, pin::Pin};
+
+use muster_ids::{DiskName, EndpointName, NodeName};
+use muster_planner::{
+    Inventory,
+    blueprint::{DiskPlan, LoadBalancerPlan, NetworkPlan, NodePlan},
+};
+
+/// A boxed future: the port is used as a trait object.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, CloudError>> + Send + 'a>>;
+
+/// Why the provider did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum CloudError {
+    /// Try again: throttled, lost, or not yet visible.
+    #[error("{0}")]
+    Passing(String),
+    /// It will not get better by itself; the hint says what to do.
+    #[error("{what}")]
+    Final { what: String, hint: String },
+}
+
+/// What a new instance boots with. No secret: those are in [`Proof`], which travels beside user-data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bootstrap {
+    pub user_data: String,
+}
+
+/// The instance's own proof for enrolment: single use, bound to instance and address.
+#[derive(Clone)]
+pub struct Proof {
+    pub token: String,
+}
+
+/// A provider of instances, disks and load balancers.
+pub trait Cloud: Send + Sync {
+    fn observe(&self) -> Answer<'_, Inventory>;
+    fn ensure_network<'a>(&'a self, plan: &'a NetworkPlan) -> Answer<'a, ()>;
+    fn ensure_disk<'a>(&'a self, name: &'a DiskName, plan: &'a DiskPlan) -> Answer<'a, ()>;
+    /// Creates the instance or starts it again when stopped. The same token never makes two. Returns the provider's id.
+    fn ensure_instance<'a>(
+        &'a self,
+        name: &'a NodeName,
+        plan: &'a NodePlan,
+        boot: &'a Bootstrap,
+        proof: &'a Proof,
+    ) -> Answer<'a, String>;
+    /// Only the instance with this id; gone already is success.
+    fn remove_instance<'a>(&'a self, name: &'a NodeName, id: &'a str) -> Answer<'a, ()>;
+    fn ensure_load_balancer<'a>(&'a self, name: &'a EndpointName, plan: &'a LoadBalancerPlan) -> Answer<'a, ()>;
+    fn remove_load_balancer<'a>(&'a self, name: &'a EndpointName) -> Answer<'a, ()>;
+    /// Whether an instance of this name and id exists, runs and has this address: the check behind enrolment.
+    fn vouch<'a>(&'a self, name: &'a NodeName, id: &'a str, address: IpAddr) -> Answer<'a, bool>;
+}
