@@ -1,1 +1,22 @@
+//! The agent: observe, plan, converge, report. `main → app → {daemon, converge} → kinds → ports ← adapters`; only `app` names
+//! a concrete adapter.
 
+pub mod adapters;
+pub mod app;
+pub mod cli;
+pub mod cluster;
+pub mod context;
+pub mod converge;
+pub mod dry;
+pub mod daemon;
+pub mod error;
+pub mod facts;
+pub mod install;
+pub mod kinds;
+pub mod ledger;
+pub mod link;
+pub mod ports;
+pub mod standalone;
+
+pub use context::{Context, Scope};
+pub use error::{Done, Failure, StepError};

@@ -1,1 +1,7 @@
-fn main() {}
+//! The agent's binary: everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    muster_agent::cli::main()
+}

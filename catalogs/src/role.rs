@@ -1,5 +1,188 @@
 //! A role: resources as written, with their places, not yet resolved for a node.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_ids::RoleName;
+
+use crate::{
+    diagnostic::Diagnostic,
+    kinds::{self, Spec, cluster_member::MemberRole},
+    shape::{self, Rules, nearest},
+    tables::RoleHead,
+    tree::{At, Node, Sources, Table, Value},
+};
+
 /// A role file.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Role {}
+#[derive(Debug, Clone, PartialEq)]
+pub struct Role {
+    pub name: RoleName,
+    /// Its path in the site.
+    pub file: String,
+    pub(crate) include: Vec<(RoleName, At)>,
+    pub(crate) member: Option<(MemberRole, At)>,
+    /// In the order of the file.
+    pub(crate) resources: Vec<Written>,
+}
+
+/// One resource as it stands in a file.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Written {
+    pub(crate) kind: &'static str,
+    /// The whole table.
+    pub(crate) node: Node,
+    /// False when its shape is wrong: it was reported and cannot be compiled.
+    pub(crate) sound: bool,
+    /// True when a text of it is to be rendered.
+    pub(crate) templates: bool,
+}
+
+impl Role {
+    /// Its own keys that are given, and where.
+    pub(crate) fn head_places(&self) -> impl Iterator<Item = (&'static str, At)> {
+        let include = self.include.first().map(|(_, at)| ("include", *at));
+        include.into_iter().chain(self.member.map(|(_, at)| ("member", at)))
+    }
+}
+
+/// Reads a role from its file's tree.
+pub(crate) fn read(
+    name: RoleName,
+    file: &str,
+    root: Node,
+    sources: &Sources,
+    rules: Rules,
+    errors: &mut Vec<Diagnostic>,
+) -> Role {
+    let mut head = Table::new();
+    let mut resources = Vec::new();
+    let at = root.at;
+    for (key, entry) in root.into_table().unwrap_or_default() {
+        if key == "include" || key == "member" {
+            head.insert(key, entry);
+            continue;
+        }
+        let Some(kind) = Spec::KINDS.iter().find(|k| **k == key) else {
+            let known: Vec<&str> = ["include", "member"].iter().chain(Spec::KINDS).copied().collect();
+            errors.push(
+                Diagnostic::new(format!("unknown key `{key}` for a role"))
+                    .at(sources.place(entry.key, format!("a role has: {}", known.join(", "))))
+                    .help_if(nearest(&key, known).map(|n| format!("did you mean `{n}`?"))),
+            );
+            continue;
+        };
+        let noun = entry.node.noun();
+        match entry.node.value {
+            Value::Array(all) if all.iter().all(|n| n.table().is_some()) => {
+                for node in all {
+                    let sound = shape::check(&kinds::SCHEMAS[kind], &node, rules, sources, errors);
+                    let templates = node.has_templates();
+                    resources.push(Written { kind, node, sound, templates });
+                }
+            }
+            Value::Array(_)
+            | Value::Table(_)
+            | Value::String(_)
+            | Value::Integer(_)
+            | Value::Float(_)
+            | Value::Boolean(_)
+            | Value::Date(_) => errors.push(
+                Diagnostic::new(format!("`{key}` of a role is {noun}"))
+                    .at(sources.place(entry.key, "expected a list of resources"))
+                    .help(format!("write [[{key}]], with two brackets: there may be many")),
+            ),
+        }
+    }
+    resources.sort_by_key(|r| r.node.at);
+    let head = Node { at, value: Value::Table(head) };
+    let schema = shape::schema_of::<RoleHead>();
+    let sound = shape::check(&schema, &head, Rules { templates: false, ..rules }, sources, errors);
+    let decoded = if sound { serde_json::from_value::<RoleHead>(head.to_json()).ok() } else { None };
+    let includes = head.get(&["include"]).and_then(Node::array).unwrap_or_default();
+    let (include, member) = match decoded {
+        Some(decoded) => (
+            decoded.include.into_iter().zip(includes.iter().map(|n| n.at)).collect(),
+            decoded.member.map(|m| (m, head.at(&["member"]))),
+        ),
+        None => (Vec::new(), None),
+    };
+    Role { name, file: file.to_owned(), include, member, resources }
+}
+
+/// The role and all that it includes, the included first, each once.
+pub(crate) fn with_included<'a>(roles: &'a BTreeMap<RoleName, Role>, name: &RoleName) -> Vec<&'a Role> {
+    fn visit<'a>(
+        roles: &'a BTreeMap<RoleName, Role>,
+        name: &RoleName,
+        seen: &mut BTreeSet<RoleName>,
+        into: &mut Vec<&'a Role>,
+    ) {
+        if !seen.insert(name.clone()) {
+            return;
+        }
+        let Some(role) = roles.get(name) else { return };
+        for (included, _) in &role.include {
+            visit(roles, included, seen, into);
+        }
+        into.push(role);
+    }
+    let mut into = Vec::new();
+    visit(roles, name, &mut BTreeSet::new(), &mut into);
+    into
+}
+
+/// Includes that do not exist, and circles of includes.
+pub(crate) fn check_includes(roles: &BTreeMap<RoleName, Role>, sources: &Sources, errors: &mut Vec<Diagnostic>) {
+    for role in roles.values() {
+        for (included, at) in &role.include {
+            if !roles.contains_key(included) {
+                errors.push(
+                    Diagnostic::new(format!("there is no role `{included}`"))
+                        .at(sources.place(*at, format!("expected a file roles/{included}.toml")))
+                        .help_if(
+                            nearest(included.as_str(), roles.keys().map(RoleName::as_str))
+                                .map(|n| format!("did you mean `{n}`?")),
+                        ),
+                );
+            }
+        }
+    }
+    // Each circle is reported once, from its alphabetically first role.
+    for start in roles.keys() {
+        let mut path = Vec::new();
+        if let Some(circle) = circle_from(roles, start, start, &mut path)
+            && circle.iter().all(|(role, _)| start <= role)
+        {
+            let names: Vec<&str> = circle.iter().map(|(role, _)| role.as_str()).collect();
+            let mut error =
+                Diagnostic::new(format!("roles include one another in a circle: {} → {start}", names.join(" → ")));
+            for (i, (_, at)) in circle.iter().enumerate() {
+                let next = circle.get(i + 1).map_or(start, |(role, _)| role);
+                error = error.at(sources.place(*at, format!("includes {next}")));
+            }
+            errors.push(error.help("put what both need into a role of its own"));
+        }
+    }
+}
+
+fn circle_from(
+    roles: &BTreeMap<RoleName, Role>,
+    start: &RoleName,
+    at: &RoleName,
+    path: &mut Vec<(RoleName, At)>,
+) -> Option<Vec<(RoleName, At)>> {
+    let role = roles.get(at)?;
+    for (included, place) in &role.include {
+        if path.iter().any(|(seen, _)| seen == included && included != start) {
+            continue;
+        }
+        path.push((at.clone(), *place));
+        if included == start {
+            return Some(path.clone());
+        }
+        if let Some(found) = circle_from(roles, start, included, path) {
+            return Some(found);
+        }
+        path.pop();
+    }
+    None
+}

@@ -8,7 +8,11 @@ use ipnet::IpNet;
 use muster_ids::{AppName, ClusterName, Digest, DiskName, EndpointName, EnvName, PoolName, RoleName};
 use serde::{Deserialize, Serialize};
 
-use crate::kinds::{cluster_member::MemberRole, pod_network::Mode};
+use crate::{
+    diagnostic::Diagnostic,
+    kinds::{cluster_member::MemberRole, pod_network::Mode},
+    tree::{Node, Sources},
+};
 
 /// The files of a site as they came: path relative to the site's folder, with `/`, to text. What the command line sends.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,8 +49,8 @@ pub struct Site {
     pub endpoints: BTreeMap<EndpointName, Endpoint>,
     pub disks: BTreeMap<DiskName, Disk>,
     pub apps: BTreeMap<AppName, crate::apps::App>,
-    /// Free values for templates: every top-level table of `muster.toml` that the language gives no meaning,
-    /// `[packages.kubernetes]` say, merged with the environment's.
+    /// Values for templates: `[variables.packages.kubernetes] url = …` is `{{ packages.kubernetes.url }}`. Their own
+    /// texts may be templates; [`crate::compile`] renders them for each node.
     pub variables: BTreeMap<String, serde_json::Value>,
     /// Secrets that the coordinator makes once and keeps: `[secret.NAME] generate = true`.
     pub secrets: BTreeMap<String, Secret>,
@@ -54,6 +58,42 @@ pub struct Site {
     pub roles: BTreeMap<RoleName, crate::role::Role>,
     /// Texts that `source` and `template` name, by path in the site.
     pub texts: BTreeMap<String, String>,
+    /// What is worth saying and no error, as that a provider is not offered yet.
+    pub warnings: Vec<Diagnostic>,
+    /// Values that the coordinator provides, see [`Site::provide`].
+    pub(crate) provided: BTreeMap<String, serde_json::Value>,
+    /// One file without a site: templates know facts only.
+    pub(crate) alone: bool,
+    pub(crate) variable_tree: Node,
+    pub(crate) sources: Sources,
+}
+
+impl Site {
+    /// Gives templates a value that stands in no file: `{{ NAME.… }}`. The coordinator of a local environment
+    /// provides `local`, an object with `apt_key`, the ASCII-armoured public key of its package repository.
+    ///
+    /// It is no secret, and becomes a part of catalogs.
+    pub fn provide(&mut self, name: &str, value: serde_json::Value) {
+        self.provided.insert(name.to_owned(), value);
+    }
+
+    /// The address of the cluster's DNS: the tenth of the services', as kubeadm has it.
+    pub fn dns(&self) -> IpAddr {
+        nth(self.services, 10)
+    }
+
+    /// The pool of control planes.
+    pub fn control_planes(&self) -> Option<(&PoolName, &Pool)> {
+        self.pools.iter().find(|(_, pool)| pool.member == MemberRole::ControlPlane)
+    }
+}
+
+/// The address at `index` of a network, counted from 0.
+pub(crate) fn nth(net: IpNet, index: u32) -> IpAddr {
+    match net.network() {
+        IpAddr::V4(first) => IpAddr::V4(u32::from(first).wrapping_add(index).into()),
+        IpAddr::V6(first) => IpAddr::V6(u128::from(first).wrapping_add(index.into()).into()),
+    }
 }
 
 /// Where the cluster runs.
@@ -65,8 +105,18 @@ pub enum Provider {
         /// The nodes' network, CIDR; addresses are fixed within it.
         subnet: IpNet,
     },
-    /// EC2. Not offered yet: `validate` says so.
+    /// EC2. Not offered yet: `validate` says so, and nothing else takes it.
     Aws { region: String },
+}
+
+impl Provider {
+    /// Why this provider cannot be planned or applied, where it cannot.
+    pub fn not_offered(&self) -> Option<&'static str> {
+        match self {
+            Provider::Docker { .. } => None,
+            Provider::Aws { .. } => Some("the provider aws is not offered yet: its environments can only be validated"),
+        }
+    }
 }
 
 /// Nodes of one kind.
@@ -86,6 +136,9 @@ pub struct Pool {
     pub memory: Option<u64>,
     /// How many nodes may be disrupted at once.
     pub disrupt: u32,
+    /// Instance types, the first that is to be had (AWS).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instance: Vec<String>,
 }
 
 /// An address that outlives nodes, with a load balancer behind it.

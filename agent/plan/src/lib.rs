@@ -1,7 +1,10 @@
 //! Pure: what is observed and what is written in, changes out; and the words in which agents report.
 
+pub mod kinds;
 pub mod report;
 pub mod row;
+pub mod schedule;
+pub mod text;
 
 pub use report::{Outcome, Report, Skip, StepReport};
 pub use row::{Certainty, Row};

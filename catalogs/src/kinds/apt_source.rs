@@ -2,12 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Claim, Fault, Kind, Need};
+
 /// A package repository in deb822 form, with the key that must have signed it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(title = "a package source")]
 #[serde(deny_unknown_fields)]
 pub struct AptSourceSpec {
     /// Names the files `/etc/apt/sources.list.d/NAME.sources` and `/etc/apt/keyrings/NAME.asc`.
+    #[schemars(extend("format" = "word"))]
     pub name: String,
+    #[schemars(extend("format" = "url"))]
     pub url: String,
     /// Suites; a flat repository is `/`.
     pub suites: Vec<String>,
@@ -15,6 +20,47 @@ pub struct AptSourceSpec {
     pub components: Vec<String>,
     /// The signing key, ASCII-armoured: the text itself, or a URL of `http`/`https`, fetched once and kept.
     pub key: String,
+    /// SHA-256 of the key file, 64 hexadecimal digits: what is fetched must be exactly that. Needed for a key by plain HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "sha256"))]
+    pub key_sha256: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub absent: bool,
+}
+
+impl Kind for AptSourceSpec {
+    fn claims(&self) -> Vec<Claim> {
+        vec![
+            Claim::new("apt source", &self.name),
+            Claim::path(format!("/etc/apt/sources.list.d/{}.sources", self.name)),
+            Claim::path(format!("/etc/apt/keyrings/{}.asc", self.name)),
+        ]
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        Vec::new()
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let armour = self.key.trim_start().starts_with("-----BEGIN PGP PUBLIC KEY BLOCK-----");
+        let url = self.key.starts_with("https://") || self.key.starts_with("http://");
+        if !armour && !url {
+            faults.push(Fault::new(
+                "key",
+                "`key` of a package source is no key",
+                "expected an ASCII-armoured public key, or its URL",
+            ));
+        }
+        if self.key.starts_with("http://") && self.key_sha256.is_none() {
+            faults.push(
+                Fault::new("key", "a key that comes by plain HTTP proves nothing", "anyone on the way could change it")
+                    .help("add `key_sha256`, the SHA-256 of the key file, or use https"),
+            );
+        }
+        if self.suites.iter().any(|s| s.ends_with('/')) && !self.components.is_empty() {
+            faults.push(Fault::new("components", "a flat repository has no components", "its suite ends with a slash"));
+        }
+        faults
+    }
 }

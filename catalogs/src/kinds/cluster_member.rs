@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Claim, Kind, Need};
+
 /// Membership by `kubeadm init` or `join`. A node that is a member already is left as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -34,7 +36,7 @@ pub struct ClusterMemberSpec {
     /// Further host names and addresses of the API server's certificate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub api_names: Vec<String>,
-    /// A folder of YAML files, each merged into kubeadm's document of the same `kind`
+    /// A folder of the node with YAML files, each merged into kubeadm's document of the same `kind`
     /// (`KubeletConfiguration`, `KubeProxyConfiguration`, `ClusterConfiguration`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<String>,
@@ -58,4 +60,64 @@ pub enum Start {
     #[default]
     Join,
     Init,
+}
+
+/// `[[cluster_member]]` as it stands in a role: the rest comes from the site and the blueprint.
+#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
+#[schemars(title = "a cluster member")]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema counts: the compiler adds the other keys before decoding")]
+pub(crate) struct Written {
+    /// Where kubeadm's images come from.
+    #[serde(default)]
+    image_repository: Option<String>,
+    /// Labels of this node besides its pool's.
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    /// Taints of this node besides its pool's: `key=value:Effect`.
+    #[serde(default)]
+    taints: Vec<crate::tables::Taint>,
+    /// Further host names and addresses of the API server's certificate.
+    #[serde(default)]
+    api_names: Vec<String>,
+    /// A folder of the node with YAML files, each merged into kubeadm's document of the same `kind`
+    /// (`KubeletConfiguration`, `KubeProxyConfiguration`, `ClusterConfiguration`).
+    #[serde(default)]
+    #[schemars(extend("format" = "path"))]
+    settings: Option<String>,
+    /// kubeadm preflight checks that may fail, by name.
+    #[serde(default)]
+    ignore_preflight: Vec<String>,
+}
+
+impl Kind for ClusterMemberSpec {
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim::new("cluster member", "of this node")]
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        let packages = [
+            "containerd",
+            "containernetworking-plugins",
+            "conntrack",
+            "cri-tools",
+            "ethtool",
+            "iptables",
+            "kubeadm",
+            "kubectl",
+            "kubelet",
+            "kubernetes-cni",
+            "nftables",
+            "runc",
+            "socat",
+        ];
+        let mut needs: Vec<Need> = packages.iter().map(|p| Need::Named("package", (*p).to_owned())).collect();
+        needs.extend([Need::Kind("kernel_module"), Need::Kind("sysctl"), Need::Kind("mount")]);
+        needs.push(Need::Named("service", "containerd".to_owned()));
+        let folders =
+            ["/etc/containerd", "/etc/kubernetes", "/etc/default/kubelet", "/etc/systemd/system/kubelet.service.d"];
+        needs.extend(folders.iter().map(|f| Need::Within((*f).to_owned())));
+        needs.extend(self.settings.iter().map(|f| Need::Within(f.clone())));
+        needs
+    }
 }

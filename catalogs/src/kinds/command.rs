@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Claim, Fault, Kind, Need};
+
 use super::service::Disrupts;
 
 /// A program, given as an argument vector (never a shell line). At least one guard or `on_notify` is required,
 /// or it would run at every converge. Guards run without write access.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(title = "a command")]
 #[serde(deny_unknown_fields)]
 pub struct CommandSpec {
+    #[schemars(extend("format" = "word"))]
     pub name: String,
     /// The program and its arguments.
     pub run: Vec<String>,
@@ -22,6 +26,7 @@ pub struct CommandSpec {
     pub only_if: Option<Vec<String>>,
     /// Skipped when this path exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "path"))]
     pub creates: Option<String>,
     /// Runs only when notified.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -37,4 +42,57 @@ pub struct CommandSpec {
 
 fn timeout() -> u32 {
     300
+}
+
+impl Kind for CommandSpec {
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim::new("command", &self.name)]
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        let programs = [Some(&self.run), self.unless.as_ref(), self.only_if.as_ref()];
+        programs
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|a| a.starts_with('/'))
+            .map(|a| Need::Within(a.clone()))
+            .collect()
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        if self.unless.is_none() && self.only_if.is_none() && self.creates.is_none() && !self.on_notify {
+            faults.push(
+                Fault::new(
+                    "run",
+                    "a command without a guard would run at every converge",
+                    "says when it need not run: nothing",
+                )
+                .help("add `unless`, `only_if`, `creates` or `on_notify = true`"),
+            );
+        }
+        for (key, vector) in
+            [("run", Some(&self.run)), ("unless", self.unless.as_ref()), ("only_if", self.only_if.as_ref())]
+        {
+            let Some(vector) = vector else { continue };
+            match vector.first() {
+                None => faults.push(Fault::new(
+                    key,
+                    format!("`{key}` of a command is empty"),
+                    "expected a program and its arguments",
+                )),
+                Some(program) if vector.len() == 1 && program.contains(' ') => faults.push(
+                    Fault::new(
+                        key,
+                        format!("`{key}` of a command is one text with blanks"),
+                        "expected a program and its arguments, each a text of its own",
+                    )
+                    .help(format!("write {:?}", program.split_whitespace().collect::<Vec<_>>())),
+                ),
+                Some(_) => {}
+            }
+        }
+        faults
+    }
 }

@@ -4,11 +4,16 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Claim, Fault, Kind, Need};
+
 /// A Docker container. A changed specification replaces it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(title = "a container")]
 #[serde(deny_unknown_fields)]
 pub struct ContainerSpec {
+    #[schemars(extend("format" = "word"))]
     pub name: String,
+    #[schemars(extend("format" = "word"))]
     pub image: String,
     /// Arguments; absent: the image's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -26,4 +31,60 @@ pub struct ContainerSpec {
     pub network: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub absent: bool,
+}
+
+impl Kind for ContainerSpec {
+    fn claims(&self) -> Vec<Claim> {
+        let ports = self.ports.iter().filter(|_| !self.absent).map(|port| {
+            let (port, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+            let host = port.rsplit_once(':').map_or(port, |(host, _)| host);
+            Claim::new("port", format!("{host}/{protocol}"))
+        });
+        std::iter::once(Claim::new("container", &self.name)).chain(ports).collect()
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        let mut needs = vec![Need::Named("service", "docker".to_owned()), Need::Named("image", self.image.clone())];
+        for volume in &self.volumes {
+            let source = volume.split(':').next().unwrap_or_default();
+            if source.starts_with('/') {
+                needs.push(Need::Within(source.to_owned()));
+                needs.push(Need::Above(source.to_owned()));
+            }
+        }
+        needs
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        for port in &self.ports {
+            let (numbers, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+            let parts: Vec<&str> = numbers.split(':').collect();
+            let good = ["tcp", "udp"].contains(&protocol)
+                && (parts.len() == 2 || parts.len() == 3)
+                && parts.iter().rev().take(2).all(|p| p.parse::<u16>().is_ok_and(|p| p > 0));
+            if !good {
+                faults.push(Fault::new(
+                    "ports",
+                    format!("`{port}` is no port"),
+                    "expected \"host:container\", as in \"8080:80\" or \"53:53/udp\"",
+                ));
+            }
+        }
+        for volume in &self.volumes {
+            let parts: Vec<&str> = volume.split(':').collect();
+            let good = (parts.len() == 2 || (parts.len() == 3 && parts[2] == "ro"))
+                && !parts[0].is_empty()
+                && parts[1].starts_with('/')
+                && !parts.iter().any(|p| p.split('/').any(|p| p == ".."));
+            if !good {
+                faults.push(Fault::new(
+                    "volumes",
+                    format!("`{volume}` is no volume"),
+                    "expected \"source:/target\" or \"source:/target:ro\"",
+                ));
+            }
+        }
+        faults
+    }
 }

@@ -2,18 +2,25 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Claim, Fault, Kind, Need, owned};
+
 /// A folder. Parents are made as needed (`0755`, root) and belong to nobody.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(title = "a directory")]
 #[serde(deny_unknown_fields)]
 pub struct DirectorySpec {
     /// Absolute path on the node.
+    #[schemars(extend("format" = "path"))]
     pub path: String,
     /// Octal, as in `0755`.
     #[serde(default = "mode")]
+    #[schemars(extend("format" = "mode"))]
     pub mode: String,
     #[serde(default = "super::root")]
+    #[schemars(extend("format" = "word"))]
     pub owner: String,
     #[serde(default = "super::root")]
+    #[schemars(extend("format" = "word"))]
     pub group: String,
     /// True removes what is in the folder and in no resource.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -25,4 +32,31 @@ pub struct DirectorySpec {
 
 fn mode() -> String {
     "0755".to_owned()
+}
+
+impl Kind for DirectorySpec {
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim::path(&self.path)]
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        owned(&self.path, &self.owner, &self.group)
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let system = [
+            "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/proc", "/root", "/run", "/sbin", "/sys", "/usr",
+            "/var", "/var/lib",
+        ];
+        if (self.purge || self.absent) && system.contains(&self.path.as_str()) {
+            let key = if self.purge { "purge" } else { "absent" };
+            faults.push(Fault::new(
+                key,
+                format!("`{key}` would empty {}", self.path),
+                "the node needs what is in there",
+            ));
+        }
+        faults
+    }
 }

@@ -2,30 +2,40 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Claim, Fault, Kind, Need, owned};
+
 /// A regular file. In a compiled catalog `content` is always given: `source` and `template` are resolved by then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(title = "a file")]
 #[serde(deny_unknown_fields)]
 pub struct FileSpec {
     /// Absolute path on the node.
+    #[schemars(extend("format" = "path"))]
     pub path: String,
     /// The content, UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
     /// A file of the site whose text is copied, relative to the role's folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "site-path"))]
     pub source: Option<String>,
     /// A template of the site (Jinja), relative to the role's folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "site-path"))]
     pub template: Option<String>,
     /// The content is this secret; it is fetched by a call of its own and never in the catalog.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "word"))]
     pub secret: Option<String>,
     /// Octal, as in `0644`.
     #[serde(default = "mode")]
+    #[schemars(extend("format" = "mode"))]
     pub mode: String,
     #[serde(default = "super::root")]
+    #[schemars(extend("format" = "word"))]
     pub owner: String,
     #[serde(default = "super::root")]
+    #[schemars(extend("format" = "word"))]
     pub group: String,
     /// True removes the file.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -36,3 +46,40 @@ fn mode() -> String {
     "0644".to_owned()
 }
 
+impl Kind for FileSpec {
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim::path(&self.path)]
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        owned(&self.path, &self.owner, &self.group)
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        let given = [
+            ("content", self.content.is_some()),
+            ("source", self.source.is_some()),
+            ("template", self.template.is_some()),
+            ("secret", self.secret.is_some()),
+        ];
+        let given: Vec<&'static str> = given.into_iter().filter(|(_, given)| *given).map(|(key, _)| key).collect();
+        match (given.as_slice(), self.absent) {
+            ([], true) | ([_], false) => Vec::new(),
+            ([], false) => vec![Fault::new(
+                "path",
+                format!("{} has no content", self.path),
+                "expected one of: content, source, template, secret",
+            )],
+            ([key, ..], true) => {
+                vec![Fault::new(key, format!("{} is absent and has `{key}`", self.path), "expected one of the two")]
+            }
+            ([one, two, ..], false) => {
+                vec![Fault::new(
+                    two,
+                    format!("{} has `{one}` and `{two}`", self.path),
+                    "expected one of: content, source, template, secret",
+                )]
+            }
+        }
+    }
+}

@@ -2,10 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Claim, Kind, Need};
+
 /// A group of the node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(title = "a group")]
 #[serde(deny_unknown_fields)]
 pub struct GroupSpec {
+    #[schemars(extend("format" = "word"))]
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gid: Option<u32>,
@@ -13,4 +17,16 @@ pub struct GroupSpec {
     pub system: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub absent: bool,
+}
+
+impl Kind for GroupSpec {
+    fn claims(&self) -> Vec<Claim> {
+        let mut claims = vec![Claim::new("group", &self.name)];
+        claims.extend(self.gid.map(|gid| Claim::new("group id", gid.to_string())));
+        claims
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        Vec::new()
+    }
 }

@@ -2,11 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Claim, Kind, Need};
+
 /// An image in the node's image store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(title = "an image")]
 #[serde(deny_unknown_fields)]
 pub struct ImageSpec {
     /// As in `registry.k8s.io/pause:3.10.1`.
+    #[schemars(extend("format" = "word"))]
     pub name: String,
     #[serde(default)]
     pub runtime: Runtime,
@@ -21,4 +25,19 @@ pub enum Runtime {
     Docker,
     /// containerd's namespace `k8s.io`, which kubelet uses.
     Kubernetes,
+}
+
+impl Kind for ImageSpec {
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim::new("image", &self.name)]
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        match self.runtime {
+            Runtime::Docker => vec![Need::Named("service", "docker".to_owned())],
+            Runtime::Kubernetes => {
+                vec![Need::Named("service", "containerd".to_owned()), Need::Within("/etc/containerd".to_owned())]
+            }
+        }
+    }
 }

@@ -2,22 +2,63 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Claim, Fault, Kind, Need};
+
 /// Objects that the cluster must hold. Only the control-plane agent that holds the Lease applies them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(title = "a manifest")]
 #[serde(deny_unknown_fields)]
 pub struct ManifestSpec {
     /// Names the set; objects that leave the set are pruned.
+    #[schemars(extend("format" = "word"))]
     pub name: String,
     /// YAML documents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
     /// A file of the site, resolved to `content` when compiled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "site-path"))]
     pub source: Option<String>,
     /// A template of the site, resolved to `content` when compiled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "site-path"))]
     pub template: Option<String>,
-    /// Secrets by name that an object's `data` refers to as `muster-secret:NAME`; fetched by a call of their own.
+    /// Secrets by name. A value `muster-secret:NAME` in the `data` of a Secret object stands for the Base64 of that
+    /// secret, which the agent fetches by a call of its own just before it applies the object.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,
+}
+
+impl Kind for ManifestSpec {
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim::new("manifest", &self.name)]
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        vec![Need::Kind("cluster_member")]
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        let given = [
+            ("content", self.content.is_some()),
+            ("source", self.source.is_some()),
+            ("template", self.template.is_some()),
+        ];
+        let given: Vec<&'static str> = given.into_iter().filter(|(_, given)| *given).map(|(key, _)| key).collect();
+        match given.as_slice() {
+            [_] => Vec::new(),
+            [] => vec![Fault::new(
+                "name",
+                format!("the manifest {} has no content", self.name),
+                "expected one of: content, source, template",
+            )],
+            [one, two, ..] => {
+                vec![Fault::new(
+                    two,
+                    format!("the manifest {} has `{one}` and `{two}`", self.name),
+                    "expected one of: content, source, template",
+                )]
+            }
+        }
+    }
 }

@@ -2,11 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Claim, Kind, Need};
+
 /// A mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(title = "a mount")]
 #[serde(deny_unknown_fields)]
 pub struct MountSpec {
     /// Where, absolute.
+    #[schemars(extend("format" = "path"))]
     pub path: String,
     /// What: a device, `UUID=…`, `tmpfs`, or a folder with the option `bind`.
     pub source: String,
@@ -20,4 +24,19 @@ pub struct MountSpec {
 
 fn auto() -> String {
     "auto".to_owned()
+}
+
+impl Kind for MountSpec {
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim::new("mount at", &self.path)]
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        let mut needs = vec![Need::Above(self.path.clone()), Need::Named("directory", self.path.clone())];
+        if self.source.starts_with('/') {
+            needs.push(Need::Above(self.source.clone()));
+            needs.push(Need::Named("directory", self.source.clone()));
+        }
+        needs
+    }
 }

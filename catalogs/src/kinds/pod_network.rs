@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Claim, Kind, Need};
+
 /// CNI configuration of this node and its routes to the others' pods.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -45,4 +47,34 @@ pub enum Mode {
     Direct,
     /// Left to a manifest that the admin applies.
     External,
+}
+
+/// `[[pod_network]]` as it stands in a role: the rest comes from the site and the blueprint.
+#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
+#[schemars(title = "a pod network")]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema counts: the compiler adds the other keys before decoding")]
+pub(crate) struct Written {
+    /// Absent: the cluster's `network`.
+    #[serde(default)]
+    mode: Option<Mode>,
+    /// Bytes; absent: the interface's, less 50 with VXLAN.
+    #[serde(default)]
+    #[schemars(range(min = 1280, max = 9216))]
+    mtu: Option<u32>,
+}
+
+impl Kind for PodNetworkSpec {
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim::new("pod network", "of this node")]
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        vec![
+            Need::Named("package", "containernetworking-plugins".to_owned()),
+            Need::Named("package", "nftables".to_owned()),
+            Need::Kind("kernel_module"),
+            Need::Kind("sysctl"),
+        ]
+    }
 }

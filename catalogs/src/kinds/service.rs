@@ -2,11 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Claim, Kind, Need};
+
 /// A systemd service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(title = "a service")]
 #[serde(deny_unknown_fields)]
 pub struct ServiceSpec {
     /// The unit's name; `.service` may be left out.
+    #[schemars(extend("format" = "word"))]
     pub name: String,
     /// Starts at boot.
     #[serde(default = "super::yes")]
@@ -41,4 +45,30 @@ pub enum Disrupts {
     Service,
     /// The node and the pods on it.
     Node,
+}
+
+impl Kind for ServiceSpec {
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim::new("service", unit(&self.name))]
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        let unit = unit(&self.name);
+        let mut needs = vec![
+            Need::Unit(unit.to_owned()),
+            Need::Within(format!("/etc/systemd/system/{unit}.service")),
+            Need::Within(format!("/etc/systemd/system/{unit}.service.d")),
+            Need::Within(format!("/etc/default/{unit}")),
+        ];
+        if unit == "kubelet" {
+            // kubelet has no configuration before kubeadm wrote it, and restarts until then.
+            needs.push(Need::Kind("cluster_member"));
+        }
+        needs
+    }
+}
+
+/// A unit's name without `.service`.
+pub fn unit(name: &str) -> &str {
+    name.strip_suffix(".service").unwrap_or(name)
 }

@@ -2,11 +2,25 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Claim, Kind, Need};
+
 /// A kernel setting, kept in `/etc/sysctl.d/90-muster-KEY.conf`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(title = "a sysctl")]
 #[serde(deny_unknown_fields)]
 pub struct SysctlSpec {
     /// As in `net.ipv4.ip_forward`.
+    #[schemars(extend("format" = "word"))]
     pub key: String,
     pub value: String,
+}
+
+impl Kind for SysctlSpec {
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim::new("sysctl", &self.key), Claim::path(format!("/etc/sysctl.d/90-muster-{}.conf", self.key))]
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        vec![Need::Kind("kernel_module")]
+    }
 }

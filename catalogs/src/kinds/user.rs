@@ -2,26 +2,55 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Claim, Fault, Kind, Need};
+
 /// A user of the node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(title = "a user")]
 #[serde(deny_unknown_fields)]
 pub struct UserSpec {
+    #[schemars(extend("format" = "word"))]
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
     /// The primary group; absent: one of the user's own name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "word"))]
     pub group: Option<String>,
     /// Further groups; exactly these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "path"))]
     pub home: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "path"))]
     pub shell: Option<String>,
     /// A system account.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub system: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub absent: bool,
+}
+
+impl Kind for UserSpec {
+    fn claims(&self) -> Vec<Claim> {
+        let mut claims = vec![Claim::new("user", &self.name)];
+        claims.extend(self.uid.map(|uid| Claim::new("user id", uid.to_string())));
+        claims
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        let mut needs: Vec<Need> =
+            self.groups.iter().chain(&self.group).map(|g| Need::Named("group", g.clone())).collect();
+        needs.extend(self.home.iter().map(|home| Need::Above(home.clone())));
+        needs
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        if self.name == "root" && self.absent {
+            return vec![Fault::new("absent", "root cannot be removed", "the node needs it")];
+        }
+        Vec::new()
+    }
 }

@@ -1,6 +1,9 @@
 //! What must exist, exactly: an immutable value with a parent. An executor that follows it has no choice left.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use ipnet::IpNet;
 use muster_catalog::kinds::cluster_member::MemberRole;
@@ -27,6 +30,37 @@ pub struct Blueprint {
     pub born: bool,
 }
 
+impl Blueprint {
+    /// The address of this blueprint in the store: the digest of [`Blueprint::to_json`].
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.to_json())
+    }
+
+    /// The stored form. Maps are ordered, so equal blueprints have equal bytes.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a blueprint holds nothing that JSON cannot say")
+    }
+
+    /// Nodes of one pool in a state, lowest ordinal first.
+    pub fn in_pool<'a>(
+        &'a self,
+        pool: &'a PoolName,
+        state: NodeState,
+    ) -> impl Iterator<Item = (&'a NodeName, &'a NodePlan)> {
+        let mut nodes: Vec<_> =
+            self.nodes.iter().filter(move |(_, node)| node.pool == *pool && node.state == state).collect();
+        nodes.sort_by_key(|(name, _)| name.ordinal());
+        nodes.into_iter()
+    }
+
+    /// Control planes that must serve.
+    pub fn control_planes(&self) -> impl Iterator<Item = (&NodeName, &NodePlan)> {
+        self.nodes
+            .iter()
+            .filter(|(_, node)| node.member == MemberRole::ControlPlane && node.state == NodeState::InService)
+    }
+}
+
 /// The nodes' network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,17 +76,20 @@ pub struct NodePlan {
     pub member: MemberRole,
     pub address: IpAddr,
     pub pods: IpNet,
-    /// Deterministic: the same blueprint makes the same instance, never a second one.
+    /// Counted from 1; raised when an instance is proven lost and another one takes the name.
+    pub incarnation: u32,
+    /// Deterministic, of name and incarnation: the same blueprint makes the same instance, never a second one.
     pub token: String,
     pub state: NodeState,
+    /// Disks that the instance is created with; it cannot get others later.
     pub disks: Vec<DiskName>,
     /// The one node that starts a cluster that was never born.
     pub init: bool,
-    /// Node image reference.
+    /// Node image reference, fixed when the node was planned: a newer image is for newer nodes.
     pub image: String,
     /// Thousandths of CPUs; absent: unlimited.
     pub cpus: Option<u32>,
-    /// Bytes.
+    /// Bytes; absent: unlimited.
     pub memory: Option<u64>,
 }
 
@@ -64,7 +101,7 @@ pub enum NodeState {
     InService,
     /// Its pods are being moved; then it leaves the cluster.
     Draining,
-    /// Left the cluster; its instance may go.
+    /// Left the cluster; its instance goes.
     Retired,
 }
 
@@ -72,6 +109,7 @@ pub enum NodeState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiskPlan {
+    /// Bytes.
     pub size: u64,
     /// The node that holds it.
     pub node: NodeName,
@@ -83,9 +121,10 @@ pub struct DiskPlan {
 pub struct LoadBalancerPlan {
     pub address: IpAddr,
     pub listen: u16,
-    /// Where traffic goes, `address:port`, in order.
-    pub targets: BTreeMap<NodeName, std::net::SocketAddr>,
-    /// TCP pass-through with an HTTPS check, or HTTP.
+    /// Where traffic goes: only nodes in service.
+    pub targets: BTreeMap<NodeName, SocketAddr>,
+    /// True: TCP pass-through with an HTTPS check, for the API. False: HTTP.
     pub tls: bool,
+    /// Path of the health check.
     pub check: String,
 }

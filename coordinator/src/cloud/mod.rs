@@ -1,5 +1,10 @@
 //! The cloud port and its adapters: `docker`, `fake`.
 
+#[cfg(test)]
+mod contract;
+pub mod docker;
+pub mod fake;
+pub mod haproxy;
 mod port;
 
-pub use port::{Bootstrap, Cloud, CloudError, Proof};
+pub use port::{Answer, Bootstrap, Cloud, CloudError, Proof};

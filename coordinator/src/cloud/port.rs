@@ -1,6 +1,9 @@
 //! What the executor asks of a provider: one reading, and idempotent "ensure" steps.
+//!
+//! Every adapter keeps to `contract`: the same token never makes two instances, what a name or an address already
+//! belongs to is told and never taken, and gone already is success for a removal.
 
-use std::{future::Future, net::IpAddr, pin::Pin};
+use std::{fmt, future::Future, net::IpAddr, pin::Pin};
 
 use muster_ids::{DiskName, EndpointName, NodeName};
 use muster_planner::{
@@ -12,9 +15,9 @@ use muster_planner::{
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, CloudError>> + Send + 'a>>;
 
 /// Why the provider did not do it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CloudError {
-    /// Try again: throttled, lost, or not yet visible.
+    /// Try again: throttled, lost, or not yet visible. It may have been done.
     #[error("{0}")]
     Passing(String),
     /// It will not get better by itself; the hint says what to do.
@@ -29,16 +32,24 @@ pub struct Bootstrap {
 }
 
 /// The instance's own proof for enrolment: single use, bound to instance and address.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Proof {
     pub token: String,
 }
 
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Proof(…)")
+    }
+}
+
 /// A provider of instances, disks and load balancers.
 pub trait Cloud: Send + Sync {
+    /// One reading; incomplete where a part of it failed. An error when nothing could be read.
     fn observe(&self) -> Answer<'_, Inventory>;
     fn ensure_network<'a>(&'a self, plan: &'a NetworkPlan) -> Answer<'a, ()>;
-    fn ensure_disk<'a>(&'a self, name: &'a DiskName, plan: &'a DiskPlan) -> Answer<'a, ()>;
+    /// Returns the provider's id.
+    fn ensure_disk<'a>(&'a self, name: &'a DiskName, plan: &'a DiskPlan) -> Answer<'a, String>;
     /// Creates the instance or starts it again when stopped. The same token never makes two. Returns the provider's id.
     fn ensure_instance<'a>(
         &'a self,
@@ -47,10 +58,12 @@ pub trait Cloud: Send + Sync {
         boot: &'a Bootstrap,
         proof: &'a Proof,
     ) -> Answer<'a, String>;
-    /// Only the instance with this id; gone already is success.
+    /// Only the instance with this id and name; gone already is success.
     fn remove_instance<'a>(&'a self, name: &'a NodeName, id: &'a str) -> Answer<'a, ()>;
+    /// Creates it, gives it this configuration, starts it. Connections live through a change of targets.
     fn ensure_load_balancer<'a>(&'a self, name: &'a EndpointName, plan: &'a LoadBalancerPlan) -> Answer<'a, ()>;
-    fn remove_load_balancer<'a>(&'a self, name: &'a EndpointName) -> Answer<'a, ()>;
+    /// Only the load balancer with this id and name; gone already is success.
+    fn remove_load_balancer<'a>(&'a self, name: &'a EndpointName, id: &'a str) -> Answer<'a, ()>;
     /// Whether an instance of this name and id exists, runs and has this address: the check behind enrolment.
     fn vouch<'a>(&'a self, name: &'a NodeName, id: &'a str, address: IpAddr) -> Answer<'a, bool>;
 }

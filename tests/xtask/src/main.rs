@@ -1,1 +1,165 @@
-fn main() {}
+//! `cargo xtask`: sets up, builds, runs and tests muster on this machine.
+//!
+//! Small and quick to compile, for it is the first thing that a newcomer waits for: no crate of muster's own, no async runtime.
+
+mod artefacts;
+mod cache;
+mod cargo;
+mod command;
+mod coordinator;
+mod deb;
+mod docker;
+mod go;
+mod images;
+mod machine_images;
+mod oci;
+mod packages;
+mod progress;
+mod registry;
+mod repository;
+mod rootfs;
+mod test;
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+use crate::artefacts::Manifest;
+use crate::cache::Cache;
+use crate::command::{Cmd, search_path};
+use crate::coordinator::Programs;
+use crate::progress::{Progress, elapsed};
+
+/// Sets up, builds, runs and tests muster on this machine.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Make what the local environment needs, once: node image, apt repository, container registry
+    Artefacts {
+        /// Print the manifest as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Build muster, and the image that its coordinator runs in
+    Build,
+    /// Bring up the shipped site's local environment, making all that is missing
+    ///
+    /// Example: cargo xtask up -- --yes
+    Up {
+        /// Handed on to `muster up`
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Run all tests, with a cluster on this machine
+    Test {
+        /// Leave out the tests that make a cluster
+        #[arg(long)]
+        fast: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The chain and not the backtrace: what failed is nearly always outside of this program.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let started = std::time::Instant::now();
+    let progress = Progress::new();
+    let checkout = checkout()?;
+    let root = Cache::default_root()?;
+    match Cli::parse().task {
+        Task::Artefacts { json } => {
+            let cache = open(&root, &progress)?;
+            let mut manifest = artefacts::make(&cache, &progress, &checkout)?.manifest;
+            let path = Manifest::path(&root, &checkout);
+            manifest.coordinator_image = Manifest::former_coordinator(&path);
+            manifest.write(&path)?;
+            progress.note(&format!("artefacts are ready ({}): {}", elapsed(started.elapsed()), path.display()));
+            if json {
+                println!("{}", serde_json::to_string_pretty(&manifest)?);
+            }
+        }
+        Task::Build => {
+            let built = build(&root, &progress, &checkout)?;
+            let (muster, manifest) = (built.programs.muster.display(), built.manifest.display());
+            progress.note(&format!("built ({}): {muster}, {manifest}", elapsed(started.elapsed())));
+        }
+        Task::Up { args } => {
+            let built = build(&root, &progress, &checkout)?;
+            let mut muster = Cmd::new(&built.programs.muster)
+                .args(["up", "--environment", "local", "--site"])
+                .arg(checkout.join("catalogs"))
+                .arg("--artefacts")
+                .arg(&built.manifest)
+                .args(args)
+                .env("PATH", search_path())
+                .into_inner();
+            // muster takes our place: its exit code and its signals are the user's.
+            return Err(muster.exec()).with_context(|| format!("cannot start {}", built.programs.muster.display()));
+        }
+        Task::Test { fast } => {
+            artefacts::prepare(&root, &progress)?;
+            packages::install(packages::TO_TEST, &progress, &root.join("logs/apt.log"))?;
+            test::fast(&progress, &checkout)?;
+            if !fast {
+                let built = build(&root, &progress, &checkout)?;
+                let lab = test::Lab {
+                    manifest: &built.manifest,
+                    muster: &built.programs.muster,
+                    easypay: &built.easypay,
+                    kubectl: &built.kubectl,
+                };
+                test::live(&progress, &checkout, &lab)?;
+            }
+            progress.note(&format!("all passed ({})", elapsed(started.elapsed())));
+        }
+    }
+    Ok(())
+}
+
+/// Everything that `up` and the live tests need.
+struct Built {
+    /// The list of artefacts, with the coordinator's image.
+    manifest: PathBuf,
+    programs: Programs,
+    kubectl: PathBuf,
+    easypay: PathBuf,
+}
+
+/// Makes artefacts, programs and the coordinator's image.
+fn build(root: &Path, progress: &Progress, checkout: &Path) -> Result<Built> {
+    let cache = open(root, progress)?;
+    let mut artefacts = artefacts::make(&cache, progress, checkout)?;
+    let programs = coordinator::build(progress, checkout)?;
+    artefacts.manifest.coordinator_image = Some(coordinator::image(&cache, progress, &artefacts.manifest, &programs)?);
+    let manifest = Manifest::path(root, checkout);
+    artefacts.manifest.write(&manifest)?;
+    Ok(Built { manifest, programs, kubectl: artefacts.kubectl, easypay: artefacts.easypay })
+}
+
+fn open(root: &Path, progress: &Progress) -> Result<Cache> {
+    artefacts::prepare(root, progress)?;
+    Cache::open(root, progress)
+}
+
+/// The checkout that we were compiled in.
+fn checkout() -> Result<PathBuf> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.ancestors().nth(2).map(Path::to_owned).context("xtask does not lie two folders deep in its checkout")
+}

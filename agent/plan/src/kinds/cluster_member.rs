@@ -1,0 +1,392 @@
+//! Membership of the Kubernetes cluster: where the node stands on its way in, and what the next step is.
+//!
+//! kubeadm's phases are idempotent, so a way in that was cut (a kill, a power loss) is gone on with from its start with the
+//! files that are there; only when that fails too is what was made thrown away. A control plane that others may have
+//! joined already is never thrown away: that is decided here and nowhere else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_catalog::kinds::{
+    cluster_member::{ClusterMemberSpec, MemberRole, Start},
+    service::Disrupts,
+};
+use serde::{Deserialize, Serialize};
+
+use super::Describe;
+use crate::row::Action;
+
+/// How far the node has come. Each stage includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// kubeadm was started.
+    Begun,
+    /// Certificates and configuration are written, kubelet runs.
+    Prepared,
+    /// The control plane answers (init), etcd has the member (join).
+    Answering,
+    /// Others can join by what was published (init).
+    Published,
+    /// Done.
+    Member,
+}
+
+/// What the agent noted of its way into the cluster; one small file, written atomically.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Membership {
+    pub version: u32,
+    pub name: String,
+    pub role: MemberRole,
+    pub start: Start,
+    pub stage: Stage,
+    /// How often a cut way was gone on with.
+    #[serde(default)]
+    pub resumed: u32,
+    /// Labels that this agent put on the node, so that those which left the site can go.
+    #[serde(default)]
+    pub labels: BTreeSet<String>,
+}
+
+impl Membership {
+    /// The version that this program writes.
+    pub const VERSION: u32 = 1;
+}
+
+/// What was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    pub membership: Option<Membership>,
+    pub files: Files,
+    /// The Node object; none where the API did not answer or has none.
+    pub node: Option<NodeSeen>,
+}
+
+/// kubeadm's files on the node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Files {
+    pub kubelet_conf: bool,
+    pub bootstrap_conf: bool,
+    /// Static pods that have a manifest: `etcd`, `kube-apiserver`, …
+    pub manifests: BTreeSet<String>,
+    pub etcd_data: bool,
+}
+
+impl Files {
+    fn any(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
+/// The Node object's part that is ours.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeSeen {
+    pub labels: BTreeMap<String, String>,
+    /// `key=value:Effect`, sorted; those of Kubernetes' own controllers left out.
+    pub taints: BTreeSet<String>,
+}
+
+/// The static pods of a control plane.
+pub const STATIC_PODS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+
+/// The label that the last step of a control plane's way in sets.
+pub const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
+
+/// What has to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The way into the cluster.
+    Become { role: MemberRole, start: Start, way: Way },
+    /// Files are complete and the API knows the node: only the note is missing.
+    Adopt,
+    /// Static pods whose manifest is gone.
+    Restore { manifests: BTreeSet<String> },
+    /// Labels and taints of the Node object.
+    Mark { set: BTreeMap<String, String>, remove: BTreeSet<String>, taints: Option<Vec<String>> },
+}
+
+/// How the way in is begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Fresh,
+    /// With what an attempt that was cut has made.
+    Continue { from: Stage },
+    /// After `kubeadm reset`: going on failed, or nobody knows what the files are.
+    StartOver,
+}
+
+impl Describe for Change {
+    fn action(&self) -> Action {
+        match self {
+            Self::Become { .. } => Action::Create,
+            Self::Adopt | Self::Restore { .. } | Self::Mark { .. } => Action::Change,
+        }
+    }
+
+    fn detail(&self) -> Vec<String> {
+        match self {
+            Self::Become { role, start, way } => {
+                let what = match (role, start) {
+                    (MemberRole::ControlPlane, Start::Init) => "begin the cluster here (kubeadm init)",
+                    (MemberRole::ControlPlane, Start::Join) => "join as a control plane",
+                    (MemberRole::Worker, Start::Init | Start::Join) => "join as a worker",
+                };
+                let how = match way {
+                    Way::Fresh => None,
+                    Way::Continue { .. } => Some("an attempt was cut: it goes on with what is there"),
+                    Way::StartOver => Some("what an attempt left is removed first (kubeadm reset)"),
+                };
+                [Some(what), how].into_iter().flatten().map(str::to_owned).collect()
+            }
+            Self::Adopt => vec!["the node is a member already: noted".to_owned()],
+            Self::Restore { manifests } => {
+                manifests.iter().map(|name| format!("+ static pod {name}, whose manifest is gone")).collect()
+            }
+            Self::Mark { set, remove, taints } => {
+                let mut lines: Vec<_> = set.iter().map(|(key, value)| format!("+ label {key}={value}")).collect();
+                lines.extend(remove.iter().map(|key| format!("- label {key}")));
+                lines.extend(taints.iter().map(|taints| format!("taints = {}", taints.join(", "))));
+                lines
+            }
+        }
+    }
+
+    fn disrupts(&self) -> Disrupts {
+        Disrupts::Nothing
+    }
+}
+
+/// What has to change; none for a member with its labels and static pods.
+pub fn diff(spec: &ClusterMemberSpec, observed: &Observed) -> Option<Change> {
+    let Some(membership) = &observed.membership else { return Some(unnoted(spec, observed)) };
+    if membership.stage < Stage::Member || !observed.files.kubelet_conf {
+        return Some(go_on(spec, membership));
+    }
+    let gone = missing_manifests(spec, &observed.files);
+    if !gone.is_empty() {
+        return Some(Change::Restore { manifests: gone });
+    }
+    mark(spec, membership, observed.node.as_ref()?)
+}
+
+/// Nothing was noted: a blank node, a member whose note was lost, or the remains of something unknown.
+fn unnoted(spec: &ClusterMemberSpec, observed: &Observed) -> Change {
+    let files = &observed.files;
+    let complete = files.kubelet_conf && !files.bootstrap_conf && missing_manifests(spec, files).is_empty();
+    let known = match spec.role {
+        MemberRole::Worker => true,
+        MemberRole::ControlPlane => {
+            observed.node.as_ref().is_some_and(|node| node.labels.contains_key(CONTROL_PLANE_LABEL))
+        }
+    };
+    if complete && known {
+        return Change::Adopt;
+    }
+    Change::Become {
+        role: spec.role,
+        start: spec.start,
+        way: if files.any() { Way::StartOver } else { Way::Fresh },
+    }
+}
+
+fn go_on(spec: &ClusterMemberSpec, membership: &Membership) -> Change {
+    // What began as an init goes on as one, also when the catalog says join by now.
+    let start = if membership.stage == Stage::Member { spec.start } else { membership.start };
+    let others_may_depend = start == Start::Init && membership.stage >= Stage::Published;
+    let way = if membership.stage == Stage::Member {
+        // kubelet's credentials were lost: a member that has to join again.
+        Way::StartOver
+    } else if membership.resumed < 2 || others_may_depend {
+        Way::Continue { from: membership.stage }
+    } else {
+        Way::StartOver
+    };
+    Change::Become { role: spec.role, start, way }
+}
+
+fn missing_manifests(spec: &ClusterMemberSpec, files: &Files) -> BTreeSet<String> {
+    match spec.role {
+        MemberRole::Worker => BTreeSet::new(),
+        MemberRole::ControlPlane => {
+            STATIC_PODS.iter().filter(|pod| !files.manifests.contains(**pod)).map(|pod| (*pod).to_owned()).collect()
+        }
+    }
+}
+
+fn mark(spec: &ClusterMemberSpec, membership: &Membership, node: &NodeSeen) -> Option<Change> {
+    let wanted = wanted_labels(spec);
+    let set: BTreeMap<_, _> = wanted
+        .iter()
+        .filter(|(key, value)| node.labels.get(*key) != Some(value))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    let remove: BTreeSet<_> = membership
+        .labels
+        .iter()
+        .filter(|key| !wanted.contains_key(*key) && node.labels.contains_key(*key))
+        .cloned()
+        .collect();
+    // A kubelet may not change its own node's taints: a worker has those that it joined with.
+    let taints = match spec.role {
+        MemberRole::Worker => None,
+        MemberRole::ControlPlane => {
+            let wanted: BTreeSet<_> = spec.taints.iter().cloned().collect();
+            (wanted != node.taints).then(|| spec.taints.clone())
+        }
+    };
+    (!set.is_empty() || !remove.is_empty() || taints.is_some()).then_some(Change::Mark { set, remove, taints })
+}
+
+/// The labels that this node's own credentials may set.
+pub fn wanted_labels(spec: &ClusterMemberSpec) -> BTreeMap<String, String> {
+    match spec.role {
+        MemberRole::Worker => spec
+            .labels
+            .iter()
+            .filter(|(key, _)| kubelet_may_set(key))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
+        MemberRole::ControlPlane => {
+            let mut labels = spec.labels.clone();
+            labels.insert(CONTROL_PLANE_LABEL.to_owned(), String::new());
+            labels.insert("node.kubernetes.io/exclude-from-external-load-balancers".to_owned(), String::new());
+            labels
+        }
+    }
+}
+
+/// Whether a kubelet may label its own node so (the rule of the NodeRestriction admission plugin).
+pub fn kubelet_may_set(key: &str) -> bool {
+    let Some((domain, _)) = key.split_once('/') else { return true };
+    let within = |zone: &str| domain == zone || domain.ends_with(&format!(".{zone}"));
+    if !within("kubernetes.io") && !within("k8s.io") {
+        return true;
+    }
+    within("node.kubernetes.io") || within("kubelet.kubernetes.io")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(role: MemberRole, start: Start) -> ClusterMemberSpec {
+        ClusterMemberSpec {
+            name: "n-1".into(),
+            role,
+            start,
+            address: "10.0.0.1".into(),
+            api_endpoint: "10.0.0.9:6443".into(),
+            kubernetes: "1.34.4".into(),
+            pods: "10.244.0.0/16".into(),
+            services: "10.96.0.0/12".into(),
+            image_repository: "registry.k8s.io".into(),
+            labels: [("pool".to_owned(), "a".to_owned()), ("node-role.kubernetes.io/x".to_owned(), String::new())].into(),
+            taints: vec![],
+            api_names: vec![],
+            settings: None,
+            ignore_preflight: vec![],
+        }
+    }
+
+    fn note(role: MemberRole, start: Start, stage: Stage, resumed: u32) -> Membership {
+        Membership { version: 1, name: "n-1".into(), role, start, stage, resumed, labels: ["old".to_owned()].into() }
+    }
+
+    fn all_files() -> Files {
+        Files {
+            kubelet_conf: true,
+            bootstrap_conf: false,
+            manifests: STATIC_PODS.iter().map(|p| (*p).to_owned()).collect(),
+            etcd_data: true,
+        }
+    }
+
+    fn way(change: Option<Change>) -> (Start, Way) {
+        match change {
+            Some(Change::Become { start, way, .. }) => (start, way),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    use MemberRole::{ControlPlane, Worker};
+
+    #[test]
+    fn a_blank_node_begins_and_remains_are_cleared() {
+        let blank = Observed { membership: None, files: Files::default(), node: None };
+        assert_eq!(way(diff(&spec(ControlPlane, Start::Init), &blank)), (Start::Init, Way::Fresh));
+        let remains = Observed { files: Files { bootstrap_conf: true, ..Files::default() }, ..blank };
+        assert_eq!(way(diff(&spec(Worker, Start::Join), &remains)), (Start::Join, Way::StartOver));
+    }
+
+    #[test]
+    fn a_cut_way_goes_on_then_starts_over() {
+        for (resumed, expected) in [
+            (0, Way::Continue { from: Stage::Prepared }),
+            (1, Way::Continue { from: Stage::Prepared }),
+            (2, Way::StartOver),
+        ] {
+            let observed = Observed {
+                membership: Some(note(ControlPlane, Start::Join, Stage::Prepared, resumed)),
+                files: Files::default(),
+                node: None,
+            };
+            assert_eq!(way(diff(&spec(ControlPlane, Start::Join), &observed)).1, expected);
+        }
+    }
+
+    #[test]
+    fn a_cluster_that_others_may_have_joined_is_never_thrown_away() {
+        let observed = Observed {
+            membership: Some(note(ControlPlane, Start::Init, Stage::Published, 9)),
+            files: all_files(),
+            node: None,
+        };
+        // Also when the coordinator says join by now.
+        assert_eq!(
+            way(diff(&spec(ControlPlane, Start::Join), &observed)),
+            (Start::Init, Way::Continue { from: Stage::Published })
+        );
+    }
+
+    #[test]
+    fn a_lost_note_is_written_again_only_where_the_api_knows_the_node() {
+        let mut observed = Observed { membership: None, files: all_files(), node: None };
+        assert_eq!(way(diff(&spec(ControlPlane, Start::Join), &observed)).1, Way::StartOver);
+        observed.node =
+            Some(NodeSeen { labels: [(CONTROL_PLANE_LABEL.to_owned(), String::new())].into(), ..NodeSeen::default() });
+        assert_eq!(diff(&spec(ControlPlane, Start::Join), &observed), Some(Change::Adopt));
+    }
+
+    #[test]
+    fn a_member_keeps_labels_and_static_pods() {
+        let mut observed = Observed {
+            membership: Some(note(ControlPlane, Start::Init, Stage::Member, 0)),
+            files: all_files(),
+            node: Some(NodeSeen {
+                labels: [("old".to_owned(), "1".to_owned()), ("by-hand".to_owned(), "2".to_owned())].into(),
+                taints: ["a:NoSchedule".to_owned()].into(),
+            }),
+        };
+        let Some(Change::Mark { set, remove, taints }) = diff(&spec(ControlPlane, Start::Init), &observed) else { panic!() };
+        assert_eq!(set.len(), 4, "{set:?}");
+        assert_eq!(remove.iter().collect::<Vec<_>>(), ["old"]);
+        assert_eq!(taints, Some(vec![]));
+        observed.files.manifests.remove("kube-scheduler");
+        assert_eq!(
+            diff(&spec(ControlPlane, Start::Init), &observed),
+            Some(Change::Restore { manifests: ["kube-scheduler".to_owned()].into() })
+        );
+    }
+
+    #[test]
+    fn a_worker_without_an_api_is_as_written_and_sets_only_what_it_may() {
+        let mut observed = Observed {
+            membership: Some(note(Worker, Start::Join, Stage::Member, 0)),
+            files: Files { kubelet_conf: true, ..Files::default() },
+            node: None,
+        };
+        assert_eq!(diff(&spec(Worker, Start::Join), &observed), None);
+        observed.node = Some(NodeSeen { labels: [("pool".to_owned(), "a".to_owned())].into(), ..NodeSeen::default() });
+        assert_eq!(diff(&spec(Worker, Start::Join), &observed), None);
+    }
+}

@@ -1,0 +1,60 @@
+//! `[[kernel_module]]`: the difference.
+
+use muster_catalog::kinds::kernel_module::KernelModuleSpec;
+
+use super::Describe;
+use crate::row::Action;
+
+/// What was seen.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Observed {
+    /// Loaded, or built into the kernel.
+    pub loaded: bool,
+    /// The text of the file in `/etc/modules-load.d`.
+    pub kept: Option<String>,
+}
+
+/// What would be done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    pub load: bool,
+    /// The file's new text.
+    pub kept: Option<String>,
+}
+
+impl Describe for Change {
+    fn action(&self) -> Action {
+        Action::Change
+    }
+
+    fn detail(&self) -> Vec<String> {
+        let load = self.load.then(|| "load".to_owned());
+        let keep = self.kept.is_some().then(|| "load at boot".to_owned());
+        load.into_iter().chain(keep).collect()
+    }
+}
+
+/// The file that loads it at boot.
+pub fn path(spec: &KernelModuleSpec) -> String {
+    format!("/etc/modules-load.d/muster-{}.conf", spec.name)
+}
+
+pub fn diff(spec: &KernelModuleSpec, observed: &Observed) -> Option<Change> {
+    let text = format!("# Written by muster.\n{}\n", spec.name);
+    let kept = (observed.kept.as_deref() != Some(&text)).then_some(text);
+    let load = !observed.loaded;
+    (load || kept.is_some()).then_some(Change { load, kept })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_built_in_module_needs_its_file_only() {
+        let spec = KernelModuleSpec { name: "overlay".into() };
+        let change = diff(&spec, &Observed { loaded: true, kept: None }).unwrap();
+        assert!(!change.load);
+        assert_eq!(diff(&spec, &Observed { loaded: true, kept: change.kept }), None);
+    }
+}

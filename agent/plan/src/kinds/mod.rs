@@ -1,0 +1,94 @@
+//! What is there, what would change, and the pure difference of the two, kind by kind.
+//!
+//! Each kind's module has `Observed`, `Change` (which describes itself), and `diff(&XSpec, &Observed) -> Option<Change>`.
+
+use muster_catalog::{Spec, kinds::service::Disrupts};
+
+use crate::row::Action;
+
+/// How a change speaks of itself in plans and reports.
+pub trait Describe {
+    fn action(&self) -> Action;
+    /// Lines for people; never a secret.
+    fn detail(&self) -> Vec<String>;
+    /// What applying it disturbs.
+    fn disrupts(&self) -> Disrupts {
+        Disrupts::Nothing
+    }
+}
+
+macro_rules! kinds {
+    ($($variant:ident $module:ident;)*) => {
+        $(pub mod $module;)*
+
+        /// What was seen of one resource.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Observed {
+            $($variant($module::Observed),)*
+        }
+
+        /// What would be changed at one resource: all that applying needs to know.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Change {
+            $($variant($module::Change),)*
+        }
+
+        impl Describe for Change {
+            fn action(&self) -> Action {
+                match self {
+                    $(Self::$variant(change) => change.action(),)*
+                }
+            }
+            fn detail(&self) -> Vec<String> {
+                match self {
+                    $(Self::$variant(change) => change.detail(),)*
+                }
+            }
+            fn disrupts(&self) -> Disrupts {
+                match self {
+                    $(Self::$variant(change) => change.disrupts(),)*
+                }
+            }
+        }
+
+        /// What has to change; none where all is as written. An observation of another kind differs in nothing
+        /// that could be said, and the engine never makes one.
+        pub fn diff(spec: &Spec, observed: &Observed) -> Option<Change> {
+            match (spec, observed) {
+                $((Spec::$variant(spec), Observed::$variant(observed)) => $module::diff(spec, observed).map(Change::$variant),)*
+                (spec, _) => unreachable!("{} was observed as another kind", spec.id()),
+            }
+        }
+    };
+}
+
+kinds! {
+    AptSource apt_source;
+    ClusterMember cluster_member;
+    Command command;
+    Container container;
+    Directory directory;
+    File file;
+    Group group;
+    Image image;
+    KernelModule kernel_module;
+    Manifest manifest;
+    Mount mount;
+    Package package;
+    PodNetwork pod_network;
+    Service service;
+    Sysctl sysctl;
+    User user;
+}
+
+/// What a notification does, on top of the difference: a restart of what runs, a run of what waits to be told.
+pub fn on_notify(spec: &Spec, observed: &Observed) -> Option<Change> {
+    match (spec, observed) {
+        (Spec::Service(spec), Observed::Service(observed)) => service::on_notify(spec, observed).map(Change::Service),
+        (Spec::Command(spec), Observed::Command(observed)) => command::on_notify(spec, observed).map(Change::Command),
+        (Spec::Container(spec), Observed::Container(observed)) => {
+            container::on_notify(spec, observed).map(Change::Container)
+        }
+        (_, _) => None,
+    }
+}

@@ -1,0 +1,207 @@
+//! The Docker daemon, by bollard over its socket.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, PoisonError},
+
+};
+
+use bollard::{
+    errors::Error,
+    models::{ContainerCreateBody, HostConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum},
+    query_parameters::{
+        CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder, RemoveContainerOptionsBuilder,
+        RestartContainerOptions, StartContainerOptions, StopContainerOptionsBuilder,
+    },
+};
+use futures::{StreamExt, stream::BoxStream};
+use muster_catalog::kinds::container::ContainerSpec;
+
+use crate::ports::{ContainerState, Docker, DockerError, DockerEvent};
+
+const SOCKET: &str = "/var/run/docker.sock";
+/// Seconds of one request; pulls report progress all along, and so live longer.
+const TIMEOUT: u64 = 120;
+/// Seconds between the polite and the final end of a container.
+const STOP: i32 = 10;
+
+#[derive(Default)]
+pub struct Bollard {
+    client: Mutex<Option<bollard::Docker>>,
+}
+
+impl Bollard {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn client(&self) -> Result<bollard::Docker, DockerError> {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = &*client {
+            return Ok(client.clone());
+        }
+        let new = bollard::Docker::connect_with_socket(SOCKET, TIMEOUT, bollard::API_DEFAULT_VERSION).map_err(other)?;
+        *client = Some(new.clone());
+        Ok(new)
+    }
+}
+
+fn other(error: Error) -> DockerError {
+    match error {
+        Error::DockerResponseServerError { message, .. } => refused(message),
+        Error::DockerStreamError { error } => refused(error),
+        transport => DockerError::Unreachable(Box::new(transport)),
+    }
+}
+
+fn refused(message: String) -> DockerError {
+    if message.contains("port is already allocated") || message.contains("address already in use") {
+        let port = message.split("bind for ").nth(1).or_else(|| message.split("Bind for ").nth(1));
+        let port = port.and_then(|rest| rest.split(' ').next()).unwrap_or("(see the message)").to_owned();
+        return DockerError::PortInUse { port };
+    }
+    DockerError::Refused(message)
+}
+
+fn missing(error: &Error) -> bool {
+    matches!(error, Error::DockerResponseServerError { status_code: 404, .. })
+}
+
+#[async_trait::async_trait]
+impl Docker for Bollard {
+    async fn image(&self, name: &str) -> Result<Option<String>, DockerError> {
+        match self.client()?.inspect_image(name).await {
+            Ok(image) => Ok(Some(image.id.unwrap_or_default())),
+            Err(error) if missing(&error) => Ok(None),
+            Err(error) => Err(other(error)),
+        }
+    }
+
+    async fn pull(&self, name: &str) -> Result<(), DockerError> {
+        let client = self.client()?;
+        // Without a tag Docker would pull all of them.
+        let tagged = if name.contains('@') || name.rsplit('/').next().is_some_and(|last| last.contains(':')) {
+            name.to_owned()
+        } else {
+            format!("{name}:latest")
+        };
+        let options = CreateImageOptionsBuilder::default().from_image(&tagged).build();
+        let mut progress = client.create_image(Some(options), None, None);
+        while let Some(step) = progress.next().await {
+            let message = match step {
+                Ok(_) => continue,
+                Err(Error::DockerResponseServerError { message, .. } | Error::DockerStreamError { error: message }) => message,
+                Err(error) => return Err(other(error)),
+            };
+            let image = name.to_owned();
+            let unknown = ["not found", "manifest unknown", "does not exist", "name unknown"];
+            return Err(if unknown.iter().any(|words| message.contains(words)) {
+                DockerError::NoImage { image }
+            } else {
+                DockerError::Registry { image, source: message.into() }
+            });
+        }
+        Ok(())
+    }
+
+    async fn container(&self, name: &str) -> Result<Option<ContainerState>, DockerError> {
+        match self.client()?.inspect_container(name, None).await {
+            Ok(container) => Ok(Some(ContainerState {
+                running: container.state.and_then(|state| state.running).unwrap_or(false),
+                labels: container.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect(),
+                image: container.image.unwrap_or_default(),
+            })),
+            Err(error) if missing(&error) => Ok(None),
+            Err(error) => Err(other(error)),
+        }
+    }
+
+    async fn run(&self, spec: &ContainerSpec, labels: &BTreeMap<String, String>) -> Result<(), DockerError> {
+        if self.image(&spec.image).await?.is_none() {
+            self.pull(&spec.image).await?;
+        }
+        let client = self.client()?;
+        let options = CreateContainerOptionsBuilder::default().name(&spec.name).build();
+        client.create_container(Some(options), body(spec, labels)).await.map_err(other)?;
+        if let Err(error) = self.start(&spec.name).await {
+            // Half a container would pass for one that was stopped by hand.
+            let _ = self.remove(&spec.name).await;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    async fn start(&self, name: &str) -> Result<(), DockerError> {
+        self.client()?.start_container(name, None::<StartContainerOptions>).await.map_err(other)
+    }
+
+    async fn restart(&self, name: &str) -> Result<(), DockerError> {
+        self.client()?.restart_container(name, None::<RestartContainerOptions>).await.map_err(other)
+    }
+
+    async fn remove(&self, name: &str) -> Result<(), DockerError> {
+        let client = self.client()?;
+        let stop = StopContainerOptionsBuilder::default().t(STOP).build();
+        // Not running any more is as good: the removal says what matters.
+        let _ = client.stop_container(name, Some(stop)).await;
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        match client.remove_container(name, Some(options)).await {
+            Err(error) if !missing(&error) => Err(other(error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn events(&self) -> BoxStream<'static, DockerEvent> {
+        let Ok(client) = self.client() else { return futures::stream::empty().boxed() };
+        let filters = HashMap::from([("type".to_owned(), vec!["container".to_owned(), "image".to_owned()])]);
+        let options = EventsOptionsBuilder::default().filters(&filters).build();
+        let stream = async_stream(client, options);
+        stream.boxed()
+    }
+}
+
+fn async_stream(
+    client: bollard::Docker,
+    options: bollard::query_parameters::EventsOptions,
+) -> impl futures::Stream<Item = DockerEvent> + Send {
+    client.events(Some(options)).take_while(|event| futures::future::ready(event.is_ok())).filter_map(|event| async move {
+        let event = event.ok()?;
+        let actor = event.actor?;
+        let name = actor.attributes.and_then(|mut attributes| attributes.remove("name"));
+        match event.typ? {
+            bollard::models::EventMessageTypeEnum::CONTAINER => Some(DockerEvent::Container { name: name? }),
+            bollard::models::EventMessageTypeEnum::IMAGE => Some(DockerEvent::Image { name: name.or(actor.id)? }),
+            _other => None,
+        }
+    })
+}
+
+fn body(spec: &ContainerSpec, labels: &BTreeMap<String, String>) -> ContainerCreateBody {
+    let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
+    for port in &spec.ports {
+        let (pair, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+        let (host, inner) = pair.rsplit_once(':').unwrap_or((pair, pair));
+        let (address, host) = host.rsplit_once(':').map_or((None, host), |(address, host)| (Some(address), host));
+        let binding = PortBinding { host_ip: address.map(str::to_owned), host_port: Some(host.to_owned()) };
+        bindings.entry(format!("{inner}/{protocol}")).or_insert_with(|| Some(Vec::new())).get_or_insert_default().push(binding);
+    }
+    ContainerCreateBody {
+        image: Some(spec.image.clone()),
+        cmd: (!spec.command.is_empty()).then(|| spec.command.clone()),
+        env: Some(spec.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        labels: Some(labels.clone().into_iter().collect()),
+        exposed_ports: Some(bindings.keys().cloned().collect()),
+        host_config: Some(HostConfig {
+            binds: Some(spec.volumes.clone()),
+            port_bindings: Some(bindings),
+            network_mode: spec.network.clone(),
+            restart_policy: Some(RestartPolicy {
+                name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),
+                maximum_retry_count: None,
+            }),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    }
+}
+

@@ -1,0 +1,10 @@
+//! The ports' real adapters, and the fakes that are held to the same contract.
+
+pub mod apt;
+pub mod clock;
+pub mod commands;
+pub mod docker;
+pub mod files;
+pub mod local;
+pub mod sandbox;
+pub mod systemd;

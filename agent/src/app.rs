@@ -1,0 +1,63 @@
+//! The composition root: which adapter stands behind which port. Nothing else names one.
+
+use std::sync::Arc;
+
+use crate::{
+    Context, Scope,
+    adapters::{apt::Apt, clock::SystemClock, commands::SystemCommands, docker::Bollard, files::RealFiles, local::Alone, systemd::Systemd},
+    cluster::{self, client::KubeFiles},
+    converge::Engine,
+    ledger::LedgerFile,
+    ports::{Commands, FileError, Files, Health, Secrets, Tickets, Turns},
+};
+
+/// What only a coordinator gives.
+pub struct Coordinator {
+    pub turns: Arc<dyn Turns>,
+    pub secrets: Arc<dyn Secrets>,
+    pub tickets: Arc<dyn Tickets>,
+}
+
+impl Coordinator {
+    /// None: turns are granted at once, and there are no secrets and no tickets.
+    pub fn none() -> Self {
+        Self { turns: Arc::new(Alone), secrets: Arc::new(Alone), tickets: Arc::new(Alone) }
+    }
+}
+
+/// This machine behind the ports.
+pub fn context(coordinator: Coordinator, scope: Scope) -> Context {
+    let files: Arc<dyn Files> = Arc::new(RealFiles::new());
+    let commands: Arc<dyn Commands> = Arc::new(SystemCommands);
+    Context {
+        packages: Arc::new(Apt::new(Arc::clone(&commands), Arc::clone(&files))),
+        units: Arc::new(Systemd::new(Arc::clone(&commands))),
+        docker: Arc::new(Bollard::new()),
+        clock: Arc::new(SystemClock),
+        kube: Arc::new(KubeFiles::new(Arc::clone(&files))),
+        turns: coordinator.turns,
+        secrets: coordinator.secrets,
+        tickets: coordinator.tickets,
+        scope: Arc::new(scope),
+        files,
+        commands,
+    }
+}
+
+/// An engine over `ctx`, remembering in the file `ledger`.
+pub fn engine(ctx: Context, ledger: &str) -> Result<Arc<Engine>, FileError> {
+    let ledger = LedgerFile::open(Arc::clone(&ctx.files), ledger)?;
+    let health = Arc::new(KubernetesNode { ctx: ctx.clone() });
+    Ok(Arc::new(Engine::new(ctx, ledger, health)))
+}
+
+struct KubernetesNode {
+    ctx: Context,
+}
+
+#[async_trait::async_trait]
+impl Health for KubernetesNode {
+    async fn node_ready(&self) -> Option<bool> {
+        cluster::node_ready(&self.ctx).await
+    }
+}

@@ -1,0 +1,174 @@
+//! The agent's command line.
+
+mod show;
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::Context as _;
+use clap::{CommandFactory, Parser, Subcommand};
+use muster_catalog::Catalog;
+
+use crate::{
+    Scope, app, dry, facts, install,
+    converge::{Engine, Options},
+    standalone,
+};
+
+/// Keeps a node as its catalog says.
+#[derive(Parser)]
+#[command(name = "muster-agent", version, about, max_term_width = 110)]
+#[command(after_help = "Examples:\n  muster-agent plan web.toml       what would change, from one file\n  muster-agent apply web.toml      make it so\n  muster-agent run                 the daemon, as systemd starts it")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Converges the resources of one file, without a coordinator.
+    ///
+    /// Ends with 0 where nothing had to change, 2 where something was changed, 4 where something failed, 6 for both, 1 for an error before it began.
+    #[command(after_help = "Example:\n  muster-agent apply web.toml\n\n  # web.toml\n  [[package]]\n  name = \"nginx-light\"\n\n  [[file]]\n  path = \"/etc/motd\"\n  content = \"Kept by muster.\\n\"")]
+    Apply {
+        /// A file of resources as in a role, or a compiled catalog.
+        file: PathBuf,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Shows what `apply` would change, without a way to write.
+    ///
+    /// Ends with 0 where nothing would change, 2 where something would, 1 for an error.
+    #[command(after_help = "Example:\n  muster-agent plan web.toml --json")]
+    Plan {
+        file: PathBuf,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// The daemon: converges what the coordinator says, and what was changed by hand.
+    #[command(after_help = "Example:\n  systemctl start muster-agent")]
+    Run(RunArguments),
+    /// Installs this binary as a service, and starts it.
+    #[command(after_help = "Example:\n  ./muster-agent install")]
+    Install {
+        /// Enables it without starting it.
+        #[arg(long)]
+        no_start: bool,
+    },
+    /// Prints what this node reports of itself, as JSON.
+    #[command(after_help = "Example:\n  muster-agent facts | jq .memory")]
+    Facts,
+    /// Prints a completion script for a shell.
+    #[command(after_help = "Example:\n  muster-agent completion bash > /etc/bash_completion.d/muster-agent")]
+    Completion { shell: clap_complete::Shell },
+}
+
+#[derive(clap::Args)]
+struct Common {
+    /// Prints one JSON document.
+    #[arg(long)]
+    json: bool,
+    /// What is remembered between runs: pending restarts, what was right.
+    #[arg(long, value_name = "PATH", default_value = "/var/lib/muster-agent/apply.json")]
+    state: String,
+}
+
+#[derive(clap::Args)]
+struct RunArguments {}
+
+/// Everything but the exit status of a process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("MUSTER_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn")),
+        )
+        .init();
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Two workers: a node's cores belong to what runs on it.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Apply { file, common } => apply(&file, &common),
+        Command::Plan { file, common } => plan(&file, &common),
+        Command::Run(_arguments) => anyhow::bail!("the daemon is not built yet"),
+        Command::Install { no_start } => {
+            let ctx = app::context(app::Coordinator::none(), no_scope()?);
+            let did = runtime()?.block_on(install::install(&ctx, !no_start))?;
+            for line in did {
+                println!("{line}");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Facts => {
+            println!("{}", serde_json::to_string_pretty(&facts::collect())?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "muster-agent", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn no_scope() -> anyhow::Result<Scope> {
+    Ok(Scope {
+        cluster: "local".parse()?,
+        environment: "local".parse()?,
+        node: "this-node".parse()?,
+        generation: muster_ids::Generation::default(),
+        paths: Default::default(),
+    })
+}
+
+fn alone(file: &Path, common: &Common) -> anyhow::Result<(Catalog, Arc<Engine>)> {
+    let catalog = standalone::load(file, &facts::collect())?;
+    let ctx = app::context(app::Coordinator::none(), Scope::of(&catalog));
+    let engine = app::engine(ctx, &common.state).context("what is remembered between runs cannot be read")?;
+    Ok((catalog, engine))
+}
+
+fn apply(file: &Path, common: &Common) -> anyhow::Result<ExitCode> {
+    let (catalog, engine) = alone(file, common)?;
+    let began = std::time::Instant::now();
+    let runtime = runtime()?;
+    let options = Options { woken_by: "apply".to_owned(), ..Options::default() };
+    let report = runtime.block_on(engine.converge(&catalog, &options))?;
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{}", show::report(&report, began.elapsed()))?;
+    }
+    Ok(ExitCode::from(show::exit_status(&report)))
+}
+
+fn plan(file: &Path, common: &Common) -> anyhow::Result<ExitCode> {
+    let (catalog, engine) = alone(file, common)?;
+    let rows = runtime()?.block_on(dry::plan(engine, catalog))?;
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        serde_json::to_writer_pretty(&mut out, &rows)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{}", show::rows(&rows))?;
+    }
+    Ok(ExitCode::from(if rows.is_empty() { 0 } else { 2 }))
+}

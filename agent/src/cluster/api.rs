@@ -1,0 +1,160 @@
+//! The Kubernetes API, as JSON by path. Most of what is written here is a handful of small fixed objects, and a path beside
+//! a JSON table reads better than twenty generated types.
+
+use http::{Method, Request, StatusCode};
+use kube::Client;
+use serde_json::Value;
+
+use super::MANAGER;
+use crate::StepError;
+
+/// One call that was not answered as hoped.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// Nothing answered, or no longer.
+    #[error("the API server does not answer")]
+    Unreachable(#[source] Box<kube::Error>),
+    /// It answered no; `reason` is Kubernetes' word for it.
+    #[error("the API server refuses {verb} {path}: {message}")]
+    Refused { verb: &'static str, path: String, code: u16, reason: String, message: String },
+    #[error("the API server's answer to {path} cannot be read")]
+    Unreadable { path: String, #[source] source: Box<kube::Error> },
+}
+
+impl ApiError {
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Refused { code, .. } => Some(*code),
+            Self::Unreachable(_) | Self::Unreadable { .. } => None,
+        }
+    }
+
+    pub fn is_not_found(&self) -> bool {
+        self.code() == Some(404)
+    }
+
+    /// Somebody else wrote in between, or the object is there already.
+    pub fn is_conflict(&self) -> bool {
+        self.code() == Some(409)
+    }
+
+    /// Worth trying again in a moment: nothing answered, or it is overloaded or starting.
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => true,
+            Self::Refused { code, .. } => matches!(code, 429 | 500 | 502 | 503 | 504),
+            Self::Unreadable { .. } => false,
+        }
+    }
+
+    pub(crate) fn of(verb: &'static str, path: &str, error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => Self::Refused {
+                verb,
+                path: path.to_owned(),
+                code: status.code,
+                reason: status.reason.clone(),
+                message: status.message.clone(),
+            },
+            error @ (kube::Error::SerdeError(_) | kube::Error::FromUtf8(_)) => {
+                Self::Unreadable { path: path.to_owned(), source: Box::new(error) }
+            }
+            error => Self::Unreachable(Box::new(error)),
+        }
+    }
+}
+
+impl From<ApiError> for StepError {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Unreachable(source) => {
+                tracing::debug!(error = %source, "the API server does not answer");
+                Self::waits("the API server to answer")
+            }
+            ApiError::Refused { code, .. } => {
+                let step = Self::failed(error.to_string());
+                if matches!(code, 403 | 409 | 429 | 500..=599) { step.retry() } else { step }
+            }
+            ApiError::Unreadable { path, source } => {
+                Self::failed(format!("the API server's answer to {path} cannot be read")).because(source).retry()
+            }
+        }
+    }
+}
+
+async fn call(client: &Client, verb: &'static str, method: Method, path: &str, media: &str, body: Vec<u8>) -> Result<Value, ApiError> {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(http::header::CONTENT_TYPE, media)
+        .body(body)
+        .expect("paths are made of names that are valid in URLs");
+    client.request(request).await.map_err(|error| ApiError::of(verb, path, error))
+}
+
+const JSON: &str = "application/json";
+
+pub async fn get(client: &Client, path: &str) -> Result<Value, ApiError> {
+    call(client, "get", Method::GET, path, JSON, Vec::new()).await
+}
+
+/// None where there is no such object.
+pub async fn find(client: &Client, path: &str) -> Result<Option<Value>, ApiError> {
+    match get(client, path).await {
+        Ok(object) => Ok(Some(object)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// `path` is the collection's.
+pub async fn create(client: &Client, path: &str, object: &Value) -> Result<Value, ApiError> {
+    call(client, "create", Method::POST, path, JSON, object.to_string().into_bytes()).await
+}
+
+/// Replaces the whole object; its `resourceVersion` guards the write.
+pub async fn replace(client: &Client, path: &str, object: &Value) -> Result<Value, ApiError> {
+    call(client, "update", Method::PUT, path, JSON, object.to_string().into_bytes()).await
+}
+
+/// JSON merge patch.
+pub async fn merge(client: &Client, path: &str, patch: &Value) -> Result<Value, ApiError> {
+    call(client, "patch", Method::PATCH, path, "application/merge-patch+json", patch.to_string().into_bytes()).await
+}
+
+/// Server-side apply as manager `muster`, taking fields over from others.
+pub async fn apply(client: &Client, path: &str, object: &Value) -> Result<Value, ApiError> {
+    apply_as(client, path, object, false).await
+}
+
+/// What [`apply`] would make of the object; nothing is written.
+pub async fn dry_apply(client: &Client, path: &str, object: &Value) -> Result<Value, ApiError> {
+    apply_as(client, path, object, true).await
+}
+
+async fn apply_as(client: &Client, path: &str, object: &Value, dry: bool) -> Result<Value, ApiError> {
+    let dry = if dry { "&dryRun=All" } else { "" };
+    let url = format!("{path}?fieldManager={MANAGER}&force=true{dry}");
+    call(client, "apply", Method::PATCH, &url, "application/apply-patch+yaml", object.to_string().into_bytes()).await
+}
+
+/// Deletes with preconditions where given; no error where it is gone already.
+pub async fn delete(client: &Client, path: &str, options: &Value) -> Result<(), ApiError> {
+    match call(client, "delete", Method::DELETE, path, JSON, options.to_string().into_bytes()).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the API server says that it is ready to serve.
+pub async fn is_ready(client: &Client) -> bool {
+    let request = Request::get("/readyz").body(Vec::new()).expect("a fixed request");
+    matches!(client.request_text(request).await, Ok(text) if text == "ok")
+}
+
+/// The status code that the API server gave for a path, without reading more: for waits.
+pub async fn answers(client: &Client, path: &str) -> Option<StatusCode> {
+    let request = Request::get(path).body(kube::client::Body::empty()).ok()?;
+    client.send(request).await.ok().map(|response| response.status())
+}

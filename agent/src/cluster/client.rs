@@ -1,0 +1,143 @@
+//! This node's client of the Kubernetes API, from the kubeconfig that kubeadm or kubelet wrote.
+
+use std::{sync::Arc, time::Duration};
+
+use base64::Engine as _;
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use muster_ids::Digest;
+use tokio::sync::Mutex;
+
+use super::{KUBERNETES, LOCAL_API};
+use crate::{
+    StepError,
+    ports::{Files, Kube},
+};
+
+/// kubelet's client certificate, renewed in place.
+const KUBELET_PEM: &str = "/var/lib/kubelet/pki/kubelet-client-current.pem";
+
+/// The real adapter of [`Kube`]: `admin.conf` against the own API server on control planes, kubelet's credentials on
+/// workers. Made anew when the credentials on disk change.
+pub struct KubeFiles {
+    files: Arc<dyn Files>,
+    made: Mutex<Option<(Digest, Client)>>,
+}
+
+impl KubeFiles {
+    pub fn new(files: Arc<dyn Files>) -> Self {
+        Self { files, made: Mutex::new(None) }
+    }
+
+    fn credentials(&self) -> Result<Option<(String, Option<&'static str>, Digest)>, StepError> {
+        for (name, server) in [("admin.conf", Some(LOCAL_API)), ("kubelet.conf", None)] {
+            let Some(text) = self.files.read(&format!("{KUBERNETES}/{name}"))? else { continue };
+            let text = String::from_utf8_lossy(&text).into_owned();
+            let mut seen = text.clone().into_bytes();
+            if text.contains(KUBELET_PEM) {
+                // kubelet has not written it yet: there are no credentials.
+                let Some(pem) = self.files.read(KUBELET_PEM)? else { return Ok(None) };
+                seen.extend(pem);
+            }
+            let digest = Digest::of(&seen);
+            return Ok(Some((text, server, digest)));
+        }
+        Ok(None)
+    }
+}
+
+#[async_trait::async_trait]
+impl Kube for KubeFiles {
+    async fn client(&self) -> Result<Client, StepError> {
+        let Some((text, server, digest)) = self.credentials()? else {
+            return Err(StepError::waits("this node to become a member of the cluster"));
+        };
+        let mut made = self.made.lock().await;
+        if let Some((of, client)) = made.as_ref()
+            && *of == digest
+        {
+            return Ok(client.clone());
+        }
+        let client = of_kubeconfig(&text, server).await?;
+        *made = Some((digest, client.clone()));
+        Ok(client)
+    }
+}
+
+/// A kubeconfig that makes no client.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    #[error("the kubeconfig cannot be read")]
+    Kubeconfig(#[source] kube::config::KubeconfigError),
+    #[error("no client can be made of the kubeconfig")]
+    Client(#[source] Box<kube::Error>),
+    #[error("`{0}` is no address of an API server")]
+    Address(String),
+}
+
+impl From<CredentialsError> for StepError {
+    fn from(error: CredentialsError) -> Self {
+        let message = error.to_string();
+        match error {
+            CredentialsError::Kubeconfig(source) => Self::failed(message).because(source).retry(),
+            CredentialsError::Client(source) => Self::failed(message).because(source).retry(),
+            CredentialsError::Address(_) => Self::failed(message),
+        }
+    }
+}
+
+/// A client of a kubeconfig's current context, dialling `server` where one is given.
+pub async fn of_kubeconfig(text: &str, server: Option<&str>) -> Result<Client, CredentialsError> {
+    let mut kubeconfig = Kubeconfig::from_yaml(text).map_err(CredentialsError::Kubeconfig)?;
+    if let Some(server) = server {
+        for cluster in kubeconfig.clusters.iter_mut().filter_map(|named| named.cluster.as_mut()) {
+            cluster.server = Some(server.to_owned());
+        }
+    }
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .map_err(CredentialsError::Kubeconfig)?;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    // Each caller says for itself whether trying again is right.
+    config.default_retry = false;
+    Client::try_from(config).map_err(|error| CredentialsError::Client(Box::new(error)))
+}
+
+/// A client without credentials. With no `ca_pem` it believes any server: what it reads must be verified by other means.
+pub fn anonymous(server: &str, ca_pem: Option<&str>) -> Result<Client, CredentialsError> {
+    let uri = server.parse().map_err(|_| CredentialsError::Address(server.to_owned()))?;
+    let mut config = Config::new(uri);
+    config.connect_timeout = Some(Duration::from_secs(5));
+    config.read_timeout = Some(Duration::from_secs(10));
+    config.default_retry = false;
+    match ca_pem {
+        Some(pem) => config.root_cert = Some(ders(pem)),
+        None => config.accept_invalid_certs = true,
+    }
+    Client::try_from(config).map_err(|error| CredentialsError::Client(Box::new(error)))
+}
+
+/// A client that shows a certificate, of any HTTPS server with JSON: etcd's too.
+pub fn with_certificate(server: &str, ca_pem: &str, cert_pem: &str, key_pem: &str) -> Result<Client, CredentialsError> {
+    let base64 = base64::engine::general_purpose::STANDARD;
+    let uri = server.parse().map_err(|_| CredentialsError::Address(server.to_owned()))?;
+    let mut config = Config::new(uri);
+    config.connect_timeout = Some(Duration::from_secs(3));
+    config.read_timeout = Some(Duration::from_secs(5));
+    config.default_retry = false;
+    config.root_cert = Some(ders(ca_pem));
+    config.auth_info.client_certificate_data = Some(base64.encode(cert_pem));
+    config.auth_info.client_key_data = Some(base64.encode(key_pem).into());
+    Client::try_from(config).map_err(|error| CredentialsError::Client(Box::new(error)))
+}
+
+/// The certificates of a PEM text, DER.
+pub(crate) fn ders(pem: &str) -> Vec<Vec<u8>> {
+    x509_parser::pem::Pem::iter_from_buffer(pem.as_bytes())
+        .filter_map(Result::ok)
+        .filter(|block| block.label == "CERTIFICATE")
+        .map(|block| block.contents)
+        .collect()
+}

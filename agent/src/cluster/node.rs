@@ -1,0 +1,147 @@
+//! The Node object of this machine: what is seen of it, its labels and taints, and whether it is ready.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use kube::Client;
+use muster_catalog::kinds::cluster_member::ClusterMemberSpec;
+use muster_plan::kinds::cluster_member::{Membership, NodeSeen, Stage, wanted_labels};
+use serde_json::{Map, Value, json};
+
+use super::{
+    api::{self, ApiError},
+    documents::Taint,
+    membership,
+};
+use crate::{Context, StepError};
+
+fn path(name: &str) -> String {
+    format!("/api/v1/nodes/{name}")
+}
+
+/// Labels and taints; none where there is no such Node.
+pub async fn seen(client: &Client, name: &str) -> Result<Option<NodeSeen>, ApiError> {
+    Ok(api::find(client, &path(name)).await?.map(|node| of_object(&node)))
+}
+
+fn of_object(node: &Value) -> NodeSeen {
+    let labels = node["metadata"]["labels"]
+        .as_object()
+        .map(|labels| labels.iter().map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned())).collect())
+        .unwrap_or_default();
+    let taints = list(&node["spec"]["taints"]).filter(|taint| !is_controllers(taint)).map(text_of).collect();
+    NodeSeen { labels, taints }
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+/// Taints that Kubernetes' own controllers put on and take off.
+fn is_controllers(taint: &Value) -> bool {
+    let key = taint["key"].as_str().unwrap_or_default();
+    key.starts_with("node.kubernetes.io/") || key.starts_with("node.cloudprovider.kubernetes.io/")
+}
+
+fn text_of(taint: &Value) -> String {
+    let (key, effect) = (taint["key"].as_str().unwrap_or_default(), taint["effect"].as_str().unwrap_or_default());
+    match taint["value"].as_str().unwrap_or_default() {
+        "" => format!("{key}:{effect}"),
+        value => format!("{key}={value}:{effect}"),
+    }
+}
+
+/// Sets and removes labels; with `taints` replaces those that are ours.
+pub async fn mark(
+    client: &Client,
+    name: &str,
+    set: impl IntoIterator<Item = (&String, &String)>,
+    remove: &BTreeSet<String>,
+    taints: Option<&[String]>,
+) -> Result<(), ApiError> {
+    let mut labels: Map<String, Value> = set.into_iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+    labels.extend(remove.iter().map(|key| (key.clone(), Value::Null)));
+    let mut patch = json!({"metadata": {"labels": labels}});
+    if let Some(taints) = taints {
+        let node = api::get(client, &path(name)).await?;
+        let mut all: Vec<Value> = list(&node["spec"]["taints"]).filter(|taint| is_controllers(taint)).cloned().collect();
+        all.extend(taints.iter().filter_map(|text| Taint::parse(text)).map(|taint| taint.to_json()));
+        patch["spec"] = json!({"taints": all});
+        patch["metadata"]["resourceVersion"] = node["metadata"]["resourceVersion"].clone();
+    }
+    api::merge(client, &path(name), &patch).await.map(drop)
+}
+
+/// The last step into the cluster: waits for kubelet to register the node, and puts its labels and taints on.
+pub async fn settle(ctx: &Context, client: &Client, spec: &ClusterMemberSpec, note: &mut Membership) -> Result<(), StepError> {
+    let labels = wanted_labels(spec);
+    let taints = super::documents::is_control_plane(spec).then_some(spec.taints.as_slice());
+    let mut last = None;
+    for _ in 0..600 {
+        match mark(client, &spec.name, &labels, &BTreeSet::new(), taints).await {
+            Ok(()) => {
+                note.labels = labels.keys().cloned().collect();
+                return membership::reach(&*ctx.files, note, Stage::Member);
+            }
+            Err(error) if error.is_not_found() || error.is_conflict() || error.passes() => last = Some(error),
+            Err(error) => return Err(error.into()),
+        }
+        ctx.clock.sleep(Duration::from_millis(100)).await;
+    }
+    Err(match last {
+        Some(error) if error.is_not_found() => {
+            StepError::failed(format!("kubelet did not register the node {} within a minute", spec.name))
+                .help("`journalctl -u kubelet` on the node says why")
+                .retry()
+        }
+        Some(error) => error.into(),
+        None => StepError::waits("kubelet to register the node"),
+    })
+}
+
+/// The node's readiness as the cluster knows it from kubelet. None: not a member (yet), or the API does not answer and
+/// kubelet itself is well (what cannot be known is not called false).
+pub async fn node_ready(ctx: &Context) -> Option<bool> {
+    let note = membership::read(&*ctx.files).ok()??;
+    if note.stage < Stage::Member {
+        return None;
+    }
+    let client = ctx.kube.client().await.ok()?;
+    let asked = tokio::time::timeout(Duration::from_secs(5), api::find(&client, &path(&note.name))).await.ok()?;
+    match asked {
+        Ok(Some(node)) => Some(is_ready(&node)),
+        Ok(None) => Some(false),
+        Err(_) => None,
+    }
+}
+
+fn is_ready(node: &Value) -> bool {
+    list(&node["status"]["conditions"]).any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn controllers_taints_are_not_ours() {
+        let node = json!({
+            "metadata": {"labels": {"a": "b"}},
+            "spec": {"taints": [
+                {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"},
+                {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"},
+                {"key": "dedicated", "value": "db", "effect": "NoExecute"},
+            ]},
+        });
+        let seen = of_object(&node);
+        let expected = ["dedicated=db:NoExecute", "node-role.kubernetes.io/control-plane:NoSchedule"];
+        assert_eq!(seen.taints.iter().collect::<Vec<_>>(), expected);
+        assert_eq!(seen.labels["a"], "b");
+    }
+
+    #[test]
+    fn readiness_is_the_condition() {
+        assert!(is_ready(&json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}})));
+        assert!(!is_ready(&json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}})));
+        assert!(!is_ready(&json!({})));
+    }
+}

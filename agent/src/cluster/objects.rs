@@ -1,0 +1,360 @@
+//! Sets of Kubernetes objects: read from YAML, ordered, named by path, compared with what lives.
+//!
+//! Pure but for [`Kinds::discover`]. The comparison is of the API server's own answer to a dry run with the live object, so
+//! that defaults and other writers' fields count as the API server counts them.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use kube::Client;
+use muster_ids::Generation;
+use muster_plan::kinds::manifest::ObjectId;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::api::{self, ApiError};
+
+/// Which set an object belongs to; a label, so that a set can be watched.
+pub const SET: &str = "muster.dev/set";
+/// The generation that last changed an object; an annotation.
+pub const GENERATION: &str = "muster.dev/generation";
+/// A value of a Secret that stands for a secret of the site.
+pub const REFERENCE: &str = "muster-secret:";
+
+/// A text that is no set of objects.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectsError {
+    #[error("document {number} is no YAML")]
+    Yaml { number: usize, #[source] source: serde_yaml_ng::Error },
+    #[error("document {number} is no Kubernetes object: it needs `apiVersion`, `kind` and `metadata.name`")]
+    NoObject { number: usize },
+    #[error("{id} stands in the set twice")]
+    Twice { id: ObjectId },
+}
+
+/// Reads YAML documents; Lists are taken apart. In the order in which they are applied.
+pub fn parse(text: &str) -> Result<Vec<Value>, ObjectsError> {
+    let mut objects = Vec::new();
+    for (index, document) in serde_yaml_ng::Deserializer::from_str(text).enumerate() {
+        let number = index + 1;
+        let value = Value::deserialize(document).map_err(|source| ObjectsError::Yaml { number, source })?;
+        let items = match value {
+            Value::Null => continue,
+            Value::Object(mut list) if list.get("kind").is_some_and(|kind| kind == "List") => match list.remove("items") {
+                Some(Value::Array(items)) => items,
+                Some(_) | None => return Err(ObjectsError::NoObject { number }),
+            },
+            value => vec![value],
+        };
+        for item in items {
+            let whole = ["/apiVersion", "/kind", "/metadata/name"]
+                .iter()
+                .all(|key| item.pointer(key).and_then(Value::as_str).is_some_and(|text| !text.is_empty()));
+            if !whole {
+                return Err(ObjectsError::NoObject { number });
+            }
+            objects.push(item);
+        }
+    }
+    objects.sort_by_key(|object| rank(object["kind"].as_str().unwrap_or_default()));
+    Ok(objects)
+}
+
+/// What others need comes first.
+pub fn rank(kind: &str) -> u8 {
+    match kind {
+        "Namespace" => 0,
+        "CustomResourceDefinition" => 1,
+        "PriorityClass" | "StorageClass" | "RuntimeClass" | "ClusterRole" | "Role" | "ServiceAccount" => 2,
+        "ClusterRoleBinding" | "RoleBinding" | "NetworkPolicy" | "ResourceQuota" | "LimitRange" => 3,
+        "Secret" | "ConfigMap" | "PersistentVolume" => 4,
+        "PersistentVolumeClaim" | "Service" => 5,
+        "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration" | "APIService" => 9,
+        _workloads_and_custom => 7,
+    }
+}
+
+/// The kinds that the API server serves.
+#[derive(Debug, Default)]
+pub struct Kinds(BTreeMap<(String, String), (String, bool)>);
+
+impl Kinds {
+    /// Asks for the groups that `objects` name. Groups that are not served are left out.
+    pub async fn discover(client: &Client, api_versions: impl IntoIterator<Item = String>) -> Result<Self, ApiError> {
+        let mut kinds = Self::default();
+        let mut versions: Vec<String> = api_versions.into_iter().collect();
+        versions.sort();
+        versions.dedup();
+        let asked = versions.iter().map(|version| async move {
+            let path = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
+            api::find(client, &path).await.map(|list| (version, list))
+        });
+        for (version, list) in futures::future::try_join_all(asked).await? {
+            for resource in list.iter().flat_map(|list| list["resources"].as_array()).flatten() {
+                let (Some(name), Some(kind)) = (resource["name"].as_str(), resource["kind"].as_str()) else { continue };
+                // `deployments/scale` is a part, not a kind of its own.
+                if !name.contains('/') {
+                    let namespaced = resource["namespaced"].as_bool().unwrap_or_default();
+                    kinds.0.insert((version.clone(), kind.to_owned()), (name.to_owned(), namespaced));
+                }
+            }
+        }
+        Ok(kinds)
+    }
+
+    fn get(&self, api_version: &str, kind: &str) -> Option<&(String, bool)> {
+        self.0.get(&(api_version.to_owned(), kind.to_owned()))
+    }
+
+    /// The object's name; with the namespace `default` where its kind has one and it says none. A kind that is not
+    /// served keeps what it says.
+    pub fn id(&self, object: &Value) -> ObjectId {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        let (api_version, kind) = (text("/apiVersion").unwrap_or_default(), text("/kind").unwrap_or_default());
+        let written = text("/metadata/namespace");
+        let namespace = match self.get(&api_version, &kind) {
+            Some((_, true)) => Some(written.unwrap_or_else(|| "default".to_owned())),
+            Some((_, false)) => None,
+            None => written,
+        };
+        ObjectId { api_version, kind, namespace, name: text("/metadata/name").unwrap_or_default() }
+    }
+
+    /// The object's path; none where its kind is not served.
+    pub fn path(&self, id: &ObjectId) -> Option<String> {
+        let (plural, namespaced) = self.get(&id.api_version, &id.kind)?;
+        let root = if id.api_version.contains('/') { "apis" } else { "api" };
+        let scope = match &id.namespace {
+            Some(namespace) if *namespaced => format!("namespaces/{namespace}/"),
+            Some(_) | None => String::new(),
+        };
+        Some(format!("/{root}/{}/{scope}{plural}/{}", id.api_version, id.name))
+    }
+
+    /// The kind's name in paths; none where it is not served.
+    pub fn plural(&self, api_version: &str, kind: &str) -> Option<String> {
+        self.get(api_version, kind).map(|(plural, _)| plural.clone())
+    }
+}
+
+/// Objects that are named twice.
+pub fn check_unique(ids: &[ObjectId]) -> Result<(), ObjectsError> {
+    for (index, id) in ids.iter().enumerate() {
+        if ids[..index].iter().any(|other| other.same_object(id)) {
+            return Err(ObjectsError::Twice { id: id.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// The object as it is applied: with its set, its generation and its namespace.
+pub fn dressed(object: &Value, id: &ObjectId, set: &str, generation: &str) -> Value {
+    let mut object = object.clone();
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        for key in ["managedFields", "resourceVersion", "uid", "creationTimestamp"] {
+            metadata.remove(key);
+        }
+    }
+    if let Some(namespace) = &id.namespace {
+        object["metadata"]["namespace"] = json!(namespace);
+    }
+    object["metadata"]["labels"][SET] = json!(set);
+    object["metadata"]["annotations"][GENERATION] = json!(generation);
+    if let Some(table) = object.as_object_mut() {
+        table.remove("status");
+    }
+    object
+}
+
+/// The names of the site's secrets that a Secret refers to.
+pub fn references(object: &Value) -> Vec<String> {
+    if object["kind"] != "Secret" {
+        return Vec::new();
+    }
+    ["data", "stringData"]
+        .iter()
+        .filter_map(|table| object[*table].as_object())
+        .flat_map(|table| table.values())
+        .filter_map(|value| value.as_str()?.strip_prefix(REFERENCE))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Puts the secrets' values in the place of their names.
+pub fn resolve(object: &mut Value, secrets: &BTreeMap<String, Vec<u8>>) {
+    if object["kind"] != "Secret" {
+        return;
+    }
+    let mut resolved = Vec::new();
+    for table in ["data", "stringData"] {
+        let Some(table) = object[table].as_object_mut() else { continue };
+        table.retain(|key, value| match value.as_str().and_then(|text| text.strip_prefix(REFERENCE)) {
+            Some(name) => {
+                resolved.extend(secrets.get(name).map(|bytes| (key.clone(), bytes.clone())));
+                false
+            }
+            None => true,
+        });
+    }
+    for (key, bytes) in resolved {
+        object["data"][key] = json!(base64::engine::general_purpose::STANDARD.encode(bytes));
+    }
+}
+
+/// The generation that last changed a live object.
+pub fn generation_of(live: &Value) -> Option<Generation> {
+    let (epoch, counter) = live["metadata"]["annotations"][GENERATION].as_str()?.split_once('.')?;
+    Some(Generation { epoch: epoch.parse().ok()?, counter: counter.parse().ok()? })
+}
+
+/// What would change, field by field; of a Secret only the names of its keys.
+pub fn differences(live: &Value, dry: &Value) -> Vec<String> {
+    const MOST: usize = 20;
+    let mut lines = Vec::new();
+    compare("", &comparable(live), &comparable(dry), live["kind"] == "Secret", &mut lines);
+    let more = lines.len().saturating_sub(MOST);
+    lines.truncate(MOST);
+    if more > 0 {
+        lines.push(format!("and {more} more"));
+    }
+    lines
+}
+
+/// An object without what the API server keeps for itself.
+pub fn comparable(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(table) = object.as_object_mut() {
+        table.remove("status");
+    }
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        for key in ["managedFields", "resourceVersion", "generation", "uid", "creationTimestamp"] {
+            metadata.remove(key);
+        }
+    }
+    object
+}
+
+fn compare(path: &str, old: &Value, new: &Value, secret: bool, lines: &mut Vec<String>) {
+    if old == new {
+        return;
+    }
+    let at = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) => {
+            let mut keys: Vec<_> = old.keys().chain(new.keys()).collect();
+            keys.sort();
+            keys.dedup();
+            for key in keys {
+                compare(&at(key), old.get(key).unwrap_or(&Value::Null), new.get(key).unwrap_or(&Value::Null), secret, lines);
+            }
+        }
+        (Value::Array(old), Value::Array(new)) if old.len() == new.len() => {
+            for (index, (old, new)) in old.iter().zip(new).enumerate() {
+                compare(&format!("{path}[{index}]"), old, new, secret, lines);
+            }
+        }
+        (old, new) if secret => lines.push(match (old, new) {
+            (Value::Null, _) => format!("+ {path}"),
+            (_, Value::Null) => format!("- {path}"),
+            _changed => format!("~ {path}"),
+        }),
+        (Value::Null, new) => lines.push(format!("+ {path} = {}", short(new))),
+        (old, Value::Null) => lines.push(format!("- {path} = {}", short(old))),
+        (old, new) => lines.push(format!("~ {path} {} → {}", short(old), short(new))),
+    }
+}
+
+fn short(value: &Value) -> String {
+    const MOST: usize = 60;
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned).replace('\n', "\\n");
+    if text.chars().count() <= MOST { text } else { text.chars().take(MOST).chain(['…']).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds() -> Kinds {
+        let entries = [
+            ("v1", "Secret", "secrets", true),
+            ("v1", "Namespace", "namespaces", false),
+            ("apps/v1", "Deployment", "deployments", true),
+        ];
+        Kinds(entries.iter().map(|(v, k, p, n)| (((*v).into(), (*k).into()), ((*p).into(), *n))).collect())
+    }
+
+    const TEXT: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+---
+apiVersion: v1
+kind: List
+items:
+- {apiVersion: v1, kind: Secret, metadata: {name: keys, namespace: shop}, data: {A: 'muster-secret:a', B: Qg==}}
+- {apiVersion: v1, kind: Namespace, metadata: {name: shop}}
+---
+";
+
+    #[test]
+    fn documents_are_read_and_ordered() {
+        let objects = parse(TEXT).unwrap();
+        let kinds: Vec<_> = objects.iter().map(|o| o["kind"].as_str().unwrap()).collect();
+        assert_eq!(kinds, ["Namespace", "Secret", "Deployment"]);
+        assert!(matches!(parse("a: ["), Err(ObjectsError::Yaml { number: 1, .. })));
+        assert!(matches!(parse("kind: Pod"), Err(ObjectsError::NoObject { number: 1 })));
+    }
+
+    #[test]
+    fn paths_follow_from_what_is_served() {
+        let objects = parse(TEXT).unwrap();
+        let paths: Vec<_> = objects.iter().map(|o| kinds().path(&kinds().id(o)).unwrap()).collect();
+        assert_eq!(
+            paths,
+            ["/api/v1/namespaces/shop", "/api/v1/namespaces/shop/secrets/keys", "/apis/apps/v1/namespaces/shop/deployments/web"]
+        );
+        let unknown = json!({"apiVersion": "x/v1", "kind": "X", "metadata": {"name": "n"}});
+        assert_eq!(kinds().path(&kinds().id(&unknown)), None);
+    }
+
+    #[test]
+    fn one_object_twice_is_an_error() {
+        let ids: Vec<_> = parse(&TEXT.repeat(2)).unwrap().iter().map(|o| kinds().id(o)).collect();
+        assert!(matches!(check_unique(&ids), Err(ObjectsError::Twice { .. })));
+        assert!(check_unique(&ids[..1]).is_ok());
+    }
+
+    #[test]
+    fn secrets_come_in_by_name_and_never_show() {
+        let mut secret = parse(TEXT).unwrap().remove(1);
+        assert_eq!(references(&secret), ["a"]);
+        let before = secret.clone();
+        resolve(&mut secret, &[("a".to_owned(), b"hunter2".to_vec())].into());
+        assert_eq!(secret["data"], json!({"A": "aHVudGVyMg==", "B": "Qg=="}));
+        let lines = differences(&before, &secret);
+        assert_eq!(lines, ["~ data.A"]);
+    }
+
+    #[test]
+    fn differences_name_fields() {
+        let live = json!({"kind": "Deployment", "metadata": {"resourceVersion": "1", "labels": {"a": "b"}}, "spec": {"replicas": 2, "list": [1, 2]}, "status": {"x": 1}});
+        let dry = json!({"kind": "Deployment", "metadata": {"resourceVersion": "2"}, "spec": {"replicas": 3, "list": [1, 3], "new": "x"}});
+        assert_eq!(
+            differences(&live, &dry),
+            ["- metadata.labels = {\"a\":\"b\"}", "~ spec.list[1] 2 → 3", "+ spec.new = x", "~ spec.replicas 2 → 3"]
+        );
+        assert!(differences(&live, &live).is_empty());
+    }
+
+    #[test]
+    fn what_is_applied_carries_set_and_generation() {
+        let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "n", "uid": "u"}, "status": {}});
+        let dressed = dressed(&object, &kinds().id(&object), "shop", "1.7");
+        assert_eq!(
+            dressed,
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {
+                "name": "n", "namespace": "default", "labels": {SET: "shop"}, "annotations": {GENERATION: "1.7"}}})
+        );
+        assert_eq!(generation_of(&dressed), Some(Generation { epoch: 1, counter: 7 }));
+    }
+}

@@ -1,0 +1,190 @@
+//! The first look: everything cheap, before the walk.
+//!
+//! Files and folders are read on blocking threads in a few long runs, because ten thousand of them cost more in task switches
+//! than in system calls; packages and units are asked for in one call each. What costs a program or a network call is left for
+//! the walk, unless a plan wants it all.
+
+use std::sync::Arc;
+
+use futures::{StreamExt, stream};
+use muster_catalog::{Catalog, Resource, Spec, kinds::service::ServiceSpec};
+use muster_plan::kinds::{Change, Observed, diff, service::unit};
+
+use crate::{
+    Context, StepError,
+    kinds::{self, accounts::Accounts, directory, file, package, service},
+};
+
+/// What the first look saw.
+#[derive(Debug, Default)]
+pub enum Seen {
+    #[default]
+    Nothing,
+    Right,
+    Differs(Observed, Change),
+    Error(StepError),
+}
+
+impl Seen {
+    pub fn of(spec: &Spec, observed: Result<Observed, StepError>) -> Self {
+        match observed {
+            Ok(observed) => match diff(spec, &observed) {
+                Some(change) => Self::Differs(observed, change),
+                None => Self::Right,
+            },
+            Err(error) => Self::Error(error),
+        }
+    }
+}
+
+/// How many looks that cost a program or a call are under way at once.
+const AT_ONCE: usize = 8;
+/// Fewer than this many files are not worth another thread.
+const CHUNK: usize = 512;
+
+/// Looks at the steps `wanted`. With `all` also at what is not cheap.
+pub async fn look(ctx: &Context, catalog: &Arc<Catalog>, wanted: &[usize], all: bool) -> Vec<Seen> {
+    let mut seen: Vec<Seen> = Vec::new();
+    seen.resize_with(catalog.resource.len(), Seen::default);
+    let (mut files, mut packages, mut services, mut rest) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for &step in wanted {
+        match &catalog.resource[step].spec {
+            Spec::File(spec) if spec.secret.is_none() => files.push(step),
+            Spec::Directory(_) => files.push(step),
+            Spec::Package(_) => packages.push(step),
+            Spec::Service(_) => services.push(step),
+            Spec::File(_)
+            | Spec::AptSource(_)
+            | Spec::Group(_)
+            | Spec::KernelModule(_)
+            | Spec::Mount(_)
+            | Spec::Sysctl(_)
+            | Spec::User(_) => rest.push(step),
+            Spec::ClusterMember(_)
+            | Spec::Command(_)
+            | Spec::Container(_)
+            | Spec::Image(_)
+            | Spec::Manifest(_)
+            | Spec::PodNetwork(_) => {
+                if all {
+                    rest.push(step);
+                }
+            }
+        }
+    }
+    let (files, packages, services, rest) = tokio::join!(
+        look_at_files(ctx, catalog, files),
+        look_at_packages(ctx, catalog, packages),
+        look_at_services(ctx, catalog, services),
+        look_at_each(ctx, catalog, rest),
+    );
+    for (step, one) in files.into_iter().chain(packages).chain(services).chain(rest) {
+        seen[step] = one;
+    }
+    seen
+}
+
+async fn look_at_files(ctx: &Context, catalog: &Arc<Catalog>, steps: Vec<usize>) -> Vec<(usize, Seen)> {
+    if steps.is_empty() {
+        return Vec::new();
+    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let chunk = steps.len().div_ceil(threads).max(CHUNK);
+    let runs: Vec<_> = steps
+        .chunks(chunk)
+        .map(|steps| {
+            let (ctx, catalog, steps) = (ctx.clone(), Arc::clone(catalog), steps.to_vec());
+            tokio::task::spawn_blocking(move || {
+                let accounts = Accounts::new(&*ctx.files);
+                let one = |&step: &usize| (step, look_at_file(&ctx, &accounts, &catalog.resource[step].spec));
+                // Those that are right, the most by far, need no place of their own.
+                steps.iter().map(one).collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    let mut all = Vec::with_capacity(steps.len());
+    for run in runs {
+        match run.await {
+            Ok(part) => all.extend(part),
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The runtime goes down: nobody will look at the result.
+            Err(_cancelled) => {}
+        }
+    }
+    all
+}
+
+fn look_at_file(ctx: &Context, accounts: &Accounts<'_>, spec: &Spec) -> Seen {
+    let observed = match spec {
+        Spec::File(file) => file::look(&*ctx.files, accounts, file).map(Observed::File),
+        Spec::Directory(folder) => {
+            directory::look(&*ctx.files, accounts, &ctx.scope, folder).map(Observed::Directory)
+        }
+        Spec::AptSource(_)
+        | Spec::ClusterMember(_)
+        | Spec::Command(_)
+        | Spec::Container(_)
+        | Spec::Group(_)
+        | Spec::Image(_)
+        | Spec::KernelModule(_)
+        | Spec::Manifest(_)
+        | Spec::Mount(_)
+        | Spec::Package(_)
+        | Spec::PodNetwork(_)
+        | Spec::Service(_)
+        | Spec::Sysctl(_)
+        | Spec::User(_) => return Seen::Nothing,
+    };
+    Seen::of(spec, observed)
+}
+
+async fn look_at_packages(ctx: &Context, catalog: &Catalog, steps: Vec<usize>) -> Vec<(usize, Seen)> {
+    if steps.is_empty() {
+        return Vec::new();
+    }
+    let installed = ctx.packages.installed().await;
+    let look = |step: usize| {
+        let spec = &catalog.resource[step].spec;
+        let Spec::Package(package) = spec else { return (step, Seen::Nothing) };
+        let observed = match &installed {
+            Ok(installed) => Ok(Observed::Package(package::seen(installed.get(&package.name)))),
+            Err(error) => Err(error.clone().into()),
+        };
+        (step, Seen::of(spec, observed))
+    };
+    steps.into_iter().map(look).collect()
+}
+
+async fn look_at_services(ctx: &Context, catalog: &Catalog, steps: Vec<usize>) -> Vec<(usize, Seen)> {
+    if steps.is_empty() {
+        return Vec::new();
+    }
+    let specs: Vec<&ServiceSpec> = steps
+        .iter()
+        .filter_map(|&step| if let Spec::Service(spec) = &catalog.resource[step].spec { Some(spec) } else { None })
+        .collect();
+    let names: Vec<String> = specs.iter().map(|spec| unit(spec)).collect();
+    match ctx.units.states(&names).await {
+        Ok(states) => steps
+            .into_iter()
+            .zip(states)
+            .map(|(step, state)| {
+                let observed = Observed::Service(service::seen(state));
+                (step, Seen::of(&catalog.resource[step].spec, Ok(observed)))
+            })
+            .collect(),
+        // Each says so itself when it is reached: systemd may come with a package.
+        Err(_) => look_at_each(ctx, catalog, steps).await,
+    }
+}
+
+async fn look_at_each(ctx: &Context, catalog: &Catalog, steps: Vec<usize>) -> Vec<(usize, Seen)> {
+    stream::iter(steps)
+        .map(|step| async move {
+            let Resource { spec, .. } = &catalog.resource[step];
+            (step, Seen::of(spec, kinds::observe(ctx, spec).await))
+        })
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await
+}

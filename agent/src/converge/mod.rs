@@ -1,0 +1,139 @@
+//! The loop: look, decide, do, look again.
+//!
+//! 1. Everything cheap is looked at first, all at once and in few task switches ([`look`]): a node as written is done here.
+//! 2. What is left is walked along the graph in parallel ([`walk`]); a step is looked at again where something before it changed.
+//! 3. A step that changes something is looked at once more after it, and the difference must be empty.
+//!
+//! One converge at a time per [`Engine`]. The engine decides nothing about *what* to change: that is `muster_plan`'s.
+
+mod disruption;
+mod look;
+mod packages;
+mod plan;
+mod step;
+mod walk;
+
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
+
+use muster_catalog::Catalog;
+use muster_ids::ResourceId;
+use muster_plan::{Outcome, Report, Row, StepReport, schedule::ScheduleError};
+use tokio::sync::{Mutex, mpsc};
+
+use crate::{Context, Scope, ledger::LedgerFile, ports::{FileError, Health}};
+
+/// Converges catalogs, one at a time.
+pub struct Engine {
+    ctx: Context,
+    ledger: LedgerFile,
+    health: Arc<dyn Health>,
+    one: Mutex<()>,
+}
+
+/// How to converge.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// For people: "push", "drift", "timer", "start".
+    pub woken_by: String,
+    /// Only these, taking all else for right: the quick path after drift.
+    pub only: Option<BTreeSet<ResourceId>>,
+    /// Seconds since the epoch: until then differences are reported and left.
+    pub paused_until: Option<i64>,
+    /// Told of each step as it begins and ends.
+    pub progress: Option<mpsc::UnboundedSender<Progress>>,
+}
+
+/// What happens while it happens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    Began(ResourceId),
+    Ended(StepReport),
+}
+
+/// A converge that could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ConvergeError {
+    #[error("a draft can be planned and not applied")]
+    Draft,
+    #[error("generation {offered} is older than {held}, which was converged before")]
+    Older { offered: muster_ids::Generation, held: muster_ids::Generation },
+    #[error("the catalog's resources make no order")]
+    Schedule(#[from] ScheduleError),
+    #[error("the ledger cannot be written")]
+    Ledger(#[from] FileError),
+}
+
+impl Engine {
+    /// `ctx.scope` is replaced by each catalog's own.
+    pub fn new(ctx: Context, ledger: LedgerFile, health: Arc<dyn Health>) -> Self {
+        Self { ctx, ledger, health, one: Mutex::new(()) }
+    }
+
+    pub fn context(&self) -> &Context {
+        &self.ctx
+    }
+
+    pub fn ledger(&self) -> &LedgerFile {
+        &self.ledger
+    }
+
+    fn scoped(&self, catalog: &Catalog) -> Context {
+        Context { scope: Arc::new(Scope::of(catalog)), ..self.ctx.clone() }
+    }
+
+    /// Makes this node as the catalog says, and tells how it ended.
+    pub async fn converge(&self, catalog: &Catalog, options: &Options) -> Result<Report, ConvergeError> {
+        let _one = self.one.lock().await;
+        let began = Instant::now();
+        let started = self.ctx.clock.now();
+        if catalog.draft {
+            return Err(ConvergeError::Draft);
+        }
+        if let Some(held) = self.ledger.read(|ledger| ledger.generation)
+            && catalog.generation < held
+        {
+            return Err(ConvergeError::Older { offered: catalog.generation, held });
+        }
+        let walk = walk::Walk::begin(self, catalog, options).await?;
+        let ends = walk.run().await?;
+        let node_ready = self.health.node_ready().await;
+        Ok(report(ends, options, started, began, node_ready))
+    }
+
+    /// What [`Engine::converge`] would do. Reads only, in the caller's process: see [`crate::dry`] for one that cannot write.
+    pub async fn plan(&self, catalog: &Catalog) -> Result<Vec<Row>, ConvergeError> {
+        let _one = self.one.lock().await;
+        plan::plan(&self.scoped(catalog), &self.ledger, catalog).await
+    }
+}
+
+/// How the steps of one converge ended.
+#[derive(Debug, Default)]
+struct Ends {
+    already_right: u32,
+    steps: Vec<StepReport>,
+    drift: Vec<ResourceId>,
+}
+
+fn report(ends: Ends, options: &Options, started: i64, began: Instant, node_ready: Option<bool>) -> Report {
+    use muster_plan::Skip;
+    let converged = ends.steps.iter().all(|step| match &step.outcome {
+        Outcome::AlreadyRight | Outcome::Done => true,
+        // As written, and another's to do.
+        Outcome::Skipped { why: Skip::NotTheLeader { .. } | Skip::Guard } => true,
+        Outcome::Skipped {
+            why: Skip::Turn { .. } | Skip::Contested { .. } | Skip::Paused { .. } | Skip::Waits { .. },
+        } => false,
+        Outcome::Blocked { .. } | Outcome::Failed { .. } => false,
+    });
+    Report {
+        woken_by: options.woken_by.clone(),
+        started,
+        took: began.elapsed().as_millis() as u64,
+        steps: ends.steps,
+        already_right: ends.already_right,
+        drift: ends.drift,
+        converged,
+        node_ready,
+    }
+}

@@ -1,0 +1,98 @@
+//! What a converge would do, without doing it.
+//!
+//! Certain is what differs now. Known only after something else is what cannot be seen before that was done: a unit that a package
+//! brings, a guard behind a change.
+
+use std::sync::Arc;
+
+use muster_catalog::{Catalog, Spec, kinds::service::Disrupts};
+use muster_plan::{
+    Certainty, Row,
+    kinds::{Describe, Observed, on_notify},
+    row::Action,
+    schedule::Schedule,
+};
+
+use super::{ConvergeError, look::{Seen, look}};
+use crate::{Context, StepError, kinds, ledger::LedgerFile};
+
+pub async fn plan(ctx: &Context, ledger: &LedgerFile, catalog: &Catalog) -> Result<Vec<Row>, ConvergeError> {
+    let catalog = Arc::new(catalog.clone());
+    let count = catalog.resource.len();
+    let mut schedule = Schedule::new(&catalog.resource)?;
+    let mut seen = look(ctx, &catalog, &(0..count).collect::<Vec<_>>(), true).await;
+    // What a row of something before makes uncertain.
+    let mut changes = vec![false; count];
+    let mut told_by: Vec<Vec<String>> = vec![Vec::new(); count];
+    for step in 0..count {
+        let id = schedule.id(step).clone();
+        let pending = ledger.read(|ledger| ledger.pending.get(&id).cloned()).unwrap_or_default();
+        told_by[step].extend(pending.iter().map(ToString::to_string));
+    }
+    let mut rows = Vec::new();
+    while let Some(step) = schedule.next() {
+        let spec = &catalog.resource[step].spec;
+        let id = schedule.id(step).clone();
+        let before = first_changed(&schedule, step, &changes);
+        let drift = ledger.read(|ledger| ledger.right.get(&id) == Some(&super::step::digest(spec)));
+        let reason = if drift { "was changed on the node" } else { "differs from the catalog" };
+        let mut row = |action, certainty, detail, disrupts, reason: &str| {
+            changes[step] = true;
+            rows.push(Row { resource: id.clone(), action, certainty, detail, reason: reason.to_owned(), disrupts });
+        };
+        let certainty = |unclear: bool| match (&before, unclear) {
+            (Some(before), true) => Certainty::KnownAfter(before.clone()),
+            (Some(_), false) | (None, _) => Certainty::Certain,
+        };
+        match std::mem::take(&mut seen[step]) {
+            Seen::Differs(observed, change) => {
+                let unclear = hangs_on_others(spec, &observed);
+                row(change.action(), certainty(unclear), change.detail(), change.disrupts(), reason);
+            }
+            Seen::Error(StepError::Skip(_)) => {}
+            Seen::Error(error @ StepError::Failed(_)) => {
+                let detail = vec![format!("cannot be looked at: {error}")];
+                let after = before.clone().unwrap_or_else(|| id.clone());
+                row(Action::Change, Certainty::KnownAfter(after), detail, Disrupts::Nothing, reason);
+            }
+            Seen::Right | Seen::Nothing => {
+                if !told_by[step].is_empty()
+                    && let Ok(observed) = kinds::observe(ctx, spec).await
+                    && let Some(change) = on_notify(spec, &observed)
+                {
+                    let reason = format!("told by {}", told_by[step].join(", "));
+                    row(change.action(), Certainty::Certain, change.detail(), change.disrupts(), &reason);
+                } else if let (Some(before), Spec::Command(command)) = (&before, spec)
+                    && !command.on_notify
+                {
+                    // Its guard may say otherwise once that is done.
+                    let detail = vec![command.run.join(" ")];
+                    row(Action::Run, Certainty::KnownAfter(before.clone()), detail, command.disrupts, "its guard is asked again");
+                }
+            }
+        }
+        if changes[step] {
+            for &target in schedule.notifies(step) {
+                told_by[target].push(id.to_string());
+            }
+        }
+        schedule.end(step, if changes[step] { muster_plan::schedule::End::Changed } else { muster_plan::schedule::End::Right });
+    }
+    Ok(rows)
+}
+
+fn first_changed(schedule: &Schedule, step: usize, changes: &[bool]) -> Option<muster_ids::ResourceId> {
+    if !schedule.touched(step) {
+        return None;
+    }
+    schedule.all_before(step).into_iter().find(|&before| changes[before]).map(|before| schedule.id(before).clone())
+}
+
+/// Whether what was seen may look different once what stands before it is done.
+fn hangs_on_others(spec: &Spec, observed: &Observed) -> bool {
+    match (spec, observed) {
+        (Spec::Service(_), Observed::Service(service)) => !service.loaded,
+        (Spec::Command(_) | Spec::ClusterMember(_) | Spec::Manifest(_) | Spec::Image(_) | Spec::Container(_), _) => true,
+        (_, _) => false,
+    }
+}

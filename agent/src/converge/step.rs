@@ -1,0 +1,152 @@
+//! One step: look, do, look again, and what it is told by others.
+
+use muster_catalog::{Resource, kinds::service::Disrupts};
+use muster_ids::ResourceId;
+use muster_plan::kinds::{Change, Describe, Observed, diff, on_notify};
+
+use super::disruption::Disruption;
+use crate::{Context, StepError, kinds, ledger::LedgerFile};
+
+/// What one step needs.
+pub struct Step<'a> {
+    pub ctx: &'a Context,
+    pub ledger: &'a LedgerFile,
+    pub disruption: &'a Disruption,
+    pub resource: &'a Resource,
+    /// Why a change of an earlier converge's specification is no drift, nor a first one.
+    pub id: ResourceId,
+}
+
+/// How a step ended well.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// Something was done: lines for people.
+    pub done: Option<Vec<String>>,
+    /// It differed though nothing had been asked to change: somebody else changed it.
+    pub repaired: bool,
+}
+
+impl Step<'_> {
+    /// Makes the resource as written; `seen` is a difference that still counts.
+    pub async fn run(&self, seen: Option<(Observed, Change)>) -> Result<Ended, StepError> {
+        let (observed, change) = match seen {
+            Some((observed, change)) => (observed, Some(change)),
+            None => {
+                let observed = kinds::observe(self.ctx, &self.resource.spec).await?;
+                let change = diff(&self.resource.spec, &observed);
+                (observed, change)
+            }
+        };
+        let mut ended = Ended::default();
+        if let Some(change) = change {
+            ended.repaired = self.is_drift()?;
+            self.announce()?;
+            ended.done = Some(self.change(&change).await?);
+        }
+        if self.is_told()
+            && let Some(lines) = self.told(&observed).await?
+        {
+            ended.done.get_or_insert_default().extend(lines);
+        }
+        Ok(ended)
+    }
+
+    /// Does it and looks again.
+    pub async fn change(&self, change: &Change) -> Result<Vec<String>, StepError> {
+        let reason = format!("{}: {}", self.id, change.detail().first().map_or("change", String::as_str));
+        let notes = self.do_it(change, &reason).await?;
+        self.verify().await?;
+        let mut lines = change.detail();
+        lines.extend(notes);
+        Ok(lines)
+    }
+
+    async fn do_it(&self, change: &Change, reason: &str) -> Result<Vec<String>, StepError> {
+        let disrupts = match change.disrupts() {
+            Disrupts::Nothing => false,
+            Disrupts::Service | Disrupts::Node => true,
+        };
+        if !disrupts {
+            return Ok(kinds::apply(self.ctx, &self.resource.spec, change).await?.notes);
+        }
+        self.disruption.begin(reason).await?;
+        let done = kinds::apply(self.ctx, &self.resource.spec, change).await;
+        // Given back whatever came of it.
+        let fit = self.disruption.end().await;
+        let notes = done?.notes;
+        fit?;
+        Ok(notes)
+    }
+
+    /// Looks again: the difference must be empty.
+    pub async fn verify(&self) -> Result<(), StepError> {
+        let observed = kinds::observe(self.ctx, &self.resource.spec).await?;
+        match diff(&self.resource.spec, &observed) {
+            None => Ok(()),
+            Some(change) => {
+                Err(StepError::failed(format!("{} still differs after it was changed: {}", self.id, change.detail().join("; ")))
+                    .help("does another program change it, or does it end at once? see its log")
+                    .retry())
+            }
+        }
+    }
+
+    /// It was as written in this very form when it was last looked at.
+    pub fn is_drift(&self) -> Result<bool, StepError> {
+        let digest = digest(&self.resource.spec);
+        Ok(self.ledger.read(|ledger| ledger.right.get(&self.id) == Some(&digest)))
+    }
+
+    /// Writes down whom to tell, before the change: a crash after it still tells them.
+    pub fn announce(&self) -> Result<(), StepError> {
+        if self.resource.notify.is_empty() {
+            return Ok(());
+        }
+        let known = self.ledger.read(|ledger| {
+            self.resource.notify.iter().all(|target| ledger.pending.get(target).is_some_and(|by| by.contains(&self.id)))
+        });
+        if known {
+            return Ok(());
+        }
+        self.ledger.change(|ledger| {
+            for target in &self.resource.notify {
+                ledger.pending.entry(target.clone()).or_default().insert(self.id.clone());
+            }
+        })?;
+        Ok(())
+    }
+
+    fn is_told(&self) -> bool {
+        self.ledger.read(|ledger| ledger.pending.contains_key(&self.id))
+    }
+
+    /// Does what it was told. `before` is what was seen before its own change: what did not run then was started since.
+    async fn told(&self, before: &Observed) -> Result<Option<Vec<String>>, StepError> {
+        let by = self.ledger.read(|ledger| ledger.pending.get(&self.id).cloned()).unwrap_or_default();
+        let lines = match on_notify(&self.resource.spec, before) {
+            Some(change) => {
+                let mut lines = self.change(&change).await?;
+                let names: Vec<_> = by.iter().map(ToString::to_string).collect();
+                if let Some(first) = lines.first_mut() {
+                    first.push_str(&format!(" (told by {})", names.join(", ")));
+                }
+                Some(lines)
+            }
+            None => None,
+        };
+        self.ledger.change(|ledger| {
+            // What was told meanwhile stays.
+            if ledger.pending.get(&self.id) == Some(&by) {
+                ledger.pending.remove(&self.id);
+            }
+        })?;
+        Ok(lines)
+    }
+}
+
+/// A specification's digest, shortened: enough to tell one resource's versions apart.
+pub fn digest(spec: &muster_catalog::Spec) -> String {
+    let mut digest = muster_ids::Digest::of(serde_json::to_vec(spec).unwrap_or_default()).to_string();
+    digest.truncate(16);
+    digest
+}

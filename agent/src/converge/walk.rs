@@ -1,0 +1,341 @@
+//! The walk along the graph: what is ready runs, as much at once as helps.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use muster_catalog::{Catalog, Spec};
+use muster_ids::ResourceId;
+use muster_plan::{
+    Outcome, Skip, StepReport,
+    kinds::{Change, Describe, Observed},
+    schedule::{End, Schedule},
+};
+
+use super::{
+    ConvergeError, Ends, Engine, Options, Progress,
+    disruption::Disruption,
+    look::{Seen, look},
+    packages,
+    step::{Ended, Step, digest},
+};
+use crate::{Context, StepError};
+
+/// Steps under way at once. Most of them wait for a program or a network.
+const AT_ONCE: usize = 12;
+/// How long packages that are ready wait for others that will be soon.
+const GATHER: Duration = Duration::from_secs(3);
+
+/// One converge under way.
+pub struct Walk<'a> {
+    engine: &'a Engine,
+    ctx: Context,
+    catalog: Arc<Catalog>,
+    options: &'a Options,
+    /// None where the first look saw everything right.
+    schedule: Option<Schedule>,
+    seen: Vec<Seen>,
+    /// Steps that this converge takes for right unseen.
+    left_out: Vec<bool>,
+}
+
+type Batch = Vec<(usize, Duration, Result<Ended, StepError>)>;
+
+impl<'a> Walk<'a> {
+    /// The first look.
+    pub async fn begin(engine: &'a Engine, catalog: &Catalog, options: &'a Options) -> Result<Self, ConvergeError> {
+        let ctx = engine.scoped(catalog);
+        let catalog = Arc::new(catalog.clone());
+        let count = catalog.resource.len();
+        let mut left_out = vec![false; count];
+        let mut wanted: Vec<usize> = (0..count).collect();
+        if let Some(only) = &options.only {
+            let pending: BTreeSet<ResourceId> = engine.ledger.read(|ledger| ledger.pending.keys().cloned().collect());
+            let takes_part = |step: &usize| {
+                let id = catalog.resource[*step].id();
+                only.contains(&id) || pending.contains(&id)
+            };
+            wanted.retain(takes_part);
+            left_out = vec![true; count];
+            for &step in &wanted {
+                left_out[step] = false;
+            }
+        }
+        let seen = look(&ctx, &catalog, &wanted, false).await;
+        let quiet = engine.ledger.read(|ledger| ledger.pending.is_empty())
+            && (0..count).all(|step| left_out[step] || matches!(seen[step], Seen::Right));
+        let schedule = if quiet { None } else { Some(Schedule::new(&catalog.resource)?) };
+        Ok(Self { engine, ctx, catalog, options, schedule, seen, left_out })
+    }
+
+    pub async fn run(mut self) -> Result<Ends, ConvergeError> {
+        let mut ends = Ends::default();
+        let count = self.catalog.resource.len();
+        let mut right: Vec<usize> = Vec::new();
+        if let Some(schedule) = self.schedule.take() {
+            self.walk(schedule, &mut ends, &mut right).await;
+        } else {
+            let looked = self.left_out.iter().filter(|&&out| !out).count();
+            ends.already_right = looked as u32;
+            right.extend((0..count).filter(|&step| !self.left_out[step]));
+        }
+        self.remember(&mut ends, &right)?;
+        Ok(ends)
+    }
+
+    async fn walk(&mut self, mut schedule: Schedule, ends: &mut Ends, right: &mut Vec<usize>) {
+        let disruption = Disruption::new(self.ctx.clone(), Arc::clone(&self.engine.health));
+        let (catalog, ctx, ledger) = (Arc::clone(&self.catalog), self.ctx.clone(), self.engine.ledger.clone());
+        let step_of = |step: usize| Step {
+            ctx: &ctx,
+            ledger: &ledger,
+            disruption: &disruption,
+            resource: &catalog.resource[step],
+            id: catalog.resource[step].id(),
+        };
+        let mut running: FuturesUnordered<BoxFuture<'_, Batch>> = FuturesUnordered::new();
+        let mut waiting: Vec<usize> = Vec::new();
+        let mut packages = Gathering::default();
+        loop {
+            while let Some(step) = schedule.next() {
+                match self.decide(&schedule, step) {
+                    Decision::Right => {
+                        right.push(step);
+                        ends.already_right += u32::from(!self.left_out[step]);
+                        schedule.end(step, End::Right);
+                    }
+                    Decision::Ends(outcome, detail) => {
+                        let passes = matches!(outcome, Outcome::Skipped { why: Skip::NotTheLeader { .. } });
+                        self.tell(ends, StepReport { resource: schedule.id(step).clone(), outcome, detail, took: 0 });
+                        schedule.end(step, if passes { End::Right } else { End::Bad });
+                    }
+                    Decision::Package => packages.add(step),
+                    Decision::Run => waiting.push(step),
+                }
+            }
+            while running.len() < AT_ONCE && !waiting.is_empty() {
+                let step = waiting.remove(0);
+                self.say(Progress::Began(schedule.id(step).clone()));
+                let seen = self.usable(&schedule, step);
+                let work = step_of(step);
+                running.push(Box::pin(async move {
+                    let began = Instant::now();
+                    let end = work.run(seen).await;
+                    vec![(step, began.elapsed(), end)]
+                }));
+            }
+            if packages.due(&schedule, &catalog) {
+                let steps = packages.take();
+                for &step in &steps {
+                    self.say(Progress::Began(schedule.id(step).clone()));
+                }
+                let batch: Vec<_> = steps.into_iter().map(|step| (step, step_of(step))).collect();
+                let catalog = &catalog;
+                running.push(Box::pin(async move {
+                    let began = Instant::now();
+                    let all = packages::run(catalog, batch).await;
+                    all.into_iter().map(|(step, end)| (step, began.elapsed(), end)).collect()
+                }));
+            }
+            let ended = match packages.deadline() {
+                Some(deadline) => {
+                    tokio::select! {
+                        ended = running.next(), if !running.is_empty() => ended,
+                        () = tokio::time::sleep_until(deadline.into()) => continue,
+                    }
+                }
+                None => running.next().await,
+            };
+            let Some(ended) = ended else { break };
+            for (step, took, end) in ended {
+                let package = matches!(catalog.resource[step].spec, Spec::Package(_));
+                packages.running &= !package;
+                let end = self.ended(&schedule, ends, right, step, took, end);
+                schedule.end(step, end);
+            }
+        }
+        debug_assert!(schedule.finished());
+    }
+
+    /// What becomes of a step that is ready.
+    fn decide(&mut self, schedule: &Schedule, step: usize) -> Decision {
+        if self.left_out[step] {
+            return Decision::Right;
+        }
+        let id = schedule.id(step);
+        let told = self.engine.ledger.read(|ledger| ledger.pending.contains_key(id));
+        let right = matches!(self.seen[step], Seen::Right);
+        let culprit = schedule.culprit(step);
+        // What is as written needs nothing of what failed before it.
+        if right && !told && (!schedule.touched(step) || culprit.is_some()) {
+            return Decision::Right;
+        }
+        if let Some(by) = culprit {
+            return Decision::Ends(Outcome::Blocked { by: by.clone() }, Vec::new());
+        }
+        let detail = match &self.seen[step] {
+            Seen::Differs(_, change) => change.detail(),
+            Seen::Nothing | Seen::Right | Seen::Error(_) => Vec::new(),
+        };
+        let now = self.ctx.clock.now();
+        if let Some(until) = self.options.paused_until.filter(|&until| until > now) {
+            return Decision::Ends(Outcome::Skipped { why: Skip::Paused { until } }, detail);
+        }
+        if let Some(until) = self.engine.ledger.read(|ledger| ledger.truce(id, now)) {
+            return Decision::Ends(Outcome::Skipped { why: Skip::Contested { until } }, detail);
+        }
+        match &self.catalog.resource[step].spec {
+            Spec::Package(_) if !told => Decision::Package,
+            _other => Decision::Run,
+        }
+    }
+
+    /// The first look's difference, where nothing changed before it since.
+    fn usable(&mut self, schedule: &Schedule, step: usize) -> Option<(Observed, Change)> {
+        match std::mem::take(&mut self.seen[step]) {
+            Seen::Differs(observed, change) if !schedule.touched(step) => Some((observed, change)),
+            Seen::Differs(..) | Seen::Nothing | Seen::Right | Seen::Error(_) => None,
+        }
+    }
+
+    fn ended(
+        &self,
+        schedule: &Schedule,
+        ends: &mut Ends,
+        right: &mut Vec<usize>,
+        step: usize,
+        took: Duration,
+        end: Result<Ended, StepError>,
+    ) -> End {
+        let id = schedule.id(step).clone();
+        let (outcome, detail, end) = match end {
+            Ok(Ended { done: None, .. }) => {
+                ends.already_right += 1;
+                right.push(step);
+                return End::Right;
+            }
+            Ok(Ended { done: Some(detail), repaired }) => {
+                if repaired {
+                    ends.drift.push(id.clone());
+                }
+                right.push(step);
+                (Outcome::Done, detail, End::Changed)
+            }
+            Err(error) => {
+                let outcome = error.into_outcome();
+                let end = match &outcome {
+                    // Another's to do, and as good as done for what comes after it here.
+                    Outcome::Skipped { why: Skip::NotTheLeader { .. } } => End::Right,
+                    Outcome::AlreadyRight
+                    | Outcome::Done
+                    | Outcome::Skipped { .. }
+                    | Outcome::Blocked { .. }
+                    | Outcome::Failed { .. } => End::Bad,
+                };
+                (outcome, Vec::new(), end)
+            }
+        };
+        self.tell(ends, StepReport { resource: id, outcome, detail, took: took.as_millis() as u64 });
+        end
+    }
+
+    fn tell(&self, ends: &mut Ends, step: StepReport) {
+        self.say(Progress::Ended(step.clone()));
+        ends.steps.push(step);
+    }
+
+    fn say(&self, progress: Progress) {
+        if let Some(listener) = &self.options.progress {
+            // Nobody listens any more: nothing to do about it.
+            let _ = listener.send(progress);
+        }
+    }
+
+    /// What was right is written down, so that a later difference is known for drift; repairs are counted.
+    fn remember(&self, ends: &mut Ends, right: &[usize]) -> Result<(), ConvergeError> {
+        let now = self.ctx.clock.now();
+        let catalog = &self.catalog;
+        let whole = self.options.only.is_none();
+        let quiet = ends.steps.is_empty()
+            && self.engine.ledger.read(|ledger| {
+                ledger.generation == Some(catalog.generation)
+                    && (!whole || ledger.right.len() == right.len())
+                    && ledger.contested.is_empty()
+            });
+        if quiet {
+            return Ok(());
+        }
+        self.engine.ledger.change(|ledger| {
+            ledger.generation = Some(catalog.generation);
+            ledger.tidy(now);
+            if whole {
+                let kept: BTreeSet<ResourceId> = catalog.resource.iter().map(|resource| resource.id()).collect();
+                ledger.right.retain(|id, _| kept.contains(id));
+                ledger.pending.retain(|id, _| kept.contains(id));
+            }
+            for &step in right {
+                let resource = &catalog.resource[step];
+                ledger.right.insert(resource.id(), digest(&resource.spec));
+            }
+            for id in &ends.drift {
+                if ledger.repaired(id, now) {
+                    tracing::warn!(resource = %id, "put back five times in an hour: left alone for ten minutes");
+                }
+            }
+        })?;
+        Ok(())
+    }
+}
+
+enum Decision {
+    Right,
+    Ends(Outcome, Vec<String>),
+    Package,
+    Run,
+}
+
+/// Packages that are ready, waiting to be one run of apt.
+#[derive(Default)]
+struct Gathering {
+    steps: Vec<usize>,
+    since: Option<Instant>,
+    running: bool,
+}
+
+impl Gathering {
+    fn add(&mut self, step: usize) {
+        self.steps.push(step);
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    fn take(&mut self) -> Vec<usize> {
+        self.since = None;
+        self.running = true;
+        std::mem::take(&mut self.steps)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        if self.running { None } else { self.since.map(|since| since + GATHER) }
+    }
+
+    /// It is time: no other package will be ready without these, or they waited long enough.
+    fn due(&self, schedule: &Schedule, catalog: &Catalog) -> bool {
+        if self.running || self.steps.is_empty() {
+            return false;
+        }
+        if self.since.is_some_and(|since| since.elapsed() >= GATHER) {
+            return true;
+        }
+        let is_package = |step: usize| matches!(catalog.resource[step].spec, Spec::Package(_));
+        let coming = (0..catalog.resource.len()).any(|step| {
+            is_package(step)
+                && !schedule.ended(step)
+                && !self.steps.contains(&step)
+                && !schedule.all_before(step).into_iter().any(|before| is_package(before) && !schedule.ended(before))
+        });
+        !coming
+    }
+}

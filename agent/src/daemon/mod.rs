@@ -1,0 +1,20 @@
+//! The agent as a service: start, converge what is on disk at once, and then forever whenever something may have changed.
+//!
+//! Tasks joined by channels: the keeper keeps the certificate, the watch brings pushes, the puller brings catalogs, the reporter
+//! takes reports and metrics away, and the loop converges. Each of the first four may fail for days without stopping the last.
+//! A wake says only that there is something to look at; what to do is decided by looking.
+
+mod drafts;
+mod metrics;
+mod notify;
+mod pause;
+mod puller;
+mod reporter;
+mod run;
+mod wakes;
+mod work;
+
+pub use metrics::Meter;
+pub use notify::Notifier;
+pub use run::Daemon;
+pub use work::{Converge, Signed, Work};

@@ -1,0 +1,150 @@
+//! Why and when to converge next, as pure functions.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use muster_ids::ResourceId;
+use muster_plan::{Outcome, Report, Skip};
+
+/// Wakes that wait for the converge under way, made one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Pending {
+    full: Option<&'static str>,
+    only: BTreeSet<ResourceId>,
+}
+
+/// What to converge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Due {
+    pub(super) woken_by: &'static str,
+    /// None: everything.
+    pub(super) only: Option<BTreeSet<ResourceId>>,
+}
+
+impl Pending {
+    /// Everything is to be looked at. The first reason stays.
+    pub(super) fn everything(&mut self, woken_by: &'static str) {
+        self.full.get_or_insert(woken_by);
+    }
+
+    pub(super) fn drift(&mut self, resource: ResourceId) {
+        self.only.insert(resource);
+    }
+
+    /// What is due, if something is; nothing is pending after it. A full converge covers every drift.
+    pub(super) fn take(&mut self) -> Option<Due> {
+        let Self { full, only } = std::mem::take(self);
+        match full {
+            Some(woken_by) => Some(Due { woken_by, only: None }),
+            None if only.is_empty() => None,
+            None => Some(Due { woken_by: "drift", only: Some(only) }),
+        }
+    }
+}
+
+/// How soon a converge is worth repeating, from how it ended; none: the timer is soon enough.
+///
+/// What waits for others (a turn, an API server that is being born) is asked for again within a second or two, because
+/// somebody's `up` waits for it, and less and less often; what failed and may pass, more slowly.
+pub(super) fn again(report: &Report, repeats: u32, now: i64) -> Option<Duration> {
+    let mut soonest: Option<Duration> = None;
+    let mut sooner = |wait: Duration| soonest = Some(soonest.map_or(wait, |soonest| soonest.min(wait)));
+    for step in &report.steps {
+        match &step.outcome {
+            Outcome::Skipped { why: Skip::Waits { .. } | Skip::Turn { .. } } => {
+                sooner(grown(Duration::from_millis(500), repeats, Duration::from_secs(5)));
+            }
+            Outcome::Skipped { why: Skip::NotTheLeader { .. } } => sooner(Duration::from_secs(15)),
+            Outcome::Skipped { why: Skip::Contested { until } | Skip::Paused { until } } => {
+                sooner(Duration::from_secs(u64::try_from(until - now).unwrap_or(0) + 1));
+            }
+            Outcome::Failed { retry: true, .. } => {
+                sooner(grown(Duration::from_secs(2), repeats, Duration::from_secs(60)));
+            }
+            Outcome::Failed { retry: false, .. }
+            | Outcome::Skipped { why: Skip::Guard }
+            | Outcome::AlreadyRight
+            | Outcome::Done
+            | Outcome::Blocked { .. } => {}
+        }
+    }
+    soonest
+}
+
+fn grown(first: Duration, repeats: u32, most: Duration) -> Duration {
+    // Half as long again each time.
+    (0..repeats.min(20)).fold(first, |wait, _| (wait * 3 / 2).min(most))
+}
+
+/// Whether a converge ended as the one before did, so that repeating it at once would be of no use.
+pub(super) fn no_progress(before: &Report, after: &Report) -> bool {
+    let bad = |report: &Report| {
+        let unfinished = |outcome: &Outcome| match outcome {
+            Outcome::AlreadyRight | Outcome::Done => false,
+            Outcome::Skipped { .. } | Outcome::Blocked { .. } | Outcome::Failed { .. } => true,
+        };
+        let steps = report.steps.iter().filter(|step| unfinished(&step.outcome));
+        steps.map(|step| step.resource.clone()).collect::<BTreeSet<_>>()
+    };
+    let done = after.steps.iter().any(|step| step.outcome == Outcome::Done);
+    !done && bad(before) == bad(after)
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_plan::StepReport;
+
+    use super::*;
+
+    fn ended(outcomes: &[Outcome]) -> Report {
+        let steps = outcomes.iter().enumerate().map(|(n, outcome)| StepReport {
+            resource: ResourceId::new("file", format!("/{n}")),
+            outcome: outcome.clone(),
+            detail: vec![],
+            took: 0,
+        });
+        Report { steps: steps.collect(), ..Report::default() }
+    }
+
+    fn waits() -> Outcome {
+        Outcome::Skipped { why: Skip::Waits { what: "the API server to answer".to_owned() } }
+    }
+
+    fn fails(retry: bool) -> Outcome {
+        Outcome::Failed { error: "no".to_owned(), help: None, retry }
+    }
+
+    #[test]
+    fn wakes_become_one() {
+        let mut pending = Pending::default();
+        assert_eq!(pending.take(), None);
+        let file = ResourceId::new("file", "/etc/x");
+        pending.drift(file.clone());
+        pending.drift(file.clone());
+        assert_eq!(pending.take(), Some(Due { woken_by: "drift", only: Some([file.clone()].into()) }));
+        pending.drift(file);
+        pending.everything("push");
+        pending.everything("timer");
+        assert_eq!(pending.take(), Some(Due { woken_by: "push", only: None }));
+        assert_eq!(pending.take(), None);
+    }
+
+    #[test]
+    fn what_waits_is_asked_again_soon_and_what_only_an_edit_mends_is_not() {
+        assert_eq!(again(&ended(&[Outcome::Done]), 0, 0), None);
+        assert_eq!(again(&ended(&[fails(false)]), 0, 0), None);
+        assert_eq!(again(&ended(&[fails(true), waits()]), 0, 0), Some(Duration::from_millis(500)));
+        assert_eq!(again(&ended(&[fails(true)]), 0, 0), Some(Duration::from_secs(2)));
+        assert_eq!(again(&ended(&[waits()]), 100, 0), Some(Duration::from_secs(5)));
+        assert_eq!(again(&ended(&[fails(true)]), 100, 0), Some(Duration::from_secs(60)));
+        let contested = Outcome::Skipped { why: Skip::Contested { until: 130 } };
+        assert_eq!(again(&ended(&[contested]), 0, 100), Some(Duration::from_secs(31)));
+    }
+
+    #[test]
+    fn progress_starts_the_waits_anew() {
+        let stuck = ended(&[waits(), fails(true)]);
+        assert!(no_progress(&stuck, &stuck));
+        assert!(!no_progress(&stuck, &ended(&[waits(), Outcome::Done])));
+        assert!(!no_progress(&stuck, &ended(&[waits()])));
+    }
+}

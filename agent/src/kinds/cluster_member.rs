@@ -1,0 +1,106 @@
+//! Membership of the cluster: looks at kubeadm's files and the Node object, and walks the way in.
+
+use std::collections::BTreeSet;
+
+use muster_catalog::kinds::cluster_member::{ClusterMemberSpec, MemberRole, Start};
+use muster_plan::kinds::cluster_member::{Change, Files, Membership, Observed, Stage, Way, wanted_labels};
+
+use crate::{
+    Context, Done, StepError,
+    cluster::{KUBERNETES, birth, join, kubeadm, membership, node},
+};
+
+pub async fn observe(ctx: &Context, spec: &ClusterMemberSpec) -> Result<Observed, StepError> {
+    let membership = membership::read(&*ctx.files)?;
+    if let Some(note) = &membership
+        && note.name != spec.name
+    {
+        return Err(StepError::failed(format!("this machine is the member {}, not {}", note.name, spec.name))
+            .help("a node's name is never given to another machine: replace the node instead"));
+    }
+    let files = files(ctx)?;
+    // Someone else's data is not for us to clear away.
+    if membership.is_none() && spec.start == Start::Init && files.etcd_data {
+        return Err(StepError::failed("a cluster was to begin here, and /var/lib/etcd holds another's data")
+            .help("restore that cluster, or move /var/lib/etcd away; then the agent goes on"));
+    }
+    let node = if files.kubelet_conf { join::known(ctx, &spec.name).await } else { None };
+    Ok(Observed { membership, files, node })
+}
+
+fn files(ctx: &Context) -> Result<Files, StepError> {
+    let there = |path: &str| -> Result<bool, StepError> { Ok(ctx.files.stat(path)?.is_some()) };
+    let manifests: BTreeSet<String> = ctx
+        .files
+        .list(&format!("{KUBERNETES}/manifests"))?
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|name| name.strip_suffix(".yaml").map(str::to_owned))
+        .collect();
+    Ok(Files {
+        kubelet_conf: there(&format!("{KUBERNETES}/kubelet.conf"))?,
+        bootstrap_conf: there(&format!("{KUBERNETES}/bootstrap-kubelet.conf"))?,
+        manifests,
+        etcd_data: there("/var/lib/etcd/member")?,
+    })
+}
+
+pub async fn apply(ctx: &Context, spec: &ClusterMemberSpec, change: &Change) -> Result<Done, StepError> {
+    match change {
+        Change::Become { role, start, way } => become_member(ctx, spec, *role, *start, *way).await,
+        Change::Adopt => {
+            let mut note = blank(spec, spec.start);
+            note.labels = wanted_labels(spec).into_keys().collect();
+            membership::reach(&*ctx.files, &mut note, Stage::Member)?;
+            Ok(Done::default())
+        }
+        Change::Restore { manifests } => {
+            birth::restore(ctx, spec, manifests).await?;
+            Ok(Done::default())
+        }
+        Change::Mark { set, remove, taints } => {
+            let client = ctx.kube.client().await?;
+            node::mark(&client, &spec.name, set, remove, taints.as_deref()).await?;
+            if let Some(mut note) = membership::read(&*ctx.files)? {
+                note.labels = wanted_labels(spec).into_keys().collect();
+                membership::write(&*ctx.files, &note)?;
+            }
+            Ok(Done::default())
+        }
+    }
+}
+
+async fn become_member(ctx: &Context, spec: &ClusterMemberSpec, role: MemberRole, start: Start, way: Way) -> Result<Done, StepError> {
+    let mut note = match way {
+        Way::Fresh => blank(spec, start),
+        Way::Continue { from: _ } => {
+            let mut note = membership::read(&*ctx.files)?.unwrap_or_else(|| blank(spec, start));
+            note.resumed += 1;
+            note
+        }
+        Way::StartOver => {
+            kubeadm::reset(ctx).await?;
+            blank(spec, start)
+        }
+    };
+    membership::write(&*ctx.files, &note)?;
+    let notes = match (role, start) {
+        (MemberRole::ControlPlane, Start::Init) => birth::begin(ctx, spec, &mut note).await.map(|()| Vec::new())?,
+        (MemberRole::ControlPlane, Start::Join) | (MemberRole::Worker, Start::Join | Start::Init) => {
+            join::join(ctx, spec, &mut note).await?
+        }
+    };
+    Ok(Done { notes })
+}
+
+fn blank(spec: &ClusterMemberSpec, start: Start) -> Membership {
+    Membership {
+        version: Membership::VERSION,
+        name: spec.name.clone(),
+        role: spec.role,
+        start,
+        stage: Stage::Begun,
+        resumed: 0,
+        labels: BTreeSet::new(),
+    }
+}

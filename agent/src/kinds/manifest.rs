@@ -1,0 +1,224 @@
+//! Kubernetes objects by server-side apply, on the control plane that leads.
+//!
+//! A set's inventory is a ConfigMap that is written before the first object, so that a crash in between leaves nothing
+//! that nobody remembers. What left the set is deleted with its UID and version as preconditions, and only where its label
+//! says that it is this set's.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use kube::Client;
+use muster_catalog::kinds::manifest::ManifestSpec;
+use muster_plan::{
+    Skip,
+    kinds::manifest::{Change, ObjectId, ObjectSeen, ObjectState, Observed},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    Context, Done, StepError,
+    cluster::{
+        api::{self, ApiError},
+        lease::{self, Holder},
+        objects::{self, Kinds},
+    },
+};
+
+pub async fn observe(ctx: &Context, spec: &ManifestSpec) -> Result<Observed, StepError> {
+    let client = ctx.kube.client().await?;
+    match lease::holder(&client, ctx.scope.node.as_str()).await? {
+        Holder::This | Holder::Nobody => {}
+        Holder::Other(leader) => return Err(StepError::Skip(Skip::NotTheLeader { leader })),
+    }
+    let set = Set::read(ctx, &client, spec).await?;
+    let seen = set.objects.iter().map(|(id, object)| see(ctx, &client, &set, id, object));
+    let objects = futures::future::try_join_all(seen).await?;
+    Ok(Observed { objects, inventory: inventory(&client, &spec.name).await? })
+}
+
+pub async fn apply(ctx: &Context, spec: &ManifestSpec, change: &Change) -> Result<Done, StepError> {
+    let client = ctx.kube.client().await?;
+    if let Holder::Other(leader) = lease::ensure(&client, ctx.scope.node.as_str(), ctx.clock.now()).await? {
+        return Err(StepError::Skip(Skip::NotTheLeader { leader }));
+    }
+    let mut set = Set::read(ctx, &client, spec).await?;
+    let both = change.inventory.union(&change.prune).cloned().collect();
+    write_inventory(&client, &spec.name, &both).await?;
+    let mut notes = Vec::new();
+    for id in &change.prune {
+        notes.extend(prune(&client, &spec.name, id).await?);
+    }
+    // One rank after the other, the objects of one rank at once.
+    let ranks: BTreeSet<u8> = change.apply.iter().map(|(id, _)| objects::rank(&id.kind)).collect();
+    for rank in ranks {
+        let of_rank: Vec<&ObjectId> =
+            change.apply.iter().map(|(id, _)| id).filter(|id| objects::rank(&id.kind) == rank).collect();
+        set.serve(ctx, &client, &of_rank).await?;
+        let applied = of_rank.iter().map(|id| write(ctx, &client, &set, id));
+        futures::future::try_join_all(applied).await?;
+    }
+    write_inventory(&client, &spec.name, &change.inventory).await?;
+    Ok(Done { notes })
+}
+
+/// The set as written, with the secrets in place.
+struct Set {
+    name: String,
+    objects: Vec<(ObjectId, Value)>,
+    kinds: Kinds,
+}
+
+impl Set {
+    async fn read(ctx: &Context, client: &Client, spec: &ManifestSpec) -> Result<Self, StepError> {
+        let wrong = |error: objects::ObjectsError| {
+            let step = StepError::failed(format!("manifest {}: {error}", spec.name));
+            match std::error::Error::source(&error) {
+                Some(source) => step.because(source.to_string()),
+                None => step,
+            }
+        };
+        let mut objects = objects::parse(spec.content.as_deref().unwrap_or_default()).map_err(wrong)?;
+        let names: BTreeSet<String> = objects.iter().flat_map(objects::references).collect();
+        let mut secrets = BTreeMap::new();
+        for name in names {
+            let value = ctx.secrets.get(&name).await?;
+            secrets.insert(name, value);
+        }
+        for object in &mut objects {
+            objects::resolve(object, &secrets);
+        }
+        let versions = objects.iter().filter_map(|object| object["apiVersion"].as_str().map(str::to_owned));
+        let kinds = Kinds::discover(client, versions).await?;
+        let objects: Vec<_> = objects.into_iter().map(|object| (kinds.id(&object), object)).collect();
+        let ids: Vec<_> = objects.iter().map(|(id, _)| id.clone()).collect();
+        objects::check_unique(&ids).map_err(wrong)?;
+        Ok(Self { name: spec.name.clone(), objects, kinds })
+    }
+
+    /// Waits for kinds that the set itself brought (a definition is served a moment after it was written).
+    async fn serve(&mut self, ctx: &Context, client: &Client, ids: &[&ObjectId]) -> Result<(), StepError> {
+        for _ in 0..50 {
+            if ids.iter().all(|id| self.kinds.path(id).is_some()) {
+                return Ok(());
+            }
+            let versions = self.objects.iter().map(|(id, _)| id.api_version.clone());
+            self.kinds = Kinds::discover(client, versions).await?;
+            ctx.clock.sleep(Duration::from_millis(200)).await;
+        }
+        let unknown: Vec<_> = ids.iter().filter(|id| self.kinds.path(id).is_none()).map(|id| id.to_string()).collect();
+        Err(StepError::failed(format!("the cluster does not know the kind of {}", unknown.join(", ")))
+            .help("is its CustomResourceDefinition in this set, or in one that this comes after?")
+            .retry())
+    }
+}
+
+async fn see(ctx: &Context, client: &Client, set: &Set, id: &ObjectId, object: &Value) -> Result<ObjectSeen, StepError> {
+    let seen = |state| ObjectSeen { id: id.clone(), state };
+    let Some(path) = set.kinds.path(id) else {
+        return Ok(seen(ObjectState::KnownAfter(format!("its kind {} is defined", id.kind))));
+    };
+    let Some(live) = api::find(client, &path).await? else {
+        return Ok(seen(absent(client, set, id, object, &path, &ctx.scope.generation.to_string()).await?));
+    };
+    let written_by = objects::generation_of(&live);
+    if let Some(newer) = written_by.filter(|by| *by > ctx.scope.generation) {
+        return Ok(seen(ObjectState::Newer(newer.to_string())));
+    }
+    // An older generation's mark is no difference: it is renewed with the next change.
+    let generation = written_by.unwrap_or(ctx.scope.generation).to_string();
+    let dry = api::dry_apply(client, &path, &objects::dressed(object, id, &set.name, &generation)).await.map_err(|error| of(id, error))?;
+    let lines = objects::differences(&live, &dry);
+    Ok(seen(if lines.is_empty() { ObjectState::AsWritten } else { ObjectState::Differs(lines) }))
+}
+
+/// The API server's opinion of an object that is not there: an error now is better than one when it is applied.
+async fn absent(client: &Client, set: &Set, id: &ObjectId, object: &Value, path: &str, generation: &str) -> Result<ObjectState, StepError> {
+    match api::dry_apply(client, path, &objects::dressed(object, id, &set.name, generation)).await {
+        Ok(_) => Ok(ObjectState::Absent),
+        Err(error) if error.is_not_found() => {
+            let namespace = id.namespace.clone().unwrap_or_default();
+            Ok(ObjectState::KnownAfter(format!("namespace {namespace} is there")))
+        }
+        Err(error) => Err(of(id, error)),
+    }
+}
+
+async fn write(ctx: &Context, client: &Client, set: &Set, id: &ObjectId) -> Result<(), StepError> {
+    let Some((_, object)) = set.objects.iter().find(|(other, _)| other.same_object(id)) else {
+        return Err(StepError::failed(format!("{id} was planned and is not in the set: this is a bug")));
+    };
+    let path = set.kinds.path(id).unwrap_or_default();
+    let dressed = objects::dressed(object, id, &set.name, &ctx.scope.generation.to_string());
+    for _ in 0..20 {
+        match api::apply(client, &path, &dressed).await {
+            Ok(_) => return Ok(()),
+            // A namespace that was made a moment ago.
+            Err(error) if error.is_not_found() || error.passes() => ctx.clock.sleep(Duration::from_millis(200)).await,
+            Err(error) => return Err(of(id, error)),
+        }
+    }
+    api::apply(client, &path, &dressed).await.map(drop).map_err(|error| of(id, error))
+}
+
+async fn prune(client: &Client, set: &str, id: &ObjectId) -> Result<Option<String>, StepError> {
+    let kinds = Kinds::discover(client, [id.api_version.clone()]).await?;
+    // A kind that is no longer served took its objects along.
+    let Some(path) = kinds.path(id) else { return Ok(None) };
+    let Some(live) = api::find(client, &path).await? else { return Ok(None) };
+    if live["metadata"]["labels"][objects::SET] != set {
+        return Ok(Some(format!("{id} left the set and is not deleted: it belongs to another by now")));
+    }
+    let options = json!({
+        "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background",
+        "preconditions": {"uid": live["metadata"]["uid"], "resourceVersion": live["metadata"]["resourceVersion"]},
+    });
+    api::delete(client, &path, &options).await.map_err(|error| of(id, error))?;
+    Ok(None)
+}
+
+fn of(id: &ObjectId, error: ApiError) -> StepError {
+    match &error {
+        ApiError::Refused { message, code, .. } => {
+            let step = StepError::failed(format!("{id}: {message}"));
+            if *code == 409 || *code >= 429 { step.retry() } else { step.help("the API server refuses the object as it is written") }
+        }
+        ApiError::Unreachable(_) | ApiError::Unreadable { .. } => error.into(),
+    }
+}
+
+fn inventory_path(set: &str) -> String {
+    format!("/api/v1/namespaces/kube-system/configmaps/muster-set-{set}")
+}
+
+async fn inventory(client: &Client, set: &str) -> Result<Option<BTreeSet<ObjectId>>, StepError> {
+    let Some(map) = api::find(client, &inventory_path(set)).await? else { return Ok(None) };
+    let list: Vec<Value> = serde_json::from_str(map["data"]["objects"].as_str().unwrap_or("[]"))
+        .map_err(|error| StepError::failed(format!("the inventory muster-set-{set} cannot be read")).because(error))?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(Some(
+        list.iter()
+            .map(|entry| ObjectId {
+                api_version: text(&entry["apiVersion"]),
+                kind: text(&entry["kind"]),
+                namespace: entry["namespace"].as_str().map(str::to_owned),
+                name: text(&entry["name"]),
+            })
+            .collect(),
+    ))
+}
+
+async fn write_inventory(client: &Client, set: &str, ids: &BTreeSet<ObjectId>) -> Result<(), StepError> {
+    let list: Vec<Value> = ids
+        .iter()
+        .map(|id| json!({"apiVersion": id.api_version, "kind": id.kind, "namespace": id.namespace, "name": id.name}))
+        .collect();
+    let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": format!("muster-set-{set}"), "namespace": "kube-system"},
+        "data": {"objects": Value::Array(list).to_string()},
+    });
+    api::apply(client, &inventory_path(set), &map).await?;
+    Ok(())
+}

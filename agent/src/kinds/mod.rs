@@ -1,0 +1,55 @@
+//! Looking and doing, kind by kind. Each kind's module has
+//!
+//! - `async fn observe(ctx: &Context, spec: &XSpec) -> Result<Observed, StepError>`: reads only, also when run without write access;
+//! - `async fn apply(ctx: &Context, spec: &XSpec, change: &Change) -> Result<Done, StepError>`: does what the change says and decides nothing,
+//!
+//! with `Observed`, `Change` and the pure `diff` in `muster_plan::kinds::x`. The engine observes again after each apply, and
+//! the difference must be empty then.
+
+pub mod accounts;
+pub mod program;
+
+use muster_catalog::Spec;
+use muster_plan::kinds::{Change, Observed};
+
+use crate::{Context, Done, StepError};
+
+macro_rules! kinds {
+    ($($variant:ident $module:ident;)*) => {
+        $(pub mod $module;)*
+
+        /// Looks at one resource. Reads only.
+        pub async fn observe(ctx: &Context, spec: &Spec) -> Result<Observed, StepError> {
+            match spec {
+                $(Spec::$variant(spec) => $module::observe(ctx, spec).await.map(Observed::$variant),)*
+            }
+        }
+
+        /// Makes one change.
+        pub async fn apply(ctx: &Context, spec: &Spec, change: &Change) -> Result<Done, StepError> {
+            match (spec, change) {
+                $((Spec::$variant(spec), Change::$variant(change)) => $module::apply(ctx, spec, change).await,)*
+                (spec, _) => Err(StepError::failed(format!("a change of another kind was planned for {}: this is a bug", spec.id()))),
+            }
+        }
+    };
+}
+
+kinds! {
+    AptSource apt_source;
+    ClusterMember cluster_member;
+    Command command;
+    Container container;
+    Directory directory;
+    File file;
+    Group group;
+    Image image;
+    KernelModule kernel_module;
+    Manifest manifest;
+    Mount mount;
+    Package package;
+    PodNetwork pod_network;
+    Service service;
+    Sysctl sysctl;
+    User user;
+}

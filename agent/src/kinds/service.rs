@@ -1,0 +1,53 @@
+//! `[[service]]`: systemd over D-Bus.
+
+use muster_catalog::kinds::service::ServiceSpec;
+use muster_plan::kinds::service::{Change, Observed, Run, unit};
+
+use crate::{
+    Context, Done, StepError,
+    ports::{UnitError, UnitState},
+};
+
+pub async fn observe(ctx: &Context, spec: &ServiceSpec) -> Result<Observed, StepError> {
+    Ok(seen(ctx.units.state(&unit(spec)).await?))
+}
+
+pub fn seen(state: UnitState) -> Observed {
+    let UnitState { loaded, masked, active, sub, file, needs_reload } = state;
+    Observed { loaded, masked, active, sub, file, needs_reload }
+}
+
+pub async fn apply(ctx: &Context, spec: &ServiceSpec, change: &Change) -> Result<Done, StepError> {
+    let unit = unit(spec);
+    if change.daemon_reload {
+        ctx.units.daemon_reload().await?;
+    }
+    let wants_more = change.enable == Some(true) || change.run.is_some();
+    if wants_more {
+        // A unit file that was written a moment ago is not known yet.
+        let mut state = ctx.units.state(&unit).await?;
+        if !state.loaded && !state.masked {
+            ctx.units.daemon_reload().await?;
+            state = ctx.units.state(&unit).await?;
+        }
+        if state.masked {
+            return Err(StepError::failed(format!("{unit} is masked")).help(format!("`systemctl unmask {unit}`, if it should run")));
+        }
+        if !state.loaded {
+            return Err(UnitError::NotFound { name: unit }.into());
+        }
+    }
+    match change.enable {
+        Some(true) => ctx.units.enable(&unit).await?,
+        Some(false) => ctx.units.disable(&unit).await?,
+        None => {}
+    }
+    match change.run {
+        Some(Run::Start) => ctx.units.start(&unit).await?,
+        Some(Run::Stop) => ctx.units.stop(&unit).await?,
+        Some(Run::Restart) => ctx.units.restart(&unit).await?,
+        Some(Run::Reload) => ctx.units.reload(&unit).await?,
+        None => {}
+    }
+    Ok(Done::default())
+}

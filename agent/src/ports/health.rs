@@ -1,0 +1,8 @@
+//! Whether this node is fit again after a disruption, so that the next one may have its turn.
+
+/// The node's own judge.
+#[async_trait::async_trait]
+pub trait Health: Send + Sync {
+    /// Whether the Kubernetes node is Ready; none where it is no member (yet) or the API cannot be asked.
+    async fn node_ready(&self) -> Option<bool>;
+}

@@ -1,0 +1,21 @@
+//! What the agent needs of the system and of the coordinator, each as a trait with a real and a fake adapter.
+
+mod clock;
+mod commands;
+mod coordinator;
+mod docker;
+mod files;
+mod health;
+mod kube;
+mod packages;
+mod units;
+
+pub use clock::Clock;
+pub use commands::{CommandError, Commands, Invocation, Output};
+pub use coordinator::{HeldTurn, JoinTicket, PortError, Secrets, Taken, Tickets, Turn, Turns};
+pub use docker::{ContainerState, Docker, DockerError, DockerEvent};
+pub use files::{FileError, FileKind, Files, Stat};
+pub use health::Health;
+pub use kube::Kube;
+pub use packages::{Installed, PackageError, Packages, Transaction};
+pub use units::{UnitError, UnitState, Units};

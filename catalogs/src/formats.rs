@@ -1,0 +1,202 @@
+//! What texts may hold: the formats and patterns that schemas name, each with the words of its error.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use muster_ids::{ResourceId, RoleName};
+
+use crate::kinds::Spec;
+
+/// Why a text does not fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// "an absolute path without `..`"
+    pub(crate) expected: String,
+    pub(crate) help: Option<String>,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.expected)
+    }
+}
+
+fn fault(expected: &str) -> Fault {
+    Fault { expected: expected.to_owned(), help: None }
+}
+
+/// The formats of texts, as schemas name them.
+pub(crate) const FORMATS: &[(&str, &str)] = &[
+    ("path", "an absolute path"),
+    ("site-path", "a path in the site"),
+    ("mode", "an octal mode as in \"0644\""),
+    ("cidr", "a range of addresses as in \"10.244.0.0/16\""),
+    ("ip", "an address as in \"10.89.0.10\""),
+    ("size", "a size as in \"2Gi\""),
+    ("version", "a version as in \"1.34.4\""),
+    ("resource", "a resource as in \"service.containerd\""),
+    ("taint", "a taint as in \"key=value:NoSchedule\""),
+    ("url", "a URL as in \"https://…\""),
+    ("word", "one word"),
+    ("sha256", "a SHA-256 digest of 64 hexadecimal digits"),
+    ("env", "the name of an environment variable"),
+];
+
+/// What a format is called in messages.
+pub(crate) fn noun(format: &str) -> &'static str {
+    FORMATS.iter().find(|(name, _)| *name == format).map_or("a text", |(_, noun)| noun)
+}
+
+/// Checks a text against a named format.
+pub(crate) fn format(name: &str, text: &str) -> Result<(), Fault> {
+    let good = match name {
+        "path" => return path(text),
+        "site-path" => return site_path(text),
+        "mode" => (3..=5).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b)),
+        "cidr" => return cidr(text).map(|_| ()),
+        "ip" => text.parse::<IpAddr>().is_ok(),
+        "size" => size(text).is_some(),
+        "version" => {
+            let parts: Vec<&str> = text.split('.').collect();
+            parts.len() == 3 && parts.iter().all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))
+        }
+        "resource" => return resource(text),
+        "taint" => taint(text),
+        "url" => text
+            .split_once("://")
+            .is_some_and(|(scheme, rest)| ["http", "https", "file"].contains(&scheme) && !rest.is_empty()),
+        "word" => !text.is_empty() && !text.chars().any(|c| c.is_whitespace() || c.is_control()),
+        "sha256" => text.parse::<muster_ids::Digest>().is_ok(),
+        "env" => {
+            text.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        }
+        _ => true,
+    };
+    if good { Ok(()) } else { Err(fault(noun(name))) }
+}
+
+/// Checks a text against one of the patterns of the ids.
+pub(crate) fn pattern(pattern: &str, text: &str) -> Result<(), Fault> {
+    match pattern {
+        NAME => text
+            .parse::<RoleName>()
+            .map(|_| ())
+            .map_err(|_| fault("lower-case letters, digits and `-`, beginning with a letter, at most 40")),
+        RESOURCE => resource(text),
+        _ => Ok(()),
+    }
+}
+
+/// The patterns that schemas may name.
+#[cfg(test)]
+pub(crate) const PATTERNS: &[&str] = &[NAME, RESOURCE];
+const NAME: &str = "^[a-z]([a-z0-9-]*[a-z0-9])?$";
+const RESOURCE: &str = "^[a-z_]+\\..+$";
+
+fn path(text: &str) -> Result<(), Fault> {
+    let mut parts = text.split('/');
+    let absolute = parts.next() == Some("");
+    let rest: Vec<&str> = parts.collect();
+    if !absolute {
+        let help = Some(format!("begin it with a slash: \"/{}\"", text.trim_start_matches("./")));
+        return Err(Fault { expected: "an absolute path".to_owned(), help });
+    }
+    if rest.iter().any(|p| *p == ".." || *p == ".") {
+        return Err(fault("an absolute path without `.` and `..`"));
+    }
+    if text != "/" && rest.iter().any(|p| p.is_empty()) {
+        return Err(fault("a path without empty parts and without a slash at its end"));
+    }
+    if text.contains('\0') || text.contains('\n') {
+        return Err(fault("a path of one line"));
+    }
+    Ok(())
+}
+
+fn site_path(text: &str) -> Result<(), Fault> {
+    if text.starts_with('/') || text.split('/').any(|p| p == "..") {
+        return Err(fault("a path inside the site, relative to the folder of the file that names it"));
+    }
+    if text.split('/').any(|p| p.is_empty() || p == ".") {
+        return Err(fault("a plain relative path as in \"files/motd\""));
+    }
+    Ok(())
+}
+
+fn cidr(text: &str) -> Result<IpNet, Fault> {
+    let net: IpNet = text.parse().map_err(|_| fault(noun("cidr")))?;
+    if net.trunc() != net {
+        return Err(Fault {
+            expected: "a range that begins at its first address".to_owned(),
+            help: Some(format!("did you mean \"{}\"?", net.trunc())),
+        });
+    }
+    Ok(net)
+}
+
+fn resource(text: &str) -> Result<(), Fault> {
+    let Ok(id) = text.parse::<ResourceId>() else { return Err(fault(noun("resource"))) };
+    if Spec::KINDS.contains(&id.kind()) {
+        return Ok(());
+    }
+    let help = crate::shape::nearest(id.kind(), Spec::KINDS.iter().copied())
+        .map(|kind| format!("did you mean `{kind}.{}`?", id.name()));
+    Err(Fault { expected: format!("a kind before the dot: {}", Spec::KINDS.join(", ")), help })
+}
+
+fn taint(text: &str) -> bool {
+    let Some((key, effect)) = text.rsplit_once(':') else { return false };
+    let key = key.split_once('=').map_or(key, |(key, _)| key);
+    !key.is_empty() && ["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect)
+}
+
+/// Bytes: a whole number with `Ki`, `Mi`, `Gi`, `Ti`, or none.
+pub fn size(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit: u64 = match &text[digits..] {
+        "" => 1,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        "Ti" => 1 << 40,
+        _ => return None,
+    };
+    text[..digits].parse::<u64>().ok()?.checked_mul(unit).filter(|bytes| *bytes > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_bytes() {
+        assert_eq!(size("2Gi"), Some(2 << 30));
+        assert_eq!(size("512"), Some(512));
+        for bad in ["", "Gi", "2G", "-1Gi", "1.5Gi", "0", "99999999999Ti"] {
+            assert_eq!(size(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn formats_refuse_what_is_wrong() {
+        for (name, good, bad) in [
+            ("path", "/etc/hosts", "etc/hosts"),
+            ("path", "/", "/etc/../root"),
+            ("path", "/a/b", "/a//b"),
+            ("site-path", "files/a.j2", "../../etc/passwd"),
+            ("site-path", "a", "/etc/passwd"),
+            ("mode", "0644", "0899"),
+            ("cidr", "10.244.0.0/16", "10.244.0.1/16"),
+            ("cidr", "fd00::/64", "10.244.0.0"),
+            ("version", "1.34.4", "1.34"),
+            ("resource", "file./etc/hosts", "fiel./etc/hosts"),
+            ("taint", "a=b:NoSchedule", "a=b"),
+            ("url", "http://10.89.0.3/debian", "10.89.0.3/debian"),
+            ("env", "DATABASE_HOST", "database-host"),
+        ] {
+            assert_eq!(format(name, good), Ok(()), "{name} {good}");
+            assert!(format(name, bad).is_err(), "{name} {bad}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The order of resources: explicit edges, edges from claims and needs, and circles found as a path.
+//!
+//! Ties keep the order in which resources were written, so that the same site always gives the same catalog.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+};
+
+use crate::{
+    catalog::Resource,
+    kinds::{Need, Spec, service},
+};
+
+/// For each resource, the indexes of those before it.
+pub(crate) type Edges = Vec<BTreeSet<usize>>;
+
+/// Edges from what resources need. What is not there is not needed.
+pub(crate) fn needed(resources: &[&Resource], edges: &mut Edges) {
+    let index = Index::new(resources);
+    for (i, resource) in resources.iter().enumerate() {
+        for need in resource.spec.needs() {
+            for before in index.find(resources, resource, &need) {
+                if before != i {
+                    edges[i].insert(before);
+                }
+            }
+        }
+    }
+    // What is removed goes in the other direction: a folder after what is in it, a group after its users.
+    for i in 0..resources.len() {
+        let turned: Vec<usize> = edges[i]
+            .iter()
+            .copied()
+            .filter(|before| is_absent(&resources[i].spec) && is_absent(&resources[*before].spec))
+            .collect();
+        for before in turned {
+            edges[i].remove(&before);
+            edges[before].insert(i);
+        }
+    }
+}
+
+struct Index<'a> {
+    ids: BTreeMap<(&'static str, &'a str), usize>,
+    kinds: BTreeMap<&'static str, Vec<usize>>,
+    /// Files, folders and mounts by path.
+    paths: BTreeMap<&'a str, Vec<usize>>,
+}
+
+impl<'a> Index<'a> {
+    fn new(resources: &'a [&'a Resource]) -> Self {
+        let mut index = Self { ids: BTreeMap::new(), kinds: BTreeMap::new(), paths: BTreeMap::new() };
+        for (i, resource) in resources.iter().enumerate() {
+            let kind = resource.spec.kind();
+            let name = resource.spec.name();
+            let name = if kind == "service" { service::unit(name) } else { name };
+            index.ids.insert((kind, name), i);
+            index.kinds.entry(kind).or_default().push(i);
+            let path = match &resource.spec {
+                Spec::File(file) => Some(file.path.as_str()),
+                Spec::Directory(directory) => Some(directory.path.as_str()),
+                Spec::Mount(mount) => Some(mount.path.as_str()),
+                Spec::AptSource(_)
+                | Spec::ClusterMember(_)
+                | Spec::Command(_)
+                | Spec::Container(_)
+                | Spec::Group(_)
+                | Spec::Image(_)
+                | Spec::KernelModule(_)
+                | Spec::Manifest(_)
+                | Spec::Package(_)
+                | Spec::PodNetwork(_)
+                | Spec::Service(_)
+                | Spec::Sysctl(_)
+                | Spec::User(_) => None,
+            };
+            if let Some(path) = path {
+                index.paths.entry(path).or_default().push(i);
+            }
+        }
+        index
+    }
+
+    fn find(&self, resources: &[&Resource], of: &Resource, need: &Need) -> Vec<usize> {
+        match need {
+            Need::Kind(kind) => self.kinds.get(kind).cloned().unwrap_or_default(),
+            Need::Named(kind, name) => self.ids.get(&(*kind, name.as_str())).copied().into_iter().collect(),
+            Need::Above(path) => {
+                let mut found = Vec::new();
+                let mut end = path.len();
+                while let Some(slash) = path[..end].rfind('/') {
+                    end = slash;
+                    let above = if slash == 0 { "/" } else { &path[..slash] };
+                    let here = self.paths.get(above).into_iter().flatten();
+                    found.extend(here.filter(|i| !matches!(resources[**i].spec, Spec::File(_))));
+                }
+                found
+            }
+            Need::Within(path) => {
+                let below = format!("{}/", path.trim_end_matches('/'));
+                let exact = self.paths.get(path.as_str()).into_iter().flatten();
+                let under =
+                    self.paths.range(below.as_str()..).take_while(|(p, _)| p.starts_with(&below)).flat_map(|(_, i)| i);
+                exact.chain(under).copied().collect()
+            }
+            Need::Unit(unit) => {
+                if let Some(package) = self.ids.get(&("package", unit.as_str())) {
+                    return vec![*package];
+                }
+                let file = format!("/etc/systemd/system/{unit}.service");
+                let told = of.after.iter().any(|id| id.kind() == "package");
+                if told || self.paths.contains_key(file.as_str()) {
+                    return Vec::new();
+                }
+                self.kinds.get("package").cloned().unwrap_or_default()
+            }
+        }
+    }
+}
+
+fn is_absent(spec: &Spec) -> bool {
+    match spec {
+        Spec::AptSource(s) => s.absent,
+        Spec::Container(s) => s.absent,
+        Spec::Directory(s) => s.absent,
+        Spec::File(s) => s.absent,
+        Spec::Group(s) => s.absent,
+        Spec::Mount(s) => s.absent,
+        Spec::Package(s) => s.absent,
+        Spec::User(s) => s.absent,
+        Spec::ClusterMember(_)
+        | Spec::Command(_)
+        | Spec::Image(_)
+        | Spec::KernelModule(_)
+        | Spec::Manifest(_)
+        | Spec::PodNetwork(_)
+        | Spec::Service(_)
+        | Spec::Sysctl(_) => false,
+    }
+}
+
+/// The order, or one circle: each stands before the next, and the last before the first.
+pub(crate) fn order(edges: &Edges) -> Result<Vec<usize>, Vec<usize>> {
+    let mut waiting: Vec<usize> = edges.iter().map(BTreeSet::len).collect();
+    let mut after: Vec<Vec<usize>> = vec![Vec::new(); edges.len()];
+    for (i, before) in edges.iter().enumerate() {
+        for b in before {
+            after[*b].push(i);
+        }
+    }
+    let mut ready: BinaryHeap<Reverse<usize>> =
+        waiting.iter().enumerate().filter(|(_, n)| **n == 0).map(|(i, _)| Reverse(i)).collect();
+    let mut order = Vec::with_capacity(edges.len());
+    while let Some(Reverse(i)) = ready.pop() {
+        order.push(i);
+        for a in &after[i] {
+            waiting[*a] -= 1;
+            if waiting[*a] == 0 {
+                ready.push(Reverse(*a));
+            }
+        }
+    }
+    if order.len() == edges.len() { Ok(order) } else { Err(circle(edges, &waiting)) }
+}
+
+/// Walks backwards among what is left until something comes again.
+fn circle(edges: &Edges, waiting: &[usize]) -> Vec<usize> {
+    let stuck = |i: &usize| waiting[*i] > 0;
+    let Some(mut at) = (0..edges.len()).find(stuck) else { return Vec::new() };
+    let mut path: Vec<usize> = Vec::new();
+    while !path.contains(&at) {
+        path.push(at);
+        match edges[at].iter().copied().find(stuck) {
+            Some(before) => at = before,
+            None => return path,
+        }
+    }
+    let start = path.iter().position(|i| *i == at).unwrap_or(0);
+    let mut circle = path.split_off(start);
+    circle.reverse();
+    // Told from the one that was written first.
+    let first = circle.iter().enumerate().min_by_key(|(_, i)| **i).map_or(0, |(position, _)| position);
+    circle.rotate_left(first);
+    circle
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Edges from lower to higher numbers only, so that there is no circle.
+    fn acyclic() -> impl Strategy<Value = Edges> {
+        (1_usize..40).prop_flat_map(|n| {
+            let pairs = prop::collection::vec((0..n, 0..n), 0..(n * 3));
+            pairs.prop_map(move |pairs| {
+                let mut edges = vec![BTreeSet::new(); n];
+                for (a, b) in pairs.into_iter().filter(|(a, b)| a != b) {
+                    edges[a.max(b)].insert(a.min(b));
+                }
+                edges
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_respects_every_edge(edges in acyclic(), numbers in prop::collection::vec(any::<u32>(), 40)) {
+            // Names are mixed, so that the order of numbers helps nobody.
+            let mut names: Vec<usize> = (0..edges.len()).collect();
+            names.sort_by_key(|i| numbers[*i]);
+            let mut mixed = vec![BTreeSet::new(); edges.len()];
+            for (i, before) in edges.iter().enumerate() {
+                mixed[names[i]] = before.iter().map(|b| names[*b]).collect();
+            }
+            let order = order(&mixed).expect("no circle");
+            let position: BTreeMap<usize, usize> = order.iter().enumerate().map(|(p, i)| (*i, p)).collect();
+            prop_assert_eq!(position.len(), mixed.len());
+            for (i, before) in mixed.iter().enumerate() {
+                for b in before {
+                    prop_assert!(position[b] < position[&i]);
+                }
+            }
+        }
+
+        #[test]
+        fn a_circle_is_found_and_is_one(
+            edges in acyclic(),
+            numbers in prop::collection::btree_set(0_usize..40, 2..8),
+        ) {
+            let mut edges = edges;
+            let n = edges.len().max(40);
+            edges.resize(n, BTreeSet::new());
+            let circle: Vec<usize> = numbers.into_iter().collect();
+            for (i, at) in circle.iter().enumerate() {
+                edges[circle[(i + 1) % circle.len()]].insert(*at);
+            }
+            let found = order(&edges).expect_err("there is a circle");
+            prop_assert!(!found.is_empty());
+            for (i, at) in found.iter().enumerate() {
+                prop_assert!(edges[found[(i + 1) % found.len()]].contains(at), "{:?} is no circle", found);
+            }
+        }
+    }
+
+    #[test]
+    fn ties_keep_the_order_of_the_files() {
+        let mut edges = vec![BTreeSet::new(); 4];
+        edges[0].insert(3);
+        assert_eq!(order(&edges), Ok(vec![1, 2, 3, 0]));
+    }
+}

@@ -1,0 +1,281 @@
+//! What tables of a site must fulfil together.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use ipnet::IpNet;
+use muster_ids::{AppName, PoolName};
+
+use super::Loader;
+use crate::{
+    diagnostic::Diagnostic,
+    kinds::{cluster_member::MemberRole, pod_network::Mode},
+    shape::nearest,
+    site::{Provider, Site, nth},
+    tree::{At, Node},
+};
+
+/// Names that templates know already.
+const TAKEN: &[&str] = &["cluster", "endpoints", "facts", "local", "node", "peers", "pool"];
+
+impl Loader {
+    /// One pool of control planes, odd in number, of a fixed size, behind the endpoint `api`.
+    pub(super) fn check_members(&mut self, tree: &Node, site: &mut Site) {
+        let planes: Vec<(PoolName, u32, u32)> = site
+            .pools
+            .iter()
+            .filter(|(_, pool)| pool.member == MemberRole::ControlPlane)
+            .map(|(name, pool)| (name.clone(), pool.min, pool.max))
+            .collect();
+        match planes.as_slice() {
+            [] if site.pools.is_empty() => {}
+            [] => self.error(
+                tree.at(&["pool"]),
+                "no pool is of control planes",
+                "expected a pool whose role says member = \"control-plane\"",
+                None,
+            ),
+            [(name, min, max)] => {
+                let key = if tree.get(&["pool", name.as_str(), "count"]).is_some() { "count" } else { "min" };
+                let at = tree.at(&["pool", name.as_str(), key]);
+                if min != max && key == "min" {
+                    let at = tree.at(&["pool", name.as_str(), "max"]);
+                    self.error(
+                        at,
+                        format!("pool {name} of control planes cannot grow by itself"),
+                        "expected `count`",
+                        None,
+                    );
+                } else if min % 2 == 0 {
+                    let help = format!(
+                        "{} or {}: a majority of {min} survives no more losses than one of {}",
+                        min - 1,
+                        min + 1,
+                        min - 1
+                    );
+                    self.error(
+                        at,
+                        format!("the number of control planes is even: {min}"),
+                        "expected an odd number",
+                        Some(help),
+                    );
+                } else if *min > 7 {
+                    self.error(
+                        at,
+                        format!("{min} control planes are too many"),
+                        "expected 1, 3, 5 or 7",
+                        Some("every write waits for a majority of them".to_owned()),
+                    );
+                }
+            }
+            [(first, ..), (second, ..), ..] => {
+                let mut error = Diagnostic::new("two pools are of control planes");
+                for (name, label) in [(first, "here"), (second, "and here")] {
+                    error.places.push(self.sources.place(tree.at(&["pool", name.as_str(), "role"]), label));
+                }
+                self.errors.push(error.help("put them into one pool"));
+            }
+        }
+        if tree.get(&["endpoint"]).is_some() {
+            match site.endpoints.iter().find(|(name, _)| name.as_str() == "api") {
+                None if tree.get(&["endpoint", "api"]).is_none() => self.error(
+                    tree.at(&["endpoint"]),
+                    "the endpoint `api` is missing",
+                    "expected [endpoint.api]",
+                    Some(
+                        "nodes and users reach the cluster by it: [endpoint.api] with to = \"control-plane\""
+                            .to_owned(),
+                    ),
+                ),
+                Some((_, api)) if site.pools.get(&api.to).is_some_and(|p| p.member == MemberRole::Worker) => self
+                    .error(
+                        tree.at(&["endpoint", "api", "to"]),
+                        "the endpoint `api` leads to workers",
+                        "expected the pool of control planes",
+                        None,
+                    ),
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    /// Ranges do not overlap and are large enough; addresses lie where they should.
+    pub(super) fn check_networks(&mut self, tree: &Node, site: &Site) {
+        let mut ranges: Vec<(&str, IpNet, At)> = vec![
+            ("the pods' range", site.pods, tree.at(&["cluster", "pods"])),
+            ("the services' range", site.services, tree.at(&["cluster", "services"])),
+        ];
+        match &site.provider {
+            Provider::Docker { subnet } => {
+                ranges.push(("the provider's subnet", *subnet, tree.at(&["provider", "docker", "subnet"])));
+            }
+            Provider::Aws { .. } => {}
+        }
+        for (name, range, at) in &ranges {
+            if matches!(range, IpNet::V6(_)) {
+                self.error(
+                    *at,
+                    format!("{name} is IPv6"),
+                    "expected an IPv4 range",
+                    Some("IPv6 is not offered yet".to_owned()),
+                );
+                return;
+            }
+        }
+        for (i, (name, range, at)) in ranges.iter().enumerate() {
+            for (other_name, other, other_at) in &ranges[..i] {
+                if range.contains(other) || other.contains(range) {
+                    let mut error = Diagnostic::new(format!("{name} and {other_name} overlap"));
+                    error.places.push(self.sources.place(*other_at, other.to_string()));
+                    if other_at != at {
+                        error.places.push(self.sources.place(*at, range.to_string()));
+                    }
+                    self.errors.push(error.help("choose ranges that share no address"));
+                }
+            }
+        }
+        let nodes: u32 = site.pools.values().map(|p| p.max).sum();
+        let room = |prefix: u8, each: u8| if prefix > each { 0 } else { 1_u64 << (each - prefix) };
+        if room(site.pods.prefix_len(), 24) < u64::from(nodes) {
+            let label = format!("{nodes} nodes need {nodes} ranges of 256 addresses");
+            self.error(tree.at(&["cluster", "pods"]), "the pods' range is too small", label, None);
+        }
+        if !(12..=28).contains(&site.services.prefix_len()) {
+            self.error(
+                tree.at(&["cluster", "services"]),
+                "the services' range has a wrong size",
+                "expected a prefix from /12 to /28",
+                None,
+            );
+        }
+        let Provider::Docker { subnet } = &site.provider else { return };
+        if !(16..=22).contains(&subnet.prefix_len()) {
+            self.error(
+                tree.at(&["provider", "docker", "subnet"]),
+                "the provider's subnet has a wrong size",
+                "expected a prefix from /16 to /22",
+                None,
+            );
+            return;
+        }
+        let mut taken: BTreeMap<(IpAddr, u16), At> = BTreeMap::new();
+        for (name, endpoint) in &site.endpoints {
+            let Some(address) = endpoint.address else { continue };
+            let at = tree.at(&["endpoint", name.as_str(), "address"]);
+            let (first, last) = (nth(*subnet, 10), nth(*subnet, 255));
+            if address < first || address > last {
+                self.error(
+                    at,
+                    format!("endpoint {name} cannot have the address {address}"),
+                    format!("expected {first} to {last}"),
+                    Some("below are the coordinator's and the artefacts' addresses, above are the nodes'".to_owned()),
+                );
+            }
+            if let Some(other) = taken.insert((address, endpoint.listen), at) {
+                let mut error = Diagnostic::new(format!("two endpoints listen on {address}:{}", endpoint.listen));
+                error.places.push(self.sources.place(other.min(at), "here"));
+                error.places.push(self.sources.place(other.max(at), "and here"));
+                self.errors.push(error.help("give one another address or another port"));
+            }
+        }
+    }
+
+    /// What tables name must be there.
+    pub(super) fn check_references(&mut self, tree: &Node, site: &Site) {
+        let pools: Vec<String> =
+            tree.get(&["pool"]).and_then(Node::table).into_iter().flatten().map(|(name, _)| name.clone()).collect();
+        let references = site
+            .endpoints
+            .iter()
+            .map(|(name, e)| (format!("endpoint {name}"), &e.to, tree.at(&["endpoint", name.as_str(), "to"])))
+            .chain(
+                site.disks
+                    .iter()
+                    .map(|(name, d)| (format!("disk {name}"), &d.pool, tree.at(&["disk", name.as_str(), "pool"]))),
+            );
+        let missing: Vec<_> = references.filter(|(_, pool, _)| !pools.iter().any(|p| p == pool.as_str())).collect();
+        // A pool with a bad name was reported, and is what is meant.
+        let all_named_well = pools.iter().all(|p| p.parse::<PoolName>().is_ok());
+        for (what, pool, at) in missing.into_iter().filter(|_| all_named_well) {
+            let help = nearest(pool.as_str(), pools.iter().map(String::as_str)).map(|n| format!("did you mean `{n}`?"));
+            self.error(
+                at,
+                format!("{what} names the pool `{pool}`, which there is not"),
+                format!("expected one of: {}", pools.join(", ")),
+                help,
+            );
+        }
+        for (name, entry) in tree.get(&["variables"]).and_then(Node::table).into_iter().flatten() {
+            if TAKEN.contains(&name.as_str()) {
+                self.error(
+                    entry.key,
+                    format!("a variable cannot be called `{name}`"),
+                    format!("templates know already: {}", TAKEN.join(", ")),
+                    None,
+                );
+            }
+        }
+        if site.network == Mode::External
+            && !site.roles.values().any(|r| r.resources.iter().any(|w| w.kind == "manifest"))
+        {
+            self.error(
+                tree.at(&["cluster", "network"]),
+                "the pod network is left to a manifest, and no role has one",
+                "expected a role with [[manifest]]",
+                Some("add the network's manifest to the role of the control planes".to_owned()),
+            );
+        }
+        self.once_each(tree, site);
+    }
+
+    /// Endpoints, disks and namespaces that two components take.
+    fn once_each(&mut self, tree: &Node, site: &Site) {
+        let mut taken: BTreeMap<String, At> = BTreeMap::new();
+        let mut twice = Vec::new();
+        let mut take = |what: String, at: At| {
+            if let Some(first) = taken.insert(what.clone(), at) {
+                twice.push((what, first, at));
+            }
+        };
+        for (name, app) in &site.apps {
+            let name: &AppName = name;
+            let node = app.node.get(&["namespace"]).map_or(app.at, |n| n.at);
+            take(format!("namespace {}", app.namespace), node);
+            for component in &app.components {
+                let at = |path: &[&str]| {
+                    let full: Vec<&str> = ["app", name.as_str(), component].iter().chain(path).copied().collect();
+                    tree.get(&full).and_then(|n| Some((n.str()?.to_owned(), n.at)))
+                };
+                for (word, path) in [("endpoint", &["endpoint"][..]), ("disk", &["disk", "name"][..])] {
+                    if let Some((value, place)) = at(path) {
+                        take(format!("{word} {value}"), place);
+                    }
+                }
+            }
+        }
+        for (what, first, second) in twice {
+            let mut error = Diagnostic::new(format!("two components take the {what}"));
+            error.places.push(self.sources.place(first, "here"));
+            error.places.push(self.sources.place(second, "and here"));
+            self.errors.push(error.help("give one another"));
+        }
+        for (name, app) in &site.apps {
+            if app.namespace.starts_with("kube-") || app.namespace == "default" || app.namespace == "muster" {
+                let at = app.node.get(&["namespace"]).map_or(app.at, |n| n.at);
+                self.error(
+                    at,
+                    format!("application {name} cannot live in the namespace {}", app.namespace),
+                    "that one is the cluster's own",
+                    None,
+                );
+            } else if app.namespace.parse::<AppName>().is_err() {
+                let at = app.node.get(&["namespace"]).map_or(app.at, |n| n.at);
+                self.error(
+                    at,
+                    format!("`{}` cannot be a namespace", app.namespace),
+                    "expected lower-case letters, digits and `-`",
+                    None,
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What is made from the types and checked in: the schemas for editors and the reference. `MUSTER_BLESS=1` writes
+//! them anew.
+
+mod common;
+
+use std::{fs, path::Path};
+
+use muster_catalog::{load, reference, schema};
+
+fn holds(path: &Path, text: &str) {
+    if std::env::var_os("MUSTER_BLESS").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let now = fs::read_to_string(path).unwrap_or_default();
+    assert!(now == text, "{} is stale: MUSTER_BLESS=1 cargo test -p muster-catalog --test generated", path.display());
+}
+
+#[test]
+fn the_schemas_are_checked_in() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema");
+    for (name, text) in schema::files() {
+        holds(&folder.join(name), &text);
+    }
+}
+
+#[test]
+fn the_reference_is_checked_in() {
+    holds(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/language.md"), &reference::reference());
+}
+
+#[test]
+fn every_kind_has_an_example_and_it_is_right() {
+    let kinds: Vec<&str> = reference::EXAMPLES.iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(kinds, muster_catalog::Spec::KINDS);
+    let mut site = common::shipped();
+    let examples: String = reference::EXAMPLES
+        .iter()
+        // The shipped roles have one of each of these already.
+        .filter(|(kind, _)| !["apt_source", "cluster_member", "kernel_module", "pod_network"].contains(kind))
+        .map(|(_, example)| format!("\n{example}\n"))
+        .collect();
+    site.0.entry("roles/worker.toml".to_owned()).or_default().push_str(&examples);
+    site.0.insert("roles/files/orders.conf.j2".to_owned(), "pool = {{ node.pool }}\n".to_owned());
+    site.0.insert("roles/files/quota.yaml".to_owned(), "kind: ResourceQuota\n".to_owned());
+    load(&site, &"local".parse().unwrap()).unwrap_or_else(|errors| panic!("{errors}"));
+}

@@ -1,0 +1,83 @@
+//! Wrong sites and what is said of them. Each folder of `wrong/` is laid over the site in `good/`: a file replaces its
+//! namesake, `NAME.append` adds to it, `NAME.absent` takes it away. `MUSTER_BLESS=1` writes the golden texts anew.
+
+mod common;
+
+use std::{fs, path::Path};
+
+use muster_catalog::{Diagnostics, SiteFiles, load};
+
+fn good() -> SiteFiles {
+    common::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/good"))
+}
+
+fn laid_over(folder: &Path) -> SiteFiles {
+    let mut site = good();
+    for (path, text) in common::read_all(folder) {
+        if let Some(path) = path.strip_suffix(".append") {
+            site.0.entry(path.to_owned()).or_default().push_str(&text);
+        } else if let Some(path) = path.strip_suffix(".absent") {
+            site.0.remove(path);
+        } else if path != "diagnostics.txt" {
+            site.0.insert(path, text);
+        }
+    }
+    site
+}
+
+fn diagnostics(site: &SiteFiles) -> Diagnostics {
+    match load(site, &"test".parse().unwrap()) {
+        Ok(_) => panic!("this wrong site passes"),
+        Err(errors) => errors,
+    }
+}
+
+#[test]
+fn the_good_site_is_good() {
+    load(&good(), &"test".parse().unwrap()).unwrap_or_else(|errors| panic!("{errors}"));
+}
+
+#[test]
+fn every_wrong_site_gets_its_diagnostics() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wrong");
+    let mut folders: Vec<_> = fs::read_dir(&root).unwrap().map(|e| e.unwrap().path()).collect();
+    folders.sort();
+    assert!(folders.len() >= 40, "{} wrong sites", folders.len());
+    let bless = std::env::var_os("MUSTER_BLESS").is_some();
+    let mut different = Vec::new();
+    for folder in &folders {
+        let errors = std::panic::catch_unwind(|| diagnostics(&laid_over(folder)));
+        let text = match &errors {
+            Ok(errors) => format!("{errors}\n"),
+            Err(_) => "passes, or panics\n".to_owned(),
+        };
+        let golden = folder.join("diagnostics.txt");
+        if bless {
+            fs::write(&golden, &text).unwrap();
+        } else if fs::read_to_string(&golden).unwrap_or_default() != text {
+            different.push(format!("── {}\n{text}", folder.display()));
+        }
+        let Ok(errors) = errors else { panic!("{}: {text}", folder.display()) };
+        for error in &errors.0 {
+            for place in &error.places {
+                assert!(place.line > 0 && place.column > 0 && place.width > 0, "{place:?}");
+            }
+        }
+        // The JSON form carries the same.
+        let json = serde_json::to_string(&errors).unwrap();
+        assert_eq!(serde_json::from_str::<Diagnostics>(&json).unwrap(), errors);
+    }
+    assert!(different.is_empty(), "MUSTER_BLESS=1 accepts these:\n{}", different.join("\n"));
+}
+
+#[test]
+fn twenty_errors_come_at_once() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wrong");
+    let folder = fs::read_dir(&root)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .find(|p| p.to_string_lossy().ends_with("twenty-at-once"))
+        .unwrap();
+    let errors = diagnostics(&laid_over(&folder));
+    assert!(errors.0.len() >= 20, "{} errors:\n{errors}", errors.0.len());
+}

@@ -1,0 +1,236 @@
+//! Two blueprints, and what is seen, as rows for people: the cloud section of `muster plan`.
+
+use std::fmt;
+
+use muster_ids::{NodeName, PoolName};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    blueprint::{Blueprint, LoadBalancerPlan, NodePlan, NodeState},
+    inventory::Seen,
+    policy::Policy,
+    steps::{Step, Why, steps},
+};
+
+/// One change in the cloud.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloudRow {
+    pub action: CloudAction,
+    /// As in `instance workers-4`.
+    pub what: String,
+    /// For people, one line each.
+    pub detail: Vec<String>,
+    /// As in `pool workers: 3 → 4`.
+    pub reason: String,
+}
+
+/// What happens to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CloudAction {
+    Create,
+    Change,
+    Destroy,
+    /// Destroyed and made again: what it held is gone.
+    Replace,
+}
+
+impl CloudAction {
+    /// `+`, `~`, `-`, `±`.
+    pub fn sign(self) -> char {
+        match self {
+            CloudAction::Create => '+',
+            CloudAction::Change => '~',
+            CloudAction::Destroy => '-',
+            CloudAction::Replace => '±',
+        }
+    }
+}
+
+impl fmt::Display for CloudRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}  {}  {}", self.action.sign(), self.what, self.detail.join("; "), self.reason)
+    }
+}
+
+/// What changes from `parent` to `next`, and what is put right because the world is not as `next` says.
+pub fn rows(policy: &Policy, parent: Option<&Blueprint>, next: &Blueprint, seen: &Seen) -> Vec<CloudRow> {
+    let mut rows = Vec::new();
+    if parent.is_none() {
+        let network = CloudAction::Create;
+        rows.push(row(network, "network".to_owned(), vec![next.network.subnet.to_string()], "new environment".into()));
+    }
+    for (name, disk) in &next.disks {
+        let what = format!("disk {name}");
+        match parent.and_then(|parent| parent.disks.get(name)) {
+            None => {
+                let detail = vec![bytes(disk.size), format!("held by {}", disk.node)];
+                rows.push(row(CloudAction::Create, what, detail, "new in the site".into()));
+            }
+            Some(old) if old.size != disk.size => {
+                let detail = vec![format!("size {} → {}", bytes(old.size), bytes(disk.size))];
+                rows.push(row(CloudAction::Change, what, detail, "changed in the site".into()));
+            }
+            Some(_) => {}
+        }
+    }
+    node_rows(policy, parent, next, seen, &mut rows);
+    balancer_rows(parent, next, &mut rows);
+    // A partial reading shows less than there is.
+    if seen.latest.complete {
+        repair_rows(next, seen, &mut rows);
+    }
+    rows
+}
+
+fn row(action: CloudAction, what: String, detail: Vec<String>, reason: String) -> CloudRow {
+    CloudRow { action, what, detail, reason }
+}
+
+fn node_rows(policy: &Policy, parent: Option<&Blueprint>, next: &Blueprint, seen: &Seen, rows: &mut Vec<CloudRow>) {
+    for (name, node) in &next.nodes {
+        let what = format!("instance {name}");
+        match parent.and_then(|parent| parent.nodes.get(name)) {
+            None if seen.latest.instances.get(name).is_some_and(|instance| instance.token == node.token) => {
+                let reason = "it exists and the blueprint did not know it".to_owned();
+                rows.push(row(CloudAction::Change, what, vec!["taken back".to_owned()], reason));
+            }
+            None => {
+                let surplus = next.in_pool(&node.pool, NodeState::InService).count() as u32
+                    > policy.pools.get(&node.pool).map_or(0, |pool| pool.count);
+                let reason = match node.disks.first().filter(|_| surplus) {
+                    Some(disk) => format!("disk {disk} needs a node that is made with it"),
+                    None => count(policy, parent, next, &node.pool),
+                };
+                rows.push(row(CloudAction::Create, what, describe(node), reason));
+            }
+            Some(old) if old.incarnation != node.incarnation => {
+                let reason = "two complete readings agree that it is gone".to_owned();
+                rows.push(row(CloudAction::Replace, what, describe(node), reason));
+            }
+            Some(old) if old.state == NodeState::InService && node.state != NodeState::InService => {
+                let reason = count(policy, parent, next, &node.pool);
+                rows.push(row(CloudAction::Destroy, what, vec!["drained first".into()], reason));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// As in `pool workers: 4 → 3`, or `4 → 2, one at a time`: where it goes, and how.
+fn count(policy: &Policy, parent: Option<&Blueprint>, next: &Blueprint, pool: &PoolName) -> String {
+    let serving = |blueprint: &Blueprint| blueprint.in_pool(pool, NodeState::InService).count();
+    let (before, after) = (parent.map_or(0, serving), serving(next));
+    let wanted = policy.pools.get(pool).map_or(0, |pool| pool.count as usize);
+    if after == wanted {
+        format!("pool {pool}: {before} → {after}")
+    } else {
+        format!("pool {pool}: {before} → {wanted}, one at a time")
+    }
+}
+
+fn balancer_rows(parent: Option<&Blueprint>, next: &Blueprint, rows: &mut Vec<CloudRow>) {
+    for (name, plan) in &next.load_balancers {
+        let what = format!("load balancer {name}");
+        match parent.and_then(|parent| parent.load_balancers.get(name)) {
+            None => {
+                let detail = vec![format!("{}:{}", plan.address, plan.listen), targets(plan)];
+                rows.push(row(CloudAction::Create, what, detail, "new in the site".into()));
+            }
+            Some(old) if old != plan => rows.push(changed(what, old, plan)),
+            Some(_) => {}
+        }
+    }
+    let gone = parent.iter().flat_map(|parent| &parent.load_balancers);
+    for (name, old) in gone.filter(|(name, _)| !next.load_balancers.contains_key(*name)) {
+        let detail = vec![format!("{}:{}", old.address, old.listen)];
+        rows.push(row(CloudAction::Destroy, format!("load balancer {name}"), detail, "left the site".into()));
+    }
+}
+
+fn changed(what: String, old: &LoadBalancerPlan, new: &LoadBalancerPlan) -> CloudRow {
+    let mut detail = Vec::new();
+    let mut from_site = false;
+    if old.address != new.address {
+        detail.push(format!("address {} → {}", old.address, new.address));
+        from_site = true;
+    }
+    if old.listen != new.listen {
+        detail.push(format!("port {} → {}", old.listen, new.listen));
+        from_site = true;
+    }
+    if (old.tls, &old.check) != (new.tls, &new.check) {
+        detail.push(format!("check {} → {}", old.check, new.check));
+        from_site = true;
+    }
+    let missing = |a: &LoadBalancerPlan, b: &LoadBalancerPlan| -> Vec<NodeName> {
+        a.targets.iter().filter(|(node, target)| b.targets.get(*node) != Some(target)).map(|(n, _)| n.clone()).collect()
+    };
+    detail.extend(missing(new, old).iter().map(|node| format!("+ {node}")));
+    detail.extend(missing(old, new).iter().map(|node| format!("- {node}")));
+    let reason = if from_site { "changed in the site" } else { "its pool's nodes change" };
+    // An address is fixed at creation.
+    let action = if old.address == new.address { CloudAction::Change } else { CloudAction::Replace };
+    row(action, what, detail, reason.to_owned())
+}
+
+/// What exists in the blueprint and not, or not so, in the world.
+fn repair_rows(next: &Blueprint, seen: &Seen, rows: &mut Vec<CloudRow>) {
+    for step in steps(next, seen) {
+        let (what, action, reason) = match &step {
+            Step::Network => ("network".to_owned(), CloudAction::Create, "it is not there"),
+            Step::Disk { disk } => (format!("disk {disk}"), CloudAction::Create, "it is not there"),
+            Step::LoadBalancer { endpoint, why } => (format!("load balancer {endpoint}"), made(*why), because(*why)),
+            Step::Instance { node, why } => (format!("instance {node}"), made(*why), because(*why)),
+            Step::RemoveInstance { node, .. } => {
+                (format!("instance {node}"), CloudAction::Destroy, "it has left the cluster")
+            }
+            Step::RemoveLoadBalancer { endpoint, .. } => {
+                (format!("load balancer {endpoint}"), CloudAction::Destroy, "left the site")
+            }
+        };
+        if !rows.iter().any(|row| row.what == what) {
+            rows.push(row(action, what, vec![], reason.to_owned()));
+        }
+    }
+}
+
+fn made(why: Why) -> CloudAction {
+    match why {
+        Why::Absent => CloudAction::Create,
+        Why::Stopped | Why::Differs => CloudAction::Change,
+    }
+}
+
+fn because(why: Why) -> &'static str {
+    match why {
+        Why::Absent => "it is not there",
+        Why::Stopped => "it is stopped",
+        Why::Differs => "it is not as planned",
+    }
+}
+
+fn describe(node: &NodePlan) -> Vec<String> {
+    let mut detail = vec![node.address.to_string(), format!("pods {}", node.pods)];
+    if let Some(cpus) = node.cpus {
+        detail.push(format!("{} CPUs", f64::from(cpus) / 1000.0));
+    }
+    if let Some(memory) = node.memory {
+        detail.push(bytes(memory));
+    }
+    detail.extend(node.disks.iter().map(|disk| format!("disk {disk}")));
+    detail
+}
+
+fn targets(plan: &LoadBalancerPlan) -> String {
+    format!("to {}", plan.targets.keys().map(NodeName::as_str).collect::<Vec<_>>().join(", "))
+}
+
+/// Bytes as people write them in a site.
+fn bytes(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")];
+    match UNITS.iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", bytes / unit),
+        None => format!("{bytes} bytes"),
+    }
+}

@@ -1,0 +1,67 @@
+//! Disks get a holder once and stay with it.
+//!
+//! A container is given its mounts when it is created, so a disk goes to a node whose instance this very planning asks
+//! for. A disk that comes to a living pool gets a new node, and the pool shrinks by another one afterwards.
+
+use muster_ids::{DiskName, NodeName};
+
+use super::Draft;
+use crate::{
+    blueprint::{DiskPlan, NodeState},
+    report::{Note, Waiting},
+};
+
+/// Where a disk goes best: the least of these.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Score {
+    disks_held: usize,
+    ordinal: Option<u32>,
+}
+
+impl Draft<'_> {
+    pub(super) fn place_disks(&mut self) {
+        let input = self.input;
+        for (disk, plan) in &mut self.next.disks {
+            match input.policy.disks.get(disk) {
+                // A disk never shrinks: its file system would not survive it.
+                Some(wanted) => plan.size = plan.size.max(wanted.size),
+                None => self.report.notes.push(Note::DiskKept { disk: disk.clone() }),
+            }
+            if input.seen.disk_lost(disk, input.policy.settle) {
+                self.waits.push(Waiting::DiskLost { disk: disk.clone() });
+            }
+        }
+        for (disk, wanted) in &input.policy.disks {
+            if self.next.disks.contains_key(disk) {
+                continue;
+            }
+            let Some(pool) = input.policy.pools.get(&wanted.pool) else {
+                self.waits(Waiting::DiskPlace { disk: disk.clone(), pool: wanted.pool.clone() });
+                continue;
+            };
+            let place = self.place(&wanted.pool).or_else(|| {
+                self.add_node(&wanted.pool, pool, &format!("disk {disk} needs a node that is created with it"))
+            });
+            match place {
+                Some(node) => self.put(disk, wanted.size, &node),
+                None => self.waits(Waiting::DiskPlace { disk: disk.clone(), pool: wanted.pool.clone() }),
+            }
+        }
+    }
+
+    fn place(&self, pool: &muster_ids::PoolName) -> Option<NodeName> {
+        self.next
+            .in_pool(pool, NodeState::InService)
+            .filter(|(name, _)| self.fresh.contains(*name))
+            .min_by_key(|(name, node)| Score { disks_held: node.disks.len(), ordinal: name.ordinal() })
+            .map(|(name, _)| name.clone())
+    }
+
+    fn put(&mut self, disk: &DiskName, size: u64, node: &NodeName) {
+        self.next.disks.insert(disk.clone(), DiskPlan { size, node: node.clone() });
+        if let Some(plan) = self.next.nodes.get_mut(node) {
+            plan.disks.push(disk.clone());
+        }
+        self.did(format!("places disk {disk} on {node}"));
+    }
+}

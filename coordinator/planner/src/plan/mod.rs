@@ -1,0 +1,135 @@
+//! The planner: synchronous, seeded, the same answer for the same input.
+//!
+//! Each step looks at the draft that the steps before it left, changes what it is sure of, and reports what it waits
+//! for. Planning again on its own result changes nothing: then the parent comes back as it was, generation and all.
+
+mod allocate;
+mod balance;
+mod disks;
+mod life;
+mod scale;
+
+pub(crate) use allocate::overlap;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_ids::{Generation, NodeName, PoolName};
+
+use crate::{
+    blueprint::{Blueprint, NetworkPlan, NodeState},
+    inventory::Seen,
+    policy::{Policy, PoolPolicy},
+    report::{Note, PlanReport, Step, StepReport, Waiting},
+};
+
+/// All that a planning depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    pub policy: &'a Policy,
+    pub seen: &'a Seen,
+    pub parent: Option<&'a Blueprint>,
+    /// The environment's own, made once and kept: tokens of two environments never meet.
+    pub seed: u64,
+}
+
+/// From what is wanted and what is known to what must exist.
+pub fn plan(input: Input<'_>) -> (Blueprint, PlanReport) {
+    let mut draft = Draft::new(input);
+    draft.step(Step::Birth, Draft::birth);
+    draft.step(Step::Forget, Draft::forget);
+    draft.step(Step::Retire, Draft::retire);
+    draft.step(Step::Adopt, Draft::adopt);
+    draft.step(Step::Replace, Draft::replace);
+    draft.step(Step::Grow, Draft::grow);
+    draft.step(Step::Disks, Draft::place_disks);
+    draft.step(Step::Shrink, Draft::shrink);
+    draft.step(Step::Balance, Draft::balance);
+    draft.finish()
+}
+
+/// A blueprint in the making.
+struct Draft<'a> {
+    input: Input<'a>,
+    next: Blueprint,
+    /// Nodes whose instance this planning asks for first: the only ones that can still be given a disk.
+    fresh: BTreeSet<NodeName>,
+    did: Vec<String>,
+    waits: Vec<Waiting>,
+    report: PlanReport,
+}
+
+impl<'a> Draft<'a> {
+    fn new(input: Input<'a>) -> Self {
+        let policy = input.policy;
+        let mut next = input.parent.cloned().unwrap_or_else(|| Blueprint {
+            parent: None,
+            generation: Generation { epoch: 1, counter: 0 },
+            cluster: policy.cluster.clone(),
+            environment: policy.environment.clone(),
+            site: policy.site,
+            network: NetworkPlan { subnet: policy.subnet },
+            nodes: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            load_balancers: BTreeMap::new(),
+            last_ordinal: BTreeMap::new(),
+            born: false,
+        });
+        next.site = policy.site;
+        Self { input, next, fresh: BTreeSet::new(), did: vec![], waits: vec![], report: PlanReport::default() }
+    }
+
+    fn step(&mut self, step: Step, run: fn(&mut Self)) {
+        run(self);
+        let (did, waits) = (std::mem::take(&mut self.did), std::mem::take(&mut self.waits));
+        if !did.is_empty() || !waits.is_empty() {
+            self.report.steps.push(StepReport { step, did, waits });
+        }
+    }
+
+    fn did(&mut self, what: impl Into<String>) {
+        self.did.push(what.into());
+    }
+
+    fn waits(&mut self, why: Waiting) {
+        self.waits.push(why);
+    }
+
+    fn ready(&self, node: &NodeName) -> bool {
+        self.input.seen.cluster.ready.contains(node)
+    }
+
+    /// Pools of the site, and pools that left it while nodes of theirs remain (wanted: none).
+    fn pools(&self) -> Vec<(PoolName, Option<&'a PoolPolicy>)> {
+        let policy = self.input.policy;
+        let mut pools: BTreeMap<_, _> = self.next.nodes.values().map(|node| (node.pool.clone(), None)).collect();
+        pools.extend(policy.pools.iter().map(|(name, pool)| (name.clone(), Some(pool))));
+        pools.into_iter().collect()
+    }
+
+    fn note_images(&mut self) {
+        let mut older: BTreeMap<&str, Vec<NodeName>> = BTreeMap::new();
+        for (name, node) in &self.next.nodes {
+            if node.image != self.input.policy.node_image && node.state == NodeState::InService {
+                older.entry(&node.image).or_default().push(name.clone());
+            }
+        }
+        let notes = older.into_iter().map(|(image, nodes)| Note::OlderImage { image: image.to_owned(), nodes });
+        self.report.notes.extend(notes);
+    }
+
+    fn finish(mut self) -> (Blueprint, PlanReport) {
+        self.note_images();
+        match self.input.parent {
+            Some(parent) if *parent == self.next => (parent.clone(), self.report),
+            Some(parent) => {
+                self.next.parent = Some(parent.digest());
+                self.next.generation = parent.generation.next();
+                (self.next, self.report)
+            }
+            None => {
+                self.next.generation = self.next.generation.next();
+                (self.next, self.report)
+            }
+        }
+    }
+}

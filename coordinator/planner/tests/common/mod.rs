@@ -1,0 +1,232 @@
+//! A world for the planner's tests: what a provider would hold, and a site that can be changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_catalog::kinds::cluster_member::MemberRole;
+use muster_ids::{Digest, DiskName, EndpointName, NodeName, PoolName};
+use muster_planner::{
+    Blueprint, Finding, Input, Inventory, PlanReport, Policy, Seen, Step,
+    blueprint::NodeState,
+    check, check_change,
+    inventory::{ClusterSeen, Disk, Instance, LoadBalancer, Made},
+    plan,
+    policy::{DiskPolicy, EndpointPolicy, PoolPolicy},
+    steps,
+    steps::{configuration, confirmed},
+};
+
+/// What there is, and what the coordinator remembers.
+#[derive(Debug, Clone)]
+pub struct World {
+    pub policy: Policy,
+    pub now: i64,
+    pub seed: u64,
+    /// The provider's truth.
+    pub truth: Inventory,
+    pub made_ever: u64,
+    pub blueprint: Option<Blueprint>,
+    pub seen: Seen,
+}
+
+/// A policy without pools.
+pub fn policy() -> Policy {
+    Policy {
+        cluster: "easypay".parse().unwrap(),
+        environment: "local".parse().unwrap(),
+        site: Digest::of("site 1"),
+        subnet: "10.89.0.0/16".parse().unwrap(),
+        pods: "10.244.0.0/16".parse().unwrap(),
+        pools: BTreeMap::new(),
+        endpoints: BTreeMap::new(),
+        disks: BTreeMap::new(),
+        node_image: "muster-node:a".to_owned(),
+        settle: 0,
+    }
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self {
+            policy: policy(),
+            now: 1_000,
+            seed: 1,
+            truth: Inventory::default(),
+            made_ever: 0,
+            blueprint: None,
+            seen: Seen::default(),
+        }
+    }
+
+    /// A pool whose name begins with `control` is the control plane.
+    pub fn pool(&mut self, name: &str, count: u32) {
+        let member = if name.starts_with("control") { MemberRole::ControlPlane } else { MemberRole::Worker };
+        let pool = PoolPolicy { member, count, disrupt: 1, cpus: None, memory: None };
+        self.policy.pools.insert(name.parse().unwrap(), pool);
+    }
+
+    pub fn endpoint(&mut self, name: &str, to: &str, listen: u16, port: u16, check: &str) {
+        let to: PoolName = to.parse().unwrap();
+        let endpoint = EndpointPolicy { to, listen, port, check: check.to_owned(), address: None };
+        self.policy.endpoints.insert(name.parse::<EndpointName>().unwrap(), endpoint);
+    }
+
+    pub fn disk(&mut self, name: &str, pool: &str, size: u64) {
+        self.policy.disks.insert(name.parse().unwrap(), DiskPolicy { pool: pool.parse().unwrap(), size });
+    }
+
+    /// Reads the provider: what was the latest reading is the one before.
+    pub fn read(&mut self, complete: bool) {
+        self.now += 1;
+        let mut reading = Inventory { taken: self.now, complete, ..self.truth.clone() };
+        if !complete {
+            reading.instances = reading.instances.into_iter().take(1).collect();
+            reading.load_balancers.clear();
+        }
+        self.seen.earlier = Some(std::mem::replace(&mut self.seen.latest, reading));
+    }
+
+    /// Plans once, checks the result, and proves that planning again changes nothing.
+    pub fn plan(&mut self) -> (Blueprint, PlanReport) {
+        let parent = self.blueprint.clone();
+        let (next, report) = self.ask(parent.as_ref());
+        let (again, second) = self.ask(Some(&next));
+        assert_eq!(again, next, "planning again changes the blueprint");
+        assert_eq!(second.did().count(), 0, "planning again does something: {second:?}");
+        self.blueprint = Some(next.clone());
+        (next, report)
+    }
+
+    fn ask(&self, parent: Option<&Blueprint>) -> (Blueprint, PlanReport) {
+        plan(Input { policy: &self.policy, seen: &self.seen, parent, seed: self.seed })
+    }
+
+    /// Findings of the blueprint itself and of its step from `parent`.
+    pub fn findings(&self, parent: Option<&Blueprint>) -> Vec<Finding> {
+        let Some(blueprint) = &self.blueprint else { return vec![] };
+        let change = parent.filter(|parent| *parent != blueprint).map(|parent| check_change(parent, blueprint));
+        check(blueprint).into_iter().chain(change.into_iter().flatten()).collect()
+    }
+
+    /// Takes the steps as a perfect provider would.
+    pub fn execute(&mut self) -> Vec<Step> {
+        let Some(blueprint) = self.blueprint.clone() else { return vec![] };
+        let found: Vec<_> = confirmed(&blueprint, &self.seen).map(|(node, made)| (node.clone(), made)).collect();
+        self.seen.made.extend(found);
+        let steps = steps(&blueprint, &self.seen);
+        for step in &steps {
+            self.take(step, &blueprint);
+            self.now += 1;
+            self.seen.last_step = self.now;
+        }
+        steps
+    }
+
+    fn id(&mut self, kind: &str) -> String {
+        self.made_ever += 1;
+        format!("{kind}-{}", self.made_ever)
+    }
+
+    fn take(&mut self, step: &Step, blueprint: &Blueprint) {
+        match step {
+            Step::Network => self.truth.network = Some("net".to_owned()),
+            Step::Disk { disk } => {
+                let id = self.id("vol");
+                self.truth.disks.insert(disk.clone(), Disk { id, size: blueprint.disks[disk].size });
+                self.seen.disks.insert(disk.clone());
+            }
+            Step::LoadBalancer { endpoint, .. } => {
+                let plan = &blueprint.load_balancers[endpoint];
+                let id = match self.truth.load_balancers.get(endpoint) {
+                    Some(balancer) if balancer.address == Some(plan.address) => balancer.id.clone(),
+                    Some(_) | None => self.id("lb"),
+                };
+                let balancer =
+                    LoadBalancer { id, running: true, address: Some(plan.address), configuration: configuration(plan) };
+                self.truth.load_balancers.insert(endpoint.clone(), balancer);
+            }
+            Step::Instance { node, .. } => {
+                let plan = &blueprint.nodes[node];
+                if let Some(instance) = self.truth.instances.get_mut(node) {
+                    assert_eq!(instance.token, plan.token, "{node} belongs to another");
+                    instance.running = true;
+                } else {
+                    let taken = self.truth.instances.values().any(|other| other.address == Some(plan.address));
+                    assert!(!taken, "the address of {node} is taken");
+                    let instance = Instance {
+                        id: self.id("i"),
+                        token: plan.token.clone(),
+                        incarnation: plan.incarnation,
+                        running: true,
+                        address: Some(plan.address),
+                        pods: Some(plan.pods),
+                        image: plan.image.clone(),
+                        disks: plan.disks.clone(),
+                    };
+                    self.truth.instances.insert(node.clone(), instance);
+                }
+                let id = self.truth.instances[node].id.clone();
+                self.seen.made.insert(node.clone(), Made { token: plan.token.clone(), id });
+            }
+            Step::RemoveInstance { node, id } => {
+                assert_eq!(self.truth.instances[node].id, *id);
+                self.truth.instances.remove(node);
+                self.seen.made.remove(node);
+                self.cluster().ready.remove(node);
+                self.cluster().left.remove(node);
+            }
+            Step::RemoveLoadBalancer { endpoint, id } => {
+                assert_eq!(self.truth.load_balancers[endpoint].id, *id);
+                self.truth.load_balancers.remove(endpoint);
+            }
+        }
+    }
+
+    pub fn cluster(&mut self) -> &mut ClusterSeen {
+        &mut self.seen.cluster
+    }
+
+    /// All that runs becomes Ready, a living control plane is reported, and who drains leaves.
+    pub fn agents_do_their_part(&mut self) {
+        let running = self.truth.instances.iter().filter(|(_, instance)| instance.running);
+        let ready: BTreeSet<NodeName> = running.map(|(node, _)| node.clone()).collect();
+        self.seen.cluster.born |= !ready.is_empty();
+        self.seen.cluster.ready = ready;
+        if let Some(blueprint) = &self.blueprint {
+            let leaving = blueprint.nodes.iter().filter(|(_, node)| node.state != NodeState::InService);
+            let left: BTreeSet<_> = leaving.map(|(name, _)| name.clone()).collect();
+            self.seen.cluster.ready.retain(|node| !left.contains(node));
+            self.seen.cluster.left = left;
+        }
+    }
+
+    /// Rounds of read, plan, execute with willing agents until nothing changes; how many it took.
+    pub fn settle(&mut self) -> usize {
+        for round in 1..60 {
+            let before = self.state();
+            self.read(true);
+            self.read(true);
+            let parent = self.blueprint.clone();
+            self.plan();
+            assert_eq!(self.findings(parent.as_ref()), vec![]);
+            self.execute();
+            self.agents_do_their_part();
+            if before == self.state() {
+                return round;
+            }
+        }
+        panic!("no fixed point after 60 rounds: {:#?}", self.blueprint);
+    }
+
+    fn state(&self) -> (Option<Blueprint>, i64, ClusterSeen) {
+        (self.blueprint.clone(), self.seen.last_step, self.seen.cluster.clone())
+    }
+
+    pub fn lose(&mut self, node: &NodeName) {
+        self.truth.instances.remove(node);
+        self.seen.cluster.ready.remove(node);
+    }
+
+    pub fn lose_disk(&mut self, disk: &DiskName) {
+        self.truth.disks.remove(disk);
+    }
+}

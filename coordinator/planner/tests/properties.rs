@@ -1,0 +1,203 @@
+//! Whatever happens to the world and the site, in any order: the planner's promises hold, and quiet inputs reach a
+//! fixed point that is what the site asks for.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::World;
+use muster_catalog::kinds::cluster_member::MemberRole;
+use muster_ids::NodeName;
+use muster_planner::{Blueprint, blueprint::NodeState, rows, steps};
+use proptest::prelude::*;
+
+#[derive(Debug, Clone)]
+enum Event {
+    Workers(u32),
+    ControlPlanes(u32),
+    SecondPool(u32),
+    Disk(u8),
+    Endpoint(bool),
+    Read,
+    ReadPartial,
+    Plan,
+    Execute,
+    AgentsAct,
+    Stop(usize),
+    Lose(usize),
+    Unready(usize),
+    Backup,
+    Restore,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        2 => (0u32..5).prop_map(Event::Workers),
+        1 => (1u32..6).prop_map(Event::ControlPlanes),
+        1 => (0u32..3).prop_map(Event::SecondPool),
+        1 => (0u8..3).prop_map(Event::Disk),
+        1 => any::<bool>().prop_map(Event::Endpoint),
+        6 => Just(Event::Read),
+        2 => Just(Event::ReadPartial),
+        8 => Just(Event::Plan),
+        6 => Just(Event::Execute),
+        4 => Just(Event::AgentsAct),
+        1 => (0usize..8).prop_map(Event::Stop),
+        2 => (0usize..8).prop_map(Event::Lose),
+        1 => (0usize..8).prop_map(Event::Unready),
+        1 => Just(Event::Backup),
+        1 => Just(Event::Restore),
+    ]
+}
+
+struct Run {
+    world: World,
+    backup: Option<World>,
+    /// The incarnation that each name was last made with.
+    made: BTreeMap<NodeName, u32>,
+}
+
+impl Run {
+    fn new() -> Self {
+        let mut world = World::new();
+        world.pool("control-plane", 3);
+        world.pool("workers", 2);
+        world.endpoint("api", "control-plane", 6443, 6443, "/readyz");
+        Self { world, backup: None, made: BTreeMap::new() }
+    }
+
+    fn nth(&self, index: usize) -> Option<NodeName> {
+        self.world.truth.instances.keys().nth(index).cloned()
+    }
+
+    fn take(&mut self, event: &Event) {
+        let world = &mut self.world;
+        match event {
+            Event::Workers(count) => world.pool("workers", *count),
+            Event::ControlPlanes(count) => world.pool("control-plane", *count),
+            Event::SecondPool(count) => world.pool("batch", *count),
+            Event::Disk(number) => world.disk(&format!("disk-{number}"), "workers", 1 << 30),
+            Event::Endpoint(true) => world.endpoint("web", "workers", 80, 30080, "/ready"),
+            Event::Endpoint(false) => drop(world.policy.endpoints.remove(&"web".parse().unwrap())),
+            Event::Read => world.read(true),
+            Event::ReadPartial => world.read(false),
+            Event::Plan => self.plan(),
+            Event::Execute => self.execute(),
+            Event::AgentsAct => world.agents_do_their_part(),
+            Event::Stop(index) => {
+                if let Some(instance) = self.nth(*index).and_then(|node| self.world.truth.instances.get_mut(&node)) {
+                    instance.running = false;
+                }
+            }
+            Event::Lose(index) => {
+                if let Some(node) = self.nth(*index) {
+                    self.world.lose(&node);
+                }
+            }
+            Event::Unready(index) => {
+                if let Some(node) = self.nth(*index) {
+                    self.world.cluster().ready.remove(&node);
+                }
+            }
+            Event::Backup => self.backup = Some(self.world.clone()),
+            Event::Restore => {
+                if let Some(backup) = self.backup.clone() {
+                    let cluster = self.world.seen.cluster.clone();
+                    self.world.blueprint = backup.blueprint;
+                    self.world.seen = backup.seen;
+                    self.world.seen.cluster = cluster;
+                    self.world.seen.last_step = self.world.now;
+                    self.world.seen.latest = Default::default();
+                    self.world.seen.earlier = None;
+                }
+            }
+        }
+    }
+
+    fn plan(&mut self) {
+        let parent = self.world.blueprint.clone();
+        let ready = self.world.seen.cluster.ready.clone();
+        let (next, report) = self.world.plan();
+        assert_eq!(self.world.findings(parent.as_ref()), vec![], "{report:?}");
+        // What changes shows, and what shows is a change.
+        let shown = rows(&self.world.policy, parent.as_ref(), &next, &self.world.seen);
+        if parent.as_ref() == Some(&next) && steps(&next, &self.world.seen).is_empty() {
+            assert_eq!(shown, vec![]);
+        }
+        if let Some(parent) = &parent {
+            keeps_majority(parent, &next, &ready);
+        }
+    }
+
+    fn execute(&mut self) {
+        let before = self.world.truth.clone();
+        self.world.execute();
+        for (node, instance) in &self.world.truth.instances {
+            if before.instances.get(node).is_some_and(|old| old.id == instance.id) {
+                continue;
+            }
+            let last = self.made.insert(node.clone(), instance.incarnation);
+            assert!(last.is_none_or(|last| last < instance.incarnation), "{node} was made twice under one token");
+        }
+        for (node, instance) in before.instances {
+            let removed = self.world.truth.instances.get(&node).is_none_or(|now| now.id != instance.id);
+            assert!(!removed || instance.disks.is_empty(), "{node} was removed and held a disk");
+        }
+    }
+}
+
+/// A control plane that was taken out of service by choice left a majority of ready ones behind.
+fn keeps_majority(parent: &Blueprint, next: &Blueprint, ready: &std::collections::BTreeSet<NodeName>) {
+    let taken = parent
+        .control_planes()
+        .filter(|(name, _)| next.nodes.get(*name).is_some_and(|node| node.state != NodeState::InService));
+    if taken.count() > 0 && parent.born {
+        let left: Vec<_> = next.control_planes().map(|(name, _)| name).collect();
+        assert!(left.iter().all(|name| ready.contains(*name)), "not all that stay are ready: {left:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn promises_hold_in_any_order(events in prop::collection::vec(event(), 1..60)) {
+        let mut run = Run::new();
+        for event in &events {
+            run.take(event);
+        }
+        quiet_inputs_reach_what_the_site_asks_for(&mut run);
+    }
+}
+
+fn quiet_inputs_reach_what_the_site_asks_for(run: &mut Run) {
+    let world = &mut run.world;
+    // An even number of control planes, or none, is refused for good.
+    if world.policy.pools[&"control-plane".parse().unwrap()].count.is_multiple_of(2) {
+        world.pool("control-plane", 3);
+    }
+    // Without a majority nothing heals by itself: here somebody brings it back.
+    world.agents_do_their_part();
+    let nodes = world.blueprint.iter().flat_map(|blueprint| blueprint.nodes.keys().cloned());
+    let nodes: Vec<_> = nodes.collect();
+    world.cluster().ready.extend(nodes);
+    world.settle();
+    let blueprint = world.blueprint.clone().unwrap();
+    for (pool, policy) in &world.policy.pools {
+        let serving = blueprint.in_pool(pool, NodeState::InService).count() as u32;
+        let holders =
+            blueprint.in_pool(pool, NodeState::InService).filter(|(_, node)| !node.disks.is_empty()).count() as u32;
+        prop_assert_eq_or_panic(serving, policy.count.max(holders), &format!("pool {pool}"));
+    }
+    for (name, node) in &blueprint.nodes {
+        assert_eq!(node.state, NodeState::InService, "{name} never leaves");
+        assert!(world.truth.instances.get(name).is_some_and(|instance| instance.token == node.token), "{name}");
+        let member = if node.pool.as_str() == "control-plane" { MemberRole::ControlPlane } else { MemberRole::Worker };
+        assert_eq!(node.member, member);
+    }
+    assert_eq!(world.truth.load_balancers.len(), world.policy.endpoints.len());
+}
+
+fn prop_assert_eq_or_panic(left: u32, right: u32, what: &str) {
+    assert_eq!(left, right, "{what}");
+}

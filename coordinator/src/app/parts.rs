@@ -1,0 +1,196 @@
+//! A coordinator from its parts: store, provider, clock and listeners are handed in, so that a simulation runs the same
+//! code as a container.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use muster_catalog::kinds::cluster_member::MemberRole;
+use muster_ids::NodeName;
+use muster_proto::{
+    Clock, Realm,
+    tls::{io::Accept, server::ServerTls},
+    v1::{agent_server::AgentServer, enrolment_server::EnrolmentServer, operator_server::OperatorServer},
+};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use super::AppError;
+use crate::{
+    api::{AgentApi, HttpState, Hub, LARGEST_MESSAGE, OperatorApi, router},
+    authz::{self, ControlPlanes, Gate},
+    ca::{Authority, Rotation},
+    cloud::Cloud,
+    context::{Context, Progress},
+    enrol::Enrolment,
+    events::Events,
+    library::Library,
+    secrets::MasterKey,
+    state::{Local, State},
+    store::Store,
+    tasks::{Boot, publish_revocations, reconcile},
+    turns::Turns,
+};
+
+/// What a coordinator is made of.
+pub struct Parts {
+    pub realm: Realm,
+    pub store: Arc<dyn Store>,
+    pub local: Arc<Local>,
+    pub authority: Arc<Authority>,
+    pub master: MasterKey,
+    pub cloud: Arc<dyn Cloud>,
+    pub clock: Arc<dyn Clock>,
+    pub node_image: String,
+    /// Values for templates that stand in no file of the site.
+    pub provided: BTreeMap<String, serde_json::Value>,
+    /// Where backups are taken from.
+    pub state_dir: PathBuf,
+    pub boot: Boot,
+    /// The agent's program and its digest.
+    pub agent: Option<(muster_ids::Digest, PathBuf)>,
+}
+
+/// A coordinator that runs. Dropped, everything of it stops at once, as by a kill.
+pub struct Running {
+    pub ctx: Arc<Context>,
+    tasks: JoinSet<Result<(), AppError>>,
+    stop: CancellationToken,
+}
+
+impl Running {
+    /// Stops taking calls, and ends when the last has ended or was cut.
+    pub async fn stop(self) -> Result<(), AppError> {
+        self.stop.cancel();
+        self.ended().await
+    }
+
+    /// Until it stops by itself, or was asked to by [`Running::stopper`].
+    pub async fn ended(mut self) -> Result<(), AppError> {
+        let mut ended = Ok(());
+        while let Some(task) = self.tasks.join_next().await {
+            match task {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => ended = Err(error),
+                // A panic is a bug: end, and be started again.
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(_) => {}
+            }
+            // Whichever ends first ends the others: a coordinator without its server or its loop is none.
+            self.stop.cancel();
+        }
+        ended
+    }
+
+    /// Cancel it to stop the coordinator.
+    pub fn stopper(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+}
+
+/// Which nodes are control planes, by the newest blueprint.
+struct Blueprinted(Arc<Context>);
+
+impl ControlPlanes for Blueprinted {
+    fn is_control_plane(&self, node: &NodeName) -> bool {
+        let plan = self.0.current().ok().and_then(|published| published.blueprint.nodes.get(node).cloned());
+        plan.is_some_and(|plan| plan.member == MemberRole::ControlPlane)
+    }
+}
+
+/// Starts a coordinator on these listeners.
+pub fn start<L: Accept>(parts: Parts, grpc: L, http: Option<TcpListener>) -> Result<Running, AppError> {
+    let Parts { realm, store, local, authority, master, cloud, clock, node_image, provided, state_dir, boot, agent } =
+        parts;
+    let state = State::open(store.clone(), realm.environment.clone())?;
+    let seed = rand::random::<u64>().max(1);
+    state.change(|root| {
+        if root.seed == 0 {
+            root.seed = seed;
+        }
+    })?;
+    let ctx = Arc::new(Context {
+        library: Library::new(store, realm.environment.clone(), provided),
+        realm: realm.clone(),
+        events: Events::new(local.clone()),
+        authority: authority.clone(),
+        master,
+        cloud: cloud.clone(),
+        hub: Hub::default(),
+        turns: std::sync::Mutex::new(remembered(&local)?),
+        tickets: Default::default(),
+        mints: Default::default(),
+        signatures: Default::default(),
+        drafts: Default::default(),
+        wake: Notify::new(),
+        publishing: Default::default(),
+        readings: Default::default(),
+        progress: watch::channel(Progress::default()).0,
+        node_image,
+        started: clock.now(),
+        clock: clock.clone(),
+        local,
+        state: state.clone(),
+    });
+    let (publish, revocations) = watch::channel(Arc::new(state.snapshot().identities.revocations.clone()));
+    let (rotation, identity) = Rotation::start(authority.clone(), revocations.clone(), clock.clone())?;
+    let stop = CancellationToken::new();
+    let tls = ServerTls {
+        realm,
+        identity,
+        revocations: revocations.clone(),
+        clock: clock.clone(),
+        cut: CancellationToken::new(),
+    };
+    let gate = Gate::new(Arc::new(Blueprinted(ctx.clone())), revocations, clock.clone());
+    let enrolment = Enrolment::new(authority, Arc::new(state.clone()), Arc::new(cloud), clock);
+    let operator = OperatorServer::new(OperatorApi::new(ctx.clone(), state_dir));
+    let routes = Routes::new(EnrolmentServer::new(enrolment))
+        .add_service(AgentServer::new(AgentApi::new(ctx.clone())).max_decoding_message_size(LARGEST_MESSAGE))
+        .add_service(operator.max_decoding_message_size(LARGEST_MESSAGE));
+
+    let mut tasks = JoinSet::new();
+    let until = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+        let stop = stop.clone();
+        async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = task => {}
+            }
+            Ok(())
+        }
+    };
+    tasks.spawn(until(Box::pin(rotation.run())));
+    tasks.spawn(until(Box::pin(publish_revocations(state, publish))));
+    tasks.spawn(until(Box::pin(reconcile(ctx.clone(), boot))));
+    let stopped = stop.clone().cancelled_owned();
+    tasks.spawn(async move { Ok(authz::serve(grpc, tls, gate, routes, stopped).await?) });
+    if let Some(listener) = http {
+        let routes = router(HttpState { ctx: ctx.clone(), agent });
+        let stopped = stop.clone().cancelled_owned();
+        tasks.spawn(async move {
+            let serve = axum::serve(listener, routes).with_graceful_shutdown(stopped);
+            if let Err(error) = serve.await {
+                tracing::error!(%error, "the HTTP server ended");
+            }
+            Ok(())
+        });
+    }
+    Ok(Running { ctx, tasks, stop })
+}
+
+/// Leases that were known before a restart count from now on again.
+fn remembered(local: &Local) -> Result<Turns, AppError> {
+    let mut turns = Turns::default();
+    let now = tokio::time::Instant::now().into_std();
+    for (turn, node, seconds, reason) in local.turns()? {
+        if let (Ok(turn), Ok(node)) = (turn.parse(), node.parse::<NodeName>()) {
+            // Whoever had it has it: there is nothing to judge.
+            let _ = turns.take(turn, &node, &reason, Duration::from_secs(seconds), now, |_| Ok(()));
+        }
+    }
+    Ok(turns)
+}

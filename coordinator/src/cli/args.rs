@@ -1,0 +1,196 @@
+//! The command line's shape: every command with its help and an example.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Highly available Kubernetes from TOML: one plan across cloud, nodes and cluster.
+#[derive(Debug, Parser)]
+#[command(name = "muster", version, about, max_term_width = 110, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  muster init my-site               a site to start from
+  muster plan --site my-site        what would change, and why
+  muster apply 41-9c02de            do exactly what that plan showed
+  muster status --watch             follow a converge live
+
+Exit codes: 0 done or nothing to do, 1 error, 2 changes (plan), 3 the plan is stale (apply).";
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// The site's folder
+    #[arg(long, global = true, env = "MUSTER_SITE", default_value = "catalogs", value_name = "DIR")]
+    pub site: PathBuf,
+    /// The environment: a file of the site's `environments/`
+    #[arg(short, long, global = true, env = "MUSTER_ENVIRONMENT", default_value = "local", value_name = "NAME")]
+    pub environment: String,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Do not ask
+    #[arg(long, short, global = true)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Copy the shipped site into a new folder
+    #[command(after_help = "Example:\n  muster init my-site && muster validate --site my-site")]
+    Init {
+        /// A folder that is empty or not there
+        dir: PathBuf,
+    },
+    /// Check a site: every error at once, with its place and the way out
+    #[command(after_help = "Example:\n  muster validate --site my-site -e prod")]
+    Validate,
+    /// Bring an environment up on this machine and follow until it answers
+    #[command(after_help = "Example:\n  muster up --site my-site\n\nRun again, it changes nothing; after a kill it goes on.")]
+    Up(Up),
+    /// Show what would change in cloud, nodes and cluster, and why
+    #[command(after_help = "Example:\n  muster plan -e local\n\nExit codes: 0 nothing to do, 1 error, 2 changes.")]
+    Plan {
+        /// Seconds to wait for the nodes' answers
+        #[arg(long, default_value_t = 10, value_name = "SECONDS")]
+        wait: u32,
+    },
+    /// Do what a plan showed, or plan and apply at once
+    #[command(after_help = "Examples:\n  muster apply 41-9c02de\n  muster apply --only workers-2\n\nExit codes: 0 done, 1 error, 3 the plan is stale.")]
+    Apply(Apply),
+    /// What runs, and what is not as written
+    #[command(after_help = "Example:\n  muster status --watch")]
+    Status {
+        /// Follow, until interrupted
+        #[arg(long)]
+        watch: bool,
+    },
+    /// The nodes
+    #[command(after_help = "Example:\n  muster nodes --json | jq '.[] | select(.ready | not)'")]
+    Nodes,
+    /// One node: pause, revoke, or why it is not ready
+    Node {
+        #[command(subcommand)]
+        command: NodeCommand,
+    },
+    /// What happened
+    #[command(after_help = "Example:\n  muster events --follow")]
+    Events {
+        /// Go on as they happen
+        #[arg(long, short)]
+        follow: bool,
+        /// Only those after this number
+        #[arg(long, default_value_t = 0, value_name = "NUMBER")]
+        after: u64,
+    },
+    /// Write a kubeconfig for the cluster; its private key is made here
+    #[command(after_help = "Example:\n  muster kubeconfig > kubeconfig && kubectl --kubeconfig kubeconfig get nodes")]
+    Kubeconfig {
+        /// Write to this file (mode 0600) instead of standard output
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Take everything of a local environment down: its containers, volumes and networks, and nothing else
+    #[command(after_help = "Example:\n  muster down --yes")]
+    Down {
+        /// Also a protected environment
+        #[arg(long)]
+        unprotect: bool,
+    },
+    /// The coordinator itself: serve, back up, restore
+    Coordinator {
+        #[command(subcommand)]
+        command: CoordinatorCommand,
+    },
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  muster completion bash > /etc/bash_completion.d/muster")]
+    Completion { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Args)]
+pub struct Up {
+    /// What the local environment is made from, as `cargo xtask artefacts` wrote it
+    #[arg(long, value_name = "FILE", env = "MUSTER_ARTEFACTS")]
+    pub artefacts: Option<PathBuf>,
+    /// Give up after this many seconds without progress
+    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+    pub patience: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// A plan that `muster plan` saved; without one, plan and ask
+    pub plan: Option<String>,
+    /// Try this node first; the others wait for it
+    #[arg(long, value_name = "NODE")]
+    pub only: Option<String>,
+    /// Do not follow until the nodes are as written
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Stop converging a node for a while; expires by itself
+    #[command(after_help = "Example:\n  muster node pause workers-2 --for 1h --reason 'looking at a disk'")]
+    Pause {
+        node: String,
+        /// As in 30m, 1h; 0 ends a pause
+        #[arg(long = "for", value_name = "TIME", default_value = "1h")]
+        time: String,
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// Refuse a node's certificate from now on
+    Revoke { node: String },
+    /// Say why a node is not ready
+    Why { node: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CoordinatorCommand {
+    /// Run the coordinator (its container does this)
+    Serve {
+        /// Configuration, TOML
+        #[arg(long, value_name = "FILE", default_value = "/etc/muster/coordinator.toml")]
+        config: PathBuf,
+    },
+    /// Sign an operator's request from standard input; the chain goes to standard output
+    IssueOperator {
+        #[arg(long, value_name = "FILE", default_value = "/etc/muster/coordinator.toml")]
+        config: PathBuf,
+        #[arg(long)]
+        name: String,
+    },
+    /// Print the CA's certificate
+    Ca {
+        #[arg(long, value_name = "FILE", default_value = "/etc/muster/coordinator.toml")]
+        config: PathBuf,
+    },
+    /// Save the coordinator's state, sealed to a recovery key
+    #[command(after_help = "Example:\n  muster coordinator backup --to age1… state.backup")]
+    Backup {
+        file: PathBuf,
+        /// Age recipient that can open it; may be given again
+        #[arg(long = "to", value_name = "RECIPIENT", required = true)]
+        to: Vec<String>,
+    },
+    /// Restore a saved state onto an empty state volume and start from it
+    #[command(after_help = "Example:\n  muster coordinator restore --key recovery.txt state.backup")]
+    Restore {
+        file: PathBuf,
+        /// The age identity that opens it
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        #[arg(long, value_name = "FILE", env = "MUSTER_ARTEFACTS")]
+        artefacts: Option<PathBuf>,
+    },
+    /// Make a recovery key pair: the identity into a file (0600), the recipient to standard output
+    Key { file: PathBuf },
+}
+

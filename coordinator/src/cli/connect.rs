@@ -1,0 +1,119 @@
+//! The operator's certificate and the connection to the coordinator.
+//!
+//! The private key is made here and never leaves. On this machine the right to use Docker is the right to be an
+//! operator, so a missing or old certificate is simply issued again, through the coordinator's container.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::Context;
+use muster_catalog::{Site, site::Provider};
+use muster_ids::OperatorName;
+use muster_proto::{
+    clock::{Clock, SystemClock},
+    identity::{Leaf, Realm},
+    tls::{self, Credentials, Trust},
+    v1::operator_client::OperatorClient,
+};
+use tokio::sync::watch;
+use tonic::transport::Channel;
+
+use crate::local;
+
+/// A certificate with less than this left is issued again: no command should outlive it.
+const LEFT: i64 = 3600;
+
+pub type Client = OperatorClient<Channel>;
+
+/// Connects to the coordinator of the site's environment.
+pub async fn connect(site: &Site) -> anyhow::Result<Client> {
+    let realm = Realm { cluster: site.cluster.clone(), environment: site.environment.clone() };
+    let (address, credentials) = match &site.provider {
+        Provider::Docker { subnet } => {
+            let address = local::addresses::Addresses::of(*subnet)?.coordinator;
+            (format!("{address}:{}", local::GRPC_PORT), credentials(&realm).await?)
+        }
+        Provider::Aws { .. } => anyhow::bail!("AWS is not offered yet\n  help: use an environment with [provider.docker]"),
+    };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let trust = Trust::Ca(credentials.ca.clone());
+    let config = tls::client::config(Some(credentials), trust, &realm, clock)?;
+    // The sender may go: this connection keeps the certificate it was made with.
+    let (_, config) = watch::channel(config);
+    let channel = tls::client::channel(&address, config, tls::io::tcp())?;
+    Ok(OperatorClient::new(channel).max_decoding_message_size(64 << 20))
+}
+
+/// Where the operator's identity for one environment is kept.
+fn folder(realm: &Realm) -> anyhow::Result<PathBuf> {
+    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".local/state")));
+    let state = state.context("neither XDG_STATE_HOME nor HOME is set: there is no place for the operator's key")?;
+    Ok(state.join("muster").join(format!("{}-{}", realm.cluster, realm.environment)))
+}
+
+async fn credentials(realm: &Realm) -> anyhow::Result<Credentials> {
+    let folder = folder(realm)?;
+    if let Some(credentials) = kept(&folder, realm).await? {
+        return Ok(credentials);
+    }
+    let key = rcgen::KeyPair::generate().context("no key could be made")?;
+    let request = rcgen::CertificateParams::default().serialize_request(&key)?.pem()?;
+    let (chain, ca) = local::operator::issue(realm, &operator_name()?, &request).await?;
+    let credentials = Credentials::from_pem(&chain, &key.serialize_pem(), &ca)?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
+    for (name, text) in [("key.pem", key.serialize_pem()), ("chain.pem", chain), ("ca.pem", ca)] {
+        keep(&folder.join(name), &text)?;
+    }
+    Ok(credentials)
+}
+
+/// The kept credentials, if they are good for a while and of the CA that the coordinator has now.
+async fn kept(folder: &Path, realm: &Realm) -> anyhow::Result<Option<Credentials>> {
+    let read = |name: &str| fs::read_to_string(folder.join(name)).ok();
+    let (Some(chain), Some(key), Some(ca)) = (read("chain.pem"), read("key.pem"), read("ca.pem")) else {
+        return Ok(None);
+    };
+    let Ok(credentials) = Credentials::from_pem(&chain, &key, &ca) else { return Ok(None) };
+    let Ok(leaf) = Leaf::read(credentials.leaf()).and_then(|leaf| leaf.of(realm)) else { return Ok(None) };
+    if leaf.not_after < SystemClock.now() + LEFT {
+        return Ok(None);
+    }
+    // After `down` and `up` there is another CA.
+    let now = local::operator::ca(realm).await?;
+    Ok((now.trim() == ca.trim()).then_some(credentials))
+}
+
+/// The user's name as far as it can be a name; the certificate says it, the events repeat it.
+fn operator_name() -> anyhow::Result<OperatorName> {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_default().to_lowercase();
+    Ok(user.parse().or_else(|_| "operator".parse())?)
+}
+
+fn keep(path: &Path, text: &str) -> anyhow::Result<()> {
+    let folder = path.parent().context("a file in a folder")?;
+    let mut file = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o600)).tempfile_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(())
+}
+
+/// Writes a file that only its owner reads, without a moment in which others could.
+pub fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    file.write_all(text.as_bytes())?;
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! `muster coordinator …`: what runs in the coordinator's container, and its backup.
+
+use std::{io::Read, path::Path};
+
+use anyhow::{Context, ensure};
+use muster_proto::v1;
+
+use super::{
+    Ended,
+    args::{CoordinatorCommand, Global},
+    connect, failure, site,
+};
+use crate::{app, local};
+
+/// Runs one of them.
+pub async fn run(global: &Global, command: CoordinatorCommand) -> anyhow::Result<Ended> {
+    match command {
+        CoordinatorCommand::Serve { config } => {
+            app::serve(app::Config::read(&config)?).await?;
+            Ok(Ended::Good)
+        }
+        CoordinatorCommand::IssueOperator { config, name } => {
+            let mut csr = String::new();
+            std::io::stdin().take(64 << 10).read_to_string(&mut csr).context("no request on standard input")?;
+            print!("{}", app::issue_operator(&app::Config::read(&config)?, &name.parse()?, &csr)?);
+            Ok(Ended::Good)
+        }
+        CoordinatorCommand::Ca { config } => {
+            print!("{}", app::ca(&app::Config::read(&config)?)?);
+            Ok(Ended::Good)
+        }
+        CoordinatorCommand::Backup { file, to } => backup(global, &file, to).await,
+        CoordinatorCommand::Restore { file, key, artefacts } => {
+            let Some((_, site)) = site::load(global)? else { return Ok(Ended::Error) };
+            let manifest = local::manifest::Manifest::read(artefacts.as_deref())?;
+            local::restore::restore(&site, &file, &key, &manifest).await?;
+            println!("The coordinator runs from {}.", file.display());
+            Ok(Ended::Good)
+        }
+        CoordinatorCommand::Key { file } => {
+            ensure!(!file.exists(), "{} exists and is not overwritten\n  help: name a new file", file.display());
+            let identity = age::x25519::Identity::generate();
+            let secret = age::secrecy::ExposeSecret::expose_secret(&identity.to_string()).to_owned();
+            connect::write_private(&file, &format!("{secret}\n"))?;
+            println!("{}", identity.to_public());
+            Ok(Ended::Good)
+        }
+    }
+}
+
+async fn backup(global: &Global, file: &Path, recipients: Vec<String>) -> anyhow::Result<Ended> {
+    let Some((_, site)) = site::load(global)? else { return Ok(Ended::Error) };
+    let mut client = connect::connect(&site).await?;
+    let mut chunks = client.backup(v1::BackupRequest { recipients }).await.map_err(failure)?.into_inner();
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut temporary = tempfile::NamedTempFile::new_in(folder).with_context(|| format!("cannot write to {}", folder.display()))?;
+    let mut bytes = 0;
+    while let Some(chunk) = chunks.message().await.map_err(failure)? {
+        bytes += chunk.data.len();
+        std::io::Write::write_all(&mut temporary, &chunk.data)?;
+    }
+    ensure!(bytes > 0, "the coordinator sent an empty backup\n  help: muster events");
+    temporary.as_file().sync_all()?;
+    temporary.persist(file).with_context(|| format!("cannot write {}", file.display()))?;
+    println!("{}: {bytes} bytes, sealed.", file.display());
+    Ok(Ended::Good)
+}

@@ -1,0 +1,147 @@
+//! The commands that look: validate, status, nodes, events, kubeconfig, and one node.
+
+use std::path::Path;
+
+use anyhow::Context;
+use muster_proto::v1;
+use serde_json::json;
+
+use super::{
+    Ended,
+    args::{Global, NodeCommand},
+    connect::{self, Client},
+    failure, follow, render, site,
+};
+use crate::status::Status;
+
+/// `muster validate`.
+pub fn validate(global: &Global) -> anyhow::Result<Ended> {
+    let Some((files, site)) = site::load(global)? else { return Ok(Ended::Error) };
+    let (nodes, roles) = (site.pools.values().map(|pool| pool.min).sum::<u32>(), site.roles.len());
+    if global.json {
+        render::print_json(&json!({ "valid": true, "cluster": site.cluster, "environment": site.environment, "site": files.digest() }))?;
+    } else {
+        println!("{}/{} is valid: {} files, {roles} roles, {nodes} nodes.", site.cluster, site.environment, files.0.len());
+    }
+    Ok(Ended::Good)
+}
+
+async fn client(global: &Global) -> anyhow::Result<Option<Client>> {
+    match site::load(global)? {
+        Some((_, site)) => Ok(Some(connect::connect(&site).await?)),
+        None => Ok(None),
+    }
+}
+
+/// Asks the coordinator how things are.
+pub async fn ask(client: &mut Client) -> anyhow::Result<Status> {
+    let reply = client.status(v1::StatusRequest {}).await.map_err(failure)?.into_inner();
+    serde_json::from_str(&reply.status_json).context("the coordinator's status cannot be read: is it of another version?")
+}
+
+/// `muster status`.
+pub async fn status(global: &Global, watch: bool) -> anyhow::Result<Ended> {
+    let Some(mut client) = client(global).await? else { return Ok(Ended::Error) };
+    if watch {
+        return follow::watch(&mut client, global.json).await;
+    }
+    let status = ask(&mut client).await?;
+    if global.json {
+        render::print_json(&status)?;
+    } else {
+        print!("{}", status.text());
+    }
+    Ok(Ended::Good)
+}
+
+/// `muster nodes`.
+pub async fn nodes(global: &Global) -> anyhow::Result<Ended> {
+    let Some(mut client) = client(global).await? else { return Ok(Ended::Error) };
+    let status = ask(&mut client).await?;
+    if global.json {
+        render::print_json(&status.nodes)?;
+        return Ok(Ended::Good);
+    }
+    let rows: Vec<Vec<String>> = status.nodes.iter().map(crate::status::NodeStatus::cells).collect();
+    print!("{}", render::table(&crate::status::NodeStatus::HEAD, &rows));
+    Ok(Ended::Good)
+}
+
+/// `muster node …`.
+pub async fn node(global: &Global, command: NodeCommand) -> anyhow::Result<Ended> {
+    let Some(mut client) = client(global).await? else { return Ok(Ended::Error) };
+    match command {
+        NodeCommand::Pause { node, time, reason } => {
+            let seconds = render::seconds(&time)?;
+            client.pause_node(v1::PauseRequest { node: node.clone(), seconds, reason }).await.map_err(failure)?;
+            match seconds {
+                0 => println!("{node} converges again."),
+                _ => println!("{node} is paused for {time}."),
+            }
+        }
+        NodeCommand::Revoke { node } => {
+            if !super::change::agreed(global, &format!("Refuse {node}'s certificate for good?"))? {
+                println!("Nothing was changed.");
+                return Ok(Ended::Good);
+            }
+            client.revoke_node(v1::RevokeRequest { node: node.clone() }).await.map_err(failure)?;
+            println!("{node}'s certificate is refused from now on.");
+        }
+        NodeCommand::Why { node } => {
+            let status = ask(&mut client).await?;
+            let found = status.nodes.iter().find(|known| known.name.as_str() == node);
+            let found = found.with_context(|| format!("there is no node {node}\n  help: muster nodes"))?;
+            print!("{}", found.why());
+        }
+    }
+    Ok(Ended::Good)
+}
+
+/// `muster events`.
+pub async fn events(global: &Global, follow: bool, after: u64) -> anyhow::Result<Ended> {
+    let Some(mut client) = client(global).await? else { return Ok(Ended::Error) };
+    let mut events = client.events(v1::EventsRequest { after, follow }).await.map_err(failure)?.into_inner();
+    while let Some(event) = events.message().await.map_err(failure)? {
+        if global.json {
+            let v1::Event { number, time, level, node, what, text } = event;
+            println!("{}", json!({ "number": number, "time": time, "level": level, "node": node, "what": what, "text": text }));
+        } else {
+            println!("{}", line(&event));
+        }
+    }
+    Ok(Ended::Good)
+}
+
+/// One event on one line: when, how grave, who, what.
+pub fn line(event: &v1::Event) -> String {
+    let time = jiff::Timestamp::from_second(event.time).unwrap_or_default();
+    let time = time.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M:%S");
+    let node = if event.node.is_empty() { "-" } else { &event.node };
+    format!("{:>5}  {time}  {:<5}  {node:<16}  {}: {}", event.number, event.level, event.what, event.text)
+}
+
+/// `muster kubeconfig`: the private key is made here and goes into the file alone.
+pub async fn kubeconfig(global: &Global, output: Option<&Path>) -> anyhow::Result<Ended> {
+    let Some((_, site)) = site::load(global)? else { return Ok(Ended::Error) };
+    let mut client = connect::connect(&site).await?;
+    let key = rcgen::KeyPair::generate().context("no key could be made")?;
+    let csr_pem = rcgen::CertificateParams::default().serialize_request(&key)?.pem()?;
+    let reply = client.kubeconfig(v1::KubeconfigRequest { csr_pem }).await.map_err(failure)?.into_inner();
+    let name = format!("{}-{}", site.cluster, site.environment);
+    let encode = |text: &str| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text);
+    let config = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{ "name": name, "cluster": { "server": reply.server, "certificate-authority-data": encode(&reply.ca_pem) } }],
+        "users": [{ "name": reply.user, "user": {
+            "client-certificate-data": encode(&reply.certificate_pem), "client-key-data": encode(&key.serialize_pem()) } }],
+        "contexts": [{ "name": name, "context": { "cluster": name, "user": reply.user } }],
+        "current-context": name,
+    });
+    let text = serde_json::to_string_pretty(&config)? + "\n";
+    match output {
+        Some(path) => connect::write_private(path, &text)?,
+        None => print!("{text}"),
+    }
+    Ok(Ended::Good)
+}

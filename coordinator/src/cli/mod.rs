@@ -1,0 +1,95 @@
+//! The command `muster`: arguments in, one call to the coordinator or to this machine's Docker, text or JSON out.
+
+mod args;
+mod change;
+mod connect;
+mod coordinator;
+mod follow;
+mod look;
+mod progress;
+mod render;
+mod site;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command};
+
+/// How a command ended: its exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Good,
+    Error,
+    /// A plan found changes.
+    Changes,
+    /// The plan to apply was overtaken.
+    Stale,
+}
+
+impl From<Ended> for ExitCode {
+    fn from(ended: Ended) -> ExitCode {
+        match ended {
+            Ended::Good => ExitCode::SUCCESS,
+            Ended::Error => ExitCode::from(1),
+            Ended::Changes => ExitCode::from(2),
+            Ended::Stale => ExitCode::from(3),
+        }
+    }
+}
+
+/// The whole command.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(ended) => ended.into(),
+        Err(error) => {
+            eprintln!("error: {}", render::chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<Ended> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Init { dir } => {
+            let files = site::init(&dir)?;
+            println!("{files} files in {}. Next: muster validate --site {}", dir.display(), dir.display());
+            Ok(Ended::Good)
+        }
+        Command::Validate => look::validate(global),
+        Command::Up(args) => up::up(global, &args).await,
+        Command::Plan { wait } => change::plan(global, wait).await,
+        Command::Apply(args) => change::apply(global, &args).await,
+        Command::Status { watch } => look::status(global, watch).await,
+        Command::Nodes => look::nodes(global).await,
+        Command::Node { command } => look::node(global, command).await,
+        Command::Events { follow, after } => look::events(global, follow, after).await,
+        Command::Kubeconfig { output } => look::kubeconfig(global, output.as_deref()).await,
+        Command::Down { unprotect } => up::down(global, unprotect).await,
+        Command::Coordinator { command } => coordinator::run(global, command).await,
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "muster", &mut std::io::stdout());
+            Ok(Ended::Good)
+        }
+    }
+}
+
+/// What the coordinator answered, in words.
+fn failure(status: tonic::Status) -> anyhow::Error {
+    match status.code() {
+        tonic::Code::Unavailable | tonic::Code::Unknown if status.message().contains("transport") => {
+            anyhow::anyhow!("the coordinator does not answer\n  help: muster up; its log: docker logs (its container)")
+        }
+        _ => anyhow::anyhow!("{}", status.message()),
+    }
+}

@@ -1,0 +1,138 @@
+//! A site's folder: read it, check it, copy the shipped one.
+
+use std::{collections::BTreeMap, fs, io, path::Path};
+
+use anyhow::{Context, bail};
+use include_dir::{Dir, include_dir};
+use muster_catalog::{Site, SiteFiles};
+use muster_ids::EnvName;
+
+use super::{args::Global, render};
+
+/// What of a folder is site; all else (a README, code, `.git`) is left alone.
+const PARTS: [&str; 4] = ["environments", "roles", "apps", "secrets"];
+/// A site is text that people write; more than this in one file is a mistake.
+const MOST_BYTES: u64 = 1 << 20;
+
+static ENVIRONMENTS: Dir = include_dir!("$CARGO_MANIFEST_DIR/../catalogs/environments");
+static ROLES: Dir = include_dir!("$CARGO_MANIFEST_DIR/../catalogs/roles");
+static APPS: Dir = include_dir!("$CARGO_MANIFEST_DIR/../catalogs/apps");
+static MUSTER: &str = include_str!("../../../catalogs/muster.toml");
+
+/// Reads a site's folder.
+pub fn read(dir: &Path) -> anyhow::Result<SiteFiles> {
+    let root = dir.join("muster.toml");
+    if !root.is_file() {
+        bail!(
+            "{} is no site: it has no muster.toml\n  help: name a site with --site DIR, or make one: muster init DIR",
+            dir.display()
+        );
+    }
+    let mut files = BTreeMap::new();
+    files.insert("muster.toml".to_owned(), text(&root)?);
+    for part in PARTS {
+        let folder = dir.join(part);
+        if folder.is_dir() {
+            walk(&folder, part, &mut files)?;
+        }
+    }
+    Ok(SiteFiles(files))
+}
+
+fn walk(folder: &Path, name: &str, files: &mut BTreeMap<String, String>) -> anyhow::Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let entry = entry?;
+        let Ok(file_name) = entry.file_name().into_string() else {
+            bail!("{}: a file name that is not UTF-8", entry.path().display());
+        };
+        if file_name.starts_with('.') || file_name.ends_with('~') {
+            continue;
+        }
+        let inner = format!("{name}/{file_name}");
+        // A link out of the site would send a file that nobody reviewed.
+        let kind = entry.file_type()?;
+        if kind.is_symlink() {
+            bail!("{}: a symbolic link; a site holds plain files only\n  help: copy the file into the site", entry.path().display());
+        } else if kind.is_dir() {
+            walk(&entry.path(), &inner, files)?;
+        } else {
+            files.insert(inner, text(&entry.path())?);
+        }
+    }
+    Ok(())
+}
+
+fn text(path: &Path) -> anyhow::Result<String> {
+    let size = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len();
+    if size > MOST_BYTES {
+        bail!("{}: {size} bytes; a file of a site has at most {MOST_BYTES}", path.display());
+    }
+    fs::read_to_string(path).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => anyhow::anyhow!("{}: not UTF-8 text", path.display()),
+        _ => anyhow::Error::new(error).context(format!("cannot read {}", path.display())),
+    })
+}
+
+/// Reads and checks the site of this call. Diagnostics are printed; `None` says that there were some.
+pub fn load(global: &Global) -> anyhow::Result<Option<(SiteFiles, Site)>> {
+    let files = read(&global.site)?;
+    let environment: EnvName = global.environment.parse()?;
+    match muster_catalog::load(&files, &environment) {
+        Ok(site) => Ok(Some((files, site))),
+        Err(diagnostics) => {
+            render::diagnostics(&diagnostics, global.json)?;
+            Ok(None)
+        }
+    }
+}
+
+/// `muster init`: never writes over anything.
+pub fn init(dir: &Path) -> anyhow::Result<usize> {
+    if dir.exists() && fs::read_dir(dir).with_context(|| format!("{} is no folder", dir.display()))?.next().is_some() {
+        bail!("{} is not empty, and nothing of it would be overwritten\n  help: name a new folder", dir.display());
+    }
+    fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let mut count = 1;
+    fs::write(dir.join("muster.toml"), MUSTER)?;
+    for (part, shipped) in [("environments", &ENVIRONMENTS), ("roles", &ROLES), ("apps", &APPS)] {
+        count += copy(shipped, &dir.join(part))?;
+    }
+    Ok(count)
+}
+
+fn copy(from: &Dir, to: &Path) -> anyhow::Result<usize> {
+    fs::create_dir_all(to)?;
+    let mut count = 0;
+    for file in from.files() {
+        fs::write(to.join(file.path().file_name().context("a shipped file has a name")?), file.contents())?;
+        count += 1;
+    }
+    for dir in from.dirs() {
+        count += copy(dir, &to.join(dir.path().file_name().context("a shipped folder has a name")?))?;
+    }
+    Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copied_site_is_the_shipped_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("site");
+        init(&target).unwrap();
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../catalogs");
+        assert_eq!(read(&target).unwrap(), read(&shipped).unwrap());
+        assert!(init(&target).is_err(), "a second init must not overwrite");
+    }
+
+    #[test]
+    fn a_link_out_of_the_site_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("site");
+        init(&target).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", target.join("roles/files/passwd")).unwrap();
+        assert!(read(&target).unwrap_err().to_string().contains("symbolic link"));
+    }
+}

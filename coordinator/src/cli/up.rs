@@ -1,0 +1,105 @@
+//! `up` and `down`: the local environment from nothing to an application that answers, and back to nothing.
+
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+
+use super::{
+    Ended,
+    args::{Global, Up},
+    change, connect, follow,
+    progress::Stage,
+    render, site,
+};
+use crate::local::{manifest::Manifest, start};
+
+/// `muster up`: run again, it changes nothing; after a kill, it goes on.
+pub async fn up(global: &Global, args: &Up) -> anyhow::Result<Ended> {
+    let began = Instant::now();
+    let Some((files, site)) = site::load(global)? else { return Ok(Ended::Error) };
+    let manifest = Manifest::read(args.artefacts.as_deref())?;
+    if manifest.kubernetes != site.kubernetes {
+        bail!(
+            "muster.toml: cluster.kubernetes is {}, and the artefacts on this machine are for {}\n  help: write kubernetes = \"{}\"",
+            site.kubernetes, manifest.kubernetes, manifest.kubernetes
+        );
+    }
+    let stage = Stage::begin("coordinator");
+    start::start(&site, &manifest).await?;
+    let mut client = connect::connect(&site).await?;
+    stage.done("answers");
+
+    let Some(plan) = change::make(&mut client, global, &files, 10).await? else { return Ok(Ended::Error) };
+    if plan.changes() {
+        // Bringing up asks nothing; taking away does.
+        if plan.counts.destroy + plan.counts.replace > 0 {
+            print!("{}", crate::plan::render(&plan));
+            if !change::agreed(global, "This takes something away. Go on?")? {
+                println!("Nothing was changed.");
+                return Ok(Ended::Good);
+            }
+        }
+        let ended = change::publish(&mut client, global, &plan.id, None).await?;
+        if ended != Ended::Good {
+            return Ok(ended);
+        }
+    }
+    let mut stage = Stage::begin("nodes");
+    let status = follow::until(&mut client, &mut stage, Duration::from_secs(args.patience), |status| status.written()).await?;
+    stage.done(&format!("{} as written", status.nodes.len()));
+
+    for app in &status.apps {
+        let Some(url) = &app.url else { continue };
+        let stage = Stage::begin(format!("application {}", app.name));
+        let address = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+        let address = if address.contains(':') { address } else { format!("{address}:80") };
+        start::answers(&address, &app.path).await?;
+        stage.done("answers");
+    }
+    if global.json {
+        render::print_json(&status)?;
+        return Ok(Ended::Good);
+    }
+    eprintln!("up in {:.1} s", began.elapsed().as_secs_f64());
+    let flags = format!("--site {} -e {}", global.site.display(), site.environment);
+    for app in &status.apps {
+        if let Some(url) = &app.url {
+            println!("application {url}");
+        }
+    }
+    if let Some(api) = &status.api {
+        println!("api {api}");
+    }
+    println!(
+        "\nNext:\n  muster status --watch {flags}\n  muster kubeconfig {flags} > kubeconfig\n  muster plan {flags}    # after an edit of the site\nTake all down:\n  muster down {flags}"
+    );
+    Ok(Ended::Good)
+}
+
+/// `muster down`.
+pub async fn down(global: &Global, unprotect: bool) -> anyhow::Result<Ended> {
+    let Some((_, site)) = site::load(global)? else { return Ok(Ended::Error) };
+    if site.protected && !unprotect {
+        bail!("environment {} is protected\n  help: add --unprotect if you mean it", site.environment);
+    }
+    let engine = start::engine().await?;
+    let scope = start::scope(&site);
+    let found = engine.containers(&scope).await?.len();
+    let volumes = engine.volumes(&scope).await?.len();
+    if found + volumes > 0
+        && !change::agreed(global, &format!("Take down {scope}: {found} containers, {volumes} volumes with all their data?"))?
+    {
+        println!("Nothing was changed.");
+        return Ok(Ended::Good);
+    }
+    let stage = Stage::begin(format!("taking down {scope}"));
+    let removed = engine.remove_all(&scope).await?;
+    stage.done("");
+    if global.json {
+        render::print_json(&serde_json::json!({
+            "containers": removed.containers, "volumes": removed.volumes, "networks": removed.networks }))?;
+    } else {
+        println!("{} containers, {} volumes, {} networks removed.", removed.containers, removed.volumes, removed.networks);
+    }
+    Ok(Ended::Good)
+}

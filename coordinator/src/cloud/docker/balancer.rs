@@ -1,0 +1,97 @@
+//! Load balancers: haproxy in a container at a fixed address.
+//!
+//! A new configuration is checked by haproxy before it takes the place of the old one, then the master process starts a
+//! new worker that is given the listening sockets: no connection is refused, and the old worker ends its own in peace.
+
+use std::time::Duration;
+
+use muster_ids::EndpointName;
+use muster_planner::blueprint::LoadBalancerPlan;
+
+use super::{
+    archive::Upload,
+    cloud::DockerCloud,
+    container::{ContainerSpec, State, short},
+    error::DockerError,
+    scope::{ENDPOINT, LABEL, Role, SPEC},
+};
+use crate::cloud::haproxy;
+
+pub(super) const CONFIG: &str = "/etc/haproxy/muster.cfg";
+const NEXT: &str = "/etc/haproxy/muster.next.cfg";
+/// How long a fresh haproxy is watched before it counts as running.
+const GRACE: Duration = Duration::from_millis(300);
+
+impl DockerCloud {
+    fn balancer_spec(&self, name: &EndpointName, plan: &LoadBalancerPlan) -> ContainerSpec {
+        let scope = &self.config.scope;
+        let mut labels: std::collections::BTreeMap<_, _> = scope.labels(Role::LoadBalancer).into_iter().collect();
+        labels.insert(ENDPOINT.to_owned(), name.to_string());
+        ContainerSpec {
+            name: scope.load_balancer(name),
+            image: self.config.services_image.clone(),
+            hostname: format!("endpoint-{name}"),
+            labels,
+            command: ["haproxy", "-W", "-db", "-f", CONFIG].map(str::to_owned).to_vec(),
+            network: scope.network(),
+            address: Some(plan.address.to_string()),
+            // haproxy's own signal for "finish what is open, take nothing new".
+            stop_signal: Some("SIGUSR1".to_owned()),
+            stop_timeout: Some(5),
+            ..Default::default()
+        }
+    }
+
+    pub(super) async fn make_balancer(&self, name: &EndpointName, plan: &LoadBalancerPlan) -> Result<(), DockerError> {
+        let spec = self.balancer_spec(name, plan);
+        let config = haproxy::render(plan);
+        let file = [Upload::file(CONFIG, 0o644, config.clone())];
+        let found = self.engine.container(&spec.name).await?;
+        let Some(found) = found.filter(|found| found.labels.get(SPEC) == Some(&spec.digest())) else {
+            self.engine.ensure_container(&self.config.scope, &spec, &file).await?;
+            return self.stays(&spec).await;
+        };
+        if found.labels.get(LABEL) != Some(&self.config.scope.to_string()) {
+            return Err(DockerError::Name { name: spec.name, id: short(&found.id) });
+        }
+        match found.state {
+            State::Running => self.reconfigure(&found.id, &config).await,
+            State::Created | State::Paused | State::Stopped | State::Restarting => {
+                self.engine.stop(&found.id).await?;
+                self.engine.upload(&found.id, &file).await?;
+                self.engine.start(&found.id, &spec).await?;
+                self.stays(&spec).await
+            }
+            State::Removing => Err(DockerError::Removing { name: spec.name }),
+        }
+    }
+
+    async fn reconfigure(&self, id: &str, config: &str) -> Result<(), DockerError> {
+        if self.engine.read_file(id, CONFIG).await?.as_deref() == Some(config.as_bytes()) {
+            return Ok(());
+        }
+        self.engine.upload(id, &[Upload::file(NEXT, 0o644, config)]).await?;
+        let (code, text) = self.engine.exec(id, &["haproxy", "-c", "-q", "-f", NEXT]).await?;
+        if code != 0 {
+            return Err(DockerError::Balancer(text.trim().to_owned()));
+        }
+        let (code, text) = self.engine.exec(id, &["mv", NEXT, CONFIG]).await?;
+        if code != 0 {
+            return Err(DockerError::Balancer(text.trim().to_owned()));
+        }
+        self.engine.signal(id, "SIGUSR2").await
+    }
+
+    async fn stays(&self, spec: &ContainerSpec) -> Result<(), DockerError> {
+        tokio::time::sleep(GRACE).await;
+        let Some(found) = self.engine.container(&spec.name).await? else {
+            return Err(DockerError::Removing { name: spec.name.clone() });
+        };
+        match found.state {
+            State::Running => Ok(()),
+            State::Created | State::Paused | State::Stopped | State::Restarting | State::Removing => {
+                Err(DockerError::Ended { name: spec.name.clone(), log: self.engine.log(&found.id, 5).await })
+            }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! What the API and the tasks share: the state, the provider, the agents that are connected.
+//!
+//! Everything in here can be asked from many tasks at once. Only the root record decides; the rest is memory that a
+//! restart may lose.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use muster_catalog::{Catalog, Diagnostics, Facts};
+use muster_ids::{Generation, NodeName};
+use muster_plan::Row;
+use muster_planner::{Inventory, Policy, Seen, inventory::ClusterSeen, policy::PolicyError};
+use muster_proto::{Clock, Realm};
+use tokio::sync::{Notify, watch};
+
+use crate::{
+    api::Hub,
+    ca::Authority,
+    cloud::{Cloud, CloudError},
+    events::{Event, Events, Level},
+    library::{Library, LibraryError, Published, compile},
+    secrets::MasterKey,
+    state::{Local, LocalError, NodeView, Root, State},
+    tickets::{Questions, Ticket, Tickets},
+    turns::Turns,
+};
+
+/// A node counts as serving for this long after it was heard of, without an open stream. Seconds.
+pub const HEARD: i64 = 60;
+
+/// The shared parts.
+pub struct Context {
+    pub realm: Realm,
+    pub state: State,
+    pub local: Arc<Local>,
+    pub events: Events,
+    pub library: Library,
+    pub authority: Arc<Authority>,
+    pub master: MasterKey,
+    pub cloud: Arc<dyn Cloud>,
+    pub clock: Arc<dyn Clock>,
+    pub hub: Hub,
+    pub turns: Mutex<Turns>,
+    pub tickets: Tickets,
+    pub mints: Questions<Ticket>,
+    pub signatures: Questions<Signature>,
+    pub drafts: Questions<Vec<Row>>,
+    /// Wakes the reconcile task.
+    pub wake: Notify,
+    /// Held while a publication is planned and written, so that two do not race.
+    pub publishing: tokio::sync::Mutex<()>,
+    pub readings: Mutex<Readings>,
+    /// What the reconcile task saw and did last; status shows it.
+    pub progress: watch::Sender<Progress>,
+    pub node_image: String,
+    /// Seconds since the epoch.
+    pub started: i64,
+}
+
+/// A certificate for the Kubernetes API, as a control plane signed it.
+pub struct Signature {
+    pub certificate_pem: String,
+    pub ca_pem: String,
+}
+
+/// The last two readings of the provider.
+#[derive(Debug, Default)]
+pub struct Readings {
+    pub latest: Inventory,
+    pub earlier: Option<Inventory>,
+}
+
+/// Where the reconcile task stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// What the planner waits for, for people.
+    pub waits: Vec<String>,
+    /// Steps at the provider that did not succeed, for people: what, error, help.
+    pub failing: Vec<(String, String, String)>,
+    /// Whether the provider's side is as the blueprint says.
+    pub settled: bool,
+}
+
+/// Nothing was applied yet, or it cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishedError {
+    #[error("nothing has been applied yet")]
+    Nothing,
+    #[error("what was applied cannot be read")]
+    Library(#[from] LibraryError),
+}
+
+impl Context {
+    pub fn now(&self) -> i64 {
+        self.clock.now()
+    }
+
+    pub fn event(&self, level: Level, node: Option<&NodeName>, what: &str, text: impl Into<String>) {
+        self.events.add(Event::new(self.now(), level, node, what, text));
+    }
+
+    pub fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What all nodes follow now.
+    pub fn current(&self) -> Result<Published, PublishedError> {
+        let root = self.state.snapshot();
+        let current = root.current.as_ref().ok_or(PublishedError::Nothing)?;
+        Ok(self.library.open(current)?)
+    }
+
+    /// What this node follows now: another publication than the others' while it tries one.
+    pub fn published_for(&self, root: &Root, node: &NodeName) -> Result<Published, PublishedError> {
+        let publication = root.publication_for(node).ok_or(PublishedError::Nothing)?;
+        Ok(self.library.open(publication)?)
+    }
+
+    /// The node's catalog as it is now; absent for one that the blueprint does not know.
+    pub fn catalog(
+        &self,
+        root: &Root,
+        node: &NodeName,
+        facts: Facts,
+    ) -> Result<Option<Result<Catalog, Diagnostics>>, PublishedError> {
+        let published = self.published_for(root, node)?;
+        let generation = published.publication.generation;
+        Ok(compile(&published.site, &published.blueprint, node, facts, generation))
+    }
+
+    /// The planner's policy of a site.
+    pub fn policy(&self, published: &Published) -> Result<Policy, PolicyError> {
+        Policy::of(&published.site, published.publication.site, &self.node_image)
+    }
+
+    /// Reads the provider and keeps the reading before.
+    pub async fn read_provider(&self) -> Result<(), CloudError> {
+        let latest = self.cloud.observe().await?;
+        let mut readings = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut readings.latest, latest);
+        // Two readings of one second are one: the pair that destruction needs must be apart in time.
+        if before.taken != 0 && before.taken < readings.latest.taken {
+            readings.earlier = Some(before);
+        }
+        Ok(())
+    }
+
+    /// All that the planner knows of the world.
+    pub fn seen(&self) -> Result<Seen, LocalError> {
+        let root = self.state.snapshot();
+        let (latest, earlier) = {
+            let readings = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
+            (readings.latest.clone(), readings.earlier.clone())
+        };
+        Ok(Seen {
+            latest,
+            earlier,
+            // What was under way when the last coordinator ended is not known: as if it ended now.
+            last_step: root.last_step.max(self.started),
+            made: root.made.clone(),
+            disks: root.disks.clone(),
+            cluster: ClusterSeen { born: root.born, ready: self.ready()?, left: self.left(&root)? },
+        })
+    }
+
+    /// Nodes that serve in the cluster, as their agents say, and were heard of lately.
+    pub fn ready(&self) -> Result<BTreeSet<NodeName>, LocalError> {
+        let now = self.now();
+        let nodes = self.local.nodes()?.into_iter();
+        Ok(nodes.filter(|(name, view)| self.serves(name, view, now)).map(|(name, _)| name).collect())
+    }
+
+    /// Whether one node serves.
+    pub fn serves(&self, name: &NodeName, view: &NodeView, now: i64) -> bool {
+        let says = view.report.as_ref().and_then(|report| report.node_ready) == Some(true);
+        says && (self.hub.connected(name) || now - view.seen < HEARD)
+    }
+
+    /// Draining nodes that are gone from the cluster: their agents no longer see a membership.
+    fn left(&self, root: &Root) -> Result<BTreeSet<NodeName>, LocalError> {
+        let Some(current) = &root.current else { return Ok(BTreeSet::new()) };
+        let Ok(blueprint) = self.library.blueprint(&current.blueprint) else { return Ok(BTreeSet::new()) };
+        let mut left = BTreeSet::new();
+        for (name, node) in &blueprint.nodes {
+            if node.state != muster_planner::blueprint::NodeState::Draining {
+                continue;
+            }
+            let view = self.local.node(name)?;
+            let outside = view.report.as_ref().is_some_and(|report| report.node_ready.is_none());
+            if outside && view.generation >= current.generation {
+                left.insert(name.clone());
+            }
+        }
+        Ok(left)
+    }
+
+    /// The control plane that leads, as far as the others' reports say.
+    pub fn leader(&self) -> Result<Option<NodeName>, LocalError> {
+        use muster_plan::{Outcome, Skip};
+        let mut newest: Option<(i64, String)> = None;
+        for view in self.local.nodes()?.into_values() {
+            let Some(report) = &view.report else { continue };
+            for step in &report.steps {
+                if let Outcome::Skipped { why: Skip::NotTheLeader { leader } } = &step.outcome
+                    && newest.as_ref().is_none_or(|(time, _)| *time < report.started)
+                {
+                    newest = Some((report.started, leader.clone()));
+                }
+            }
+        }
+        Ok(newest.and_then(|(_, leader)| leader.parse().ok()))
+    }
+
+    /// The generation that a node should have.
+    pub fn wanted(&self, node: &NodeName) -> Generation {
+        self.state.snapshot().generation_for(node)
+    }
+
+    /// For leases: one's own clock.
+    pub fn instant(&self) -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+}

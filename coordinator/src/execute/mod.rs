@@ -1,0 +1,8 @@
+//! The executor: takes a blueprint's steps, decides nothing, repeats nothing.
+
+mod intents;
+mod run;
+pub mod user_data;
+
+pub use intents::{IntentError, Intents};
+pub use run::{Outcome, StepReport, execute};

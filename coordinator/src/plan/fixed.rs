@@ -1,0 +1,50 @@
+//! What cannot be changed on a living cluster, until upgrades exist: said when the plan is made, with the place.
+
+use muster_catalog::{Diagnostic, Diagnostics, Site, SiteFiles, diagnostic::Place};
+
+/// Refuses a changed Kubernetes version, pod or service range, pod network or cluster name.
+pub fn refuse_fixed(files: &SiteFiles, new: &Site, living: &Site) -> Result<(), Diagnostics> {
+    let checks = [
+        ("name", "the cluster's name", living.cluster.to_string(), new.cluster.to_string()),
+        ("kubernetes", "the Kubernetes version", living.kubernetes.clone(), new.kubernetes.clone()),
+        ("pods", "the pods' range", living.pods.to_string(), new.pods.to_string()),
+        ("services", "the services' range", living.services.to_string(), new.services.to_string()),
+    ];
+    let mut errors = Vec::new();
+    for (key, what, old, new) in checks.into_iter().filter(|(_, _, old, new)| old != new) {
+        errors.push(Diagnostic {
+            message: format!("{what} cannot change on a living cluster: {old} → {new}"),
+            places: place(files, key, &new, &format!("the cluster was made with {old}")).into_iter().collect(),
+            help: Some(format!("put `{key} = \"{old}\"` back, or make a new environment")),
+        });
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Diagnostics(errors)) }
+}
+
+/// The line of `[cluster]` that sets the key to this value: an environment's if it overrides it.
+fn place(files: &SiteFiles, key: &str, value: &str, label: &str) -> Option<Place> {
+    let environments = files.0.iter().filter(|(path, _)| path.starts_with("environments/"));
+    let all = environments.chain(files.0.iter().filter(|(path, _)| *path == "muster.toml"));
+    for (file, text) in all {
+        let mut inside = false;
+        for (index, line) in text.lines().enumerate() {
+            let trimmed = line.trim();
+            if trimmed.starts_with('[') {
+                inside = trimmed == "[cluster]";
+            }
+            let Some((left, right)) = trimmed.split_once('=') else { continue };
+            if inside && left.trim() == key && right.contains(value) {
+                let column = line.chars().take_while(|c| c.is_whitespace()).count() + 1;
+                return Some(Place {
+                    file: file.clone(),
+                    line: u32::try_from(index + 1).unwrap_or(u32::MAX),
+                    column: u32::try_from(column).unwrap_or(1),
+                    width: u32::try_from(trimmed.chars().count()).unwrap_or(1),
+                    text: line.to_owned(),
+                    label: label.to_owned(),
+                });
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,305 @@
+//! The root record of an environment: every decision that must survive the coordinator, as versioned JSON.
+//!
+//! Readings (inventory, reports, metrics) are not decisions and stay out. Catalogs stay out as well: they follow from
+//! site, blueprint and facts. Secrets stand here sealed only.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_ids::{Digest, DiskName, Generation, NodeName, OperatorName};
+use muster_planner::inventory::Made;
+use serde::{Deserialize, Serialize};
+
+use crate::{enrol::Identities, secrets::Sealed};
+
+/// The version that this program writes.
+const VERSION: u32 = 1;
+
+/// All decisions of one environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Root {
+    pub version: u32,
+    /// The highest generation ever given. Never falls, a rollback included.
+    pub highest: Generation,
+    /// What nodes should follow; absent before the first apply.
+    pub current: Option<Publication>,
+    /// A publication that one node tries first.
+    #[serde(default)]
+    pub rollout: Option<Rollout>,
+    /// True once a control plane reported a living cluster.
+    pub born: bool,
+    /// The planner's seed: this environment's own, made once.
+    pub seed: u64,
+    /// Enrolment tokens, certificates, revocations.
+    #[serde(default)]
+    pub identities: Identities,
+    /// Pauses of nodes, which end by themselves.
+    #[serde(default)]
+    pub pauses: BTreeMap<NodeName, Pause>,
+    /// Instances that are about to be created, by node, with the instance token: written before the provider is asked.
+    #[serde(default)]
+    pub begun: BTreeMap<NodeName, String>,
+    /// Instances whose creation the provider confirmed.
+    #[serde(default)]
+    pub made: BTreeMap<NodeName, Made>,
+    /// Disks that were made: a lost one is never replaced by an empty one.
+    #[serde(default)]
+    pub disks: BTreeSet<DiskName>,
+    /// Seconds since the epoch, when the last step that changes anything at the provider ended.
+    #[serde(default)]
+    pub last_step: i64,
+    /// Kubernetes users by issue number, which is never reused.
+    #[serde(default)]
+    pub users: BTreeMap<u64, UserRecord>,
+    /// Secrets that were generated, sealed with the master key.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, Sealed>,
+}
+
+/// One state of affairs that nodes are told to follow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Publication {
+    pub generation: Generation,
+    /// The digest of the site's files.
+    pub site: Digest,
+    /// The store's object that holds those files (`SiteFiles` as JSON).
+    pub site_object: Digest,
+    /// The store's object that holds the blueprint, as JSON.
+    pub blueprint: Digest,
+}
+
+/// `apply --only NODE`: the others wait until this node has converged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rollout {
+    pub only: NodeName,
+    pub next: Publication,
+    /// Seconds since the epoch.
+    pub since: i64,
+    pub state: RolloutState,
+}
+
+/// How far a rollout is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum RolloutState {
+    Trying,
+    /// It went wrong on the first node: nobody else gets it, and the next apply replaces it.
+    Stopped { why: String },
+}
+
+/// A pause that ends by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pause {
+    pub until: i64,
+    pub reason: String,
+    pub by: String,
+}
+
+/// A certificate for the Kubernetes API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserRecord {
+    pub operator: OperatorName,
+    pub issued: i64,
+}
+
+/// A root record that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RootError {
+    #[error("the root record has version {0}; this program reads versions up to {VERSION}")]
+    Newer(u32),
+    #[error("the root record is damaged")]
+    Damaged(#[source] serde_json::Error),
+}
+
+impl Default for Root {
+    fn default() -> Self {
+        Self {
+            version: VERSION,
+            highest: Generation { epoch: 1, counter: 0 },
+            current: None,
+            rollout: None,
+            born: false,
+            seed: 0,
+            identities: Identities::default(),
+            pauses: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            made: BTreeMap::new(),
+            disks: BTreeSet::new(),
+            last_step: 0,
+            users: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+        }
+    }
+}
+
+impl Root {
+    /// Reads any version up to this program's.
+    pub fn from_json(text: &str) -> Result<Self, RootError> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let Versioned { version } = serde_json::from_str(text).map_err(RootError::Damaged)?;
+        if version > VERSION {
+            return Err(RootError::Newer(version));
+        }
+        serde_json::from_str(text).map_err(RootError::Damaged)
+    }
+
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a root record has string keys only")
+    }
+
+    /// Takes the next generation.
+    pub fn next_generation(&mut self) -> Generation {
+        self.highest = self.highest.next();
+        self.highest
+    }
+
+    /// After a recovery: what is published from now on is newer than all that agents saw since the backup. What was
+    /// being tried is over, and readings begin anew.
+    pub fn begin_epoch(&mut self) {
+        self.highest = self.highest.next_epoch();
+        self.rollout = None;
+        if let Some(current) = &mut self.current {
+            current.generation = self.highest;
+        }
+    }
+
+    /// What this node should follow now.
+    pub fn publication_for(&self, node: &NodeName) -> Option<&Publication> {
+        match &self.rollout {
+            Some(rollout) if rollout.only == *node => Some(&rollout.next),
+            Some(_) | None => self.current.as_ref(),
+        }
+    }
+
+    /// The generation that this node should follow now; the default one before the first apply.
+    pub fn generation_for(&self, node: &NodeName) -> Generation {
+        self.publication_for(node).map(|publication| publication.generation).unwrap_or_default()
+    }
+
+    /// The same content under a new generation, for all nodes: facts or secrets changed a catalog.
+    pub fn republish(&mut self) {
+        if self.current.is_some() {
+            let generation = self.next_generation();
+            if let Some(current) = &mut self.current {
+                current.generation = generation;
+            }
+        }
+        if self.rollout.is_some() {
+            // The tried node stays ahead of the others.
+            let generation = self.next_generation();
+            if let Some(rollout) = &mut self.rollout {
+                rollout.next.generation = generation;
+            }
+        }
+    }
+
+    /// The pause that holds at `now`.
+    pub fn pause_of(&self, node: &NodeName, now: i64) -> Option<&Pause> {
+        self.pauses.get(node).filter(|pause| pause.until > now)
+    }
+
+    /// Refuses the node's name and all its certificates from now on, and forgets what is of no use any more.
+    pub fn revoke_node(&mut self, node: &NodeName) {
+        self.identities.revoke_node(node);
+        self.pauses.remove(node);
+    }
+
+    /// Before an instance is made: notes the intent and makes `token` the one that it enrols with. The same again changes
+    /// nothing. Another instance under the same name: what the one before holds is worth nothing from now on.
+    pub fn begin_instance(&mut self, node: &NodeName, instance_token: &str, enrolment: Digest, now: i64) {
+        let before = self.begun.insert(node.clone(), instance_token.to_owned());
+        if before.is_some_and(|before| before != instance_token) {
+            let member = self.identities.members.remove(&format!("agent/{node}"));
+            let serials = member.into_iter().flat_map(|member| member.made).map(|made| made.serial);
+            self.identities.revocations.serials.extend(serials);
+        }
+        self.identities.grant(enrolment, node.clone(), now);
+    }
+
+    /// A Kubernetes user name for this operator with an issue number that was never used.
+    pub fn issue_user(&mut self, operator: &OperatorName, now: i64) -> String {
+        let number = self.users.last_key_value().map_or(1, |(number, _)| number + 1);
+        self.users.insert(number, UserRecord { operator: operator.clone(), issued: now });
+        format!("muster:{operator}:{number}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str) -> NodeName {
+        name.parse().unwrap()
+    }
+
+    fn publication(counter: u64) -> Publication {
+        let digest = Digest::of("x");
+        Publication {
+            generation: Generation { epoch: 1, counter },
+            site: digest,
+            site_object: digest,
+            blueprint: digest,
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_by_name() {
+        let newer = Root::default().to_json().replacen("\"version\":1", "\"version\":9", 1);
+        assert!(matches!(Root::from_json(&newer), Err(RootError::Newer(9))));
+        assert_eq!(Root::from_json(&Root::default().to_json()).unwrap(), Root::default());
+    }
+
+    #[test]
+    fn version_one_still_loads() {
+        let golden = include_str!("root.v1.json");
+        let root = Root::from_json(golden).unwrap();
+        assert_eq!(root.highest, Generation { epoch: 2, counter: 41 });
+        assert!(root.identities.revocations.nodes.contains(&node("workers-1")));
+    }
+
+    #[test]
+    fn another_instance_of_a_name_ends_what_the_first_one_holds() {
+        let (mut root, workers) = (Root::default(), node("workers-1"));
+        let serial = muster_proto::Serial::from_random([5; 16]);
+        root.begin_instance(&workers, "t-1", Digest::of("one"), 10);
+        root.identities.issued(muster_proto::Role::Agent, "workers-1", serial, 1000, 10);
+        root.begin_instance(&workers, "t-1", Digest::of("one"), 11);
+        assert!(root.identities.revocations.serials.is_empty(), "the same instance asked for again");
+        root.begin_instance(&workers, "t-2", Digest::of("two"), 12);
+        assert!(root.identities.revocations.serials.contains(&serial));
+        assert!(!root.identities.tokens.contains_key(&Digest::of("one")));
+        assert!(root.identities.look(&Digest::of("two"), &Digest::of("key"), "i-2", 13).is_ok());
+    }
+
+    #[test]
+    fn the_tried_node_stays_ahead() {
+        let mut root = Root { current: Some(publication(5)), ..Root::default() };
+        root.highest = Generation { epoch: 1, counter: 6 };
+        root.rollout = Some(Rollout {
+            only: node("workers-1"),
+            next: publication(6),
+            since: 0,
+            state: RolloutState::Trying,
+        });
+        assert_eq!(root.generation_for(&node("workers-1")).counter, 6);
+        assert_eq!(root.generation_for(&node("workers-2")).counter, 5);
+        root.republish();
+        assert!(root.generation_for(&node("workers-2")).counter > 6);
+        assert!(root.generation_for(&node("workers-1")) > root.generation_for(&node("workers-2")));
+    }
+
+    #[test]
+    fn issue_numbers_are_never_reused() {
+        let mut root = Root::default();
+        let dana: OperatorName = "dana".parse().unwrap();
+        assert_eq!(root.issue_user(&dana, 1), "muster:dana:1");
+        assert_eq!(root.issue_user(&dana, 2), "muster:dana:2");
+    }
+}

@@ -1,0 +1,175 @@
+//! How things are: what `muster status`, `nodes` and `node why` show, as one value that programs can read as JSON.
+
+mod gather;
+mod text;
+
+use muster_ids::{AppName, ClusterName, EndpointName, EnvName, Generation, NodeName, PoolName};
+use serde::{Deserialize, Serialize};
+
+use crate::state::{Pause, RolloutState, Usage};
+
+pub use gather::{StatusError, of};
+
+/// The whole environment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub cluster: ClusterName,
+    pub environment: EnvName,
+    /// Seconds since the epoch, when this was read.
+    pub time: i64,
+    /// Absent before the first apply.
+    pub kubernetes: Option<String>,
+    /// The first digits of the site's digest.
+    pub catalog: Option<String>,
+    pub generation: Option<Generation>,
+    /// Whether a cluster lives.
+    pub born: bool,
+    pub pools: Vec<PoolStatus>,
+    pub nodes: Vec<NodeStatus>,
+    pub endpoints: Vec<EndpointStatus>,
+    pub apps: Vec<AppStatus>,
+    /// `https://host:port` of the Kubernetes API.
+    pub api: Option<String>,
+    /// What the planner waits for, for people.
+    pub waits: Vec<String>,
+    /// What fails outside the nodes: steps at the provider.
+    pub failing: Vec<Problem>,
+    /// Whether the provider's side is as the blueprint says.
+    pub settled: bool,
+    pub rollout: Option<RolloutStatus>,
+    /// Who has a turn to disrupt.
+    pub turns: Vec<TurnStatus>,
+}
+
+/// One pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolStatus {
+    pub name: PoolName,
+    pub wanted: u32,
+    pub ready: u32,
+}
+
+/// One node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    pub name: NodeName,
+    pub pool: PoolName,
+    pub address: String,
+    pub state: NodeLife,
+    /// Serves in the cluster, as its kubelet says, and was heard of lately.
+    pub ready: bool,
+    /// Every resource is as written at the newest generation.
+    pub converged: bool,
+    pub connected: bool,
+    /// The generation that it should have.
+    pub wanted: Generation,
+    /// The generation of its last report.
+    pub generation: Option<Generation>,
+    /// Seconds since the epoch.
+    pub last_seen: Option<i64>,
+    /// Seconds since the epoch, when its last converge began.
+    pub last_converge: Option<i64>,
+    pub already_right: u32,
+    pub changed: u32,
+    pub usage: Option<Usage>,
+    /// Steps that are not done: failed first, then waiting.
+    pub problems: Vec<Problem>,
+    /// What was changed by hand and put back in the last converge.
+    pub drift: Vec<String>,
+    pub paused: Option<Pause>,
+}
+
+/// Where a node is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeLife {
+    /// Its instance is not there yet.
+    Planned,
+    /// Its instance runs; its agent was not heard of yet.
+    Booting,
+    Converging,
+    /// Everything is as written.
+    Written,
+    /// A step fails.
+    Failing,
+    Paused,
+    /// It was heard of before, and is not now.
+    Silent,
+    Draining,
+    Retired,
+}
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// A resource, or a step at the provider.
+    pub what: String,
+    pub text: String,
+    /// What to do, where it is known.
+    pub help: Option<String>,
+    /// It fails; else it waits.
+    pub fails: bool,
+}
+
+/// One endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointStatus {
+    pub name: EndpointName,
+    /// `https://host:port` of the API, `http://host/` of applications.
+    pub url: String,
+    /// The load balancer runs, and a node behind it is ready.
+    pub ok: bool,
+    pub ready: u32,
+    pub targets: u32,
+}
+
+/// One application.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppStatus {
+    pub name: AppName,
+    /// Absent where no endpoint leads to it.
+    pub url: Option<String>,
+    /// The path that answers while it is ready.
+    pub path: String,
+}
+
+/// A publication that is tried on one node first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutStatus {
+    pub only: NodeName,
+    /// The first digits of the new site's digest.
+    pub catalog: String,
+    pub state: RolloutState,
+}
+
+/// A turn that is held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnStatus {
+    /// `disrupt` or `etcd`.
+    pub turn: String,
+    pub node: NodeName,
+    pub reason: String,
+}
+
+impl Status {
+    /// Every node is as written and ready, and nothing waits or fails.
+    pub fn written(&self) -> bool {
+        let node = |node: &NodeStatus| match node.state {
+            NodeLife::Written => node.ready && node.converged,
+            NodeLife::Planned
+            | NodeLife::Booting
+            | NodeLife::Converging
+            | NodeLife::Failing
+            | NodeLife::Paused
+            | NodeLife::Silent
+            | NodeLife::Draining
+            | NodeLife::Retired => false,
+        };
+        self.generation.is_some()
+            && self.settled
+            && self.waits.is_empty()
+            && self.failing.is_empty()
+            && self.rollout.is_none()
+            && self.nodes.iter().all(node)
+    }
+}

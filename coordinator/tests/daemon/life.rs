@@ -1,0 +1,116 @@
+//! From nothing to a cluster that is as written.
+
+use muster_catalog::{Spec, kinds::cluster_member::Start};
+use muster_coordinator::status::{NodeLife, Status};
+use muster_ids::Generation;
+use muster_proto::v1::{self, push};
+
+use crate::lab::{Behaviour, Lab, converged, node, site};
+
+fn start_of(catalog: &muster_catalog::Catalog) -> Start {
+    let member = catalog.resource.iter().find_map(|resource| match &resource.spec {
+        Spec::ClusterMember(member) => Some(member.start),
+        _ => None,
+    });
+    member.expect("every node is a member")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_apply_makes_nodes_that_enrol_pull_and_report() {
+    let lab = Lab::new().await;
+    assert!(!lab.status().await.written(), "nothing is applied, so nothing is as written");
+    let plan = lab.plan(&site("hello")).await.unwrap();
+    let instances = plan.cloud.iter().filter(|row| row.what.starts_with("instance ")).count();
+    assert_eq!((instances, plan.nodes.len()), (5, 5));
+    assert!(lab.cloud.fake.world().instances.is_empty(), "a plan makes nothing");
+    let reply = lab.apply(&plan.id, "").await.unwrap();
+    let first: Generation = reply.generation.unwrap().into();
+
+    let agents = lab.agents().await;
+    let mut starts = Vec::new();
+    for agent in &agents {
+        let (catalog, etag) = agent.pull("").await.unwrap().unwrap();
+        assert_eq!(catalog.generation, first);
+        assert!(agent.pull(&etag).await.unwrap().is_none(), "the etag is still right");
+        starts.push(start_of(&catalog));
+    }
+    assert_eq!(starts.iter().filter(|start| **start == Start::Init).count(), 1, "one starts the cluster");
+    assert_eq!(starts[0], Start::Init);
+
+    // Its birth is a change of the blueprint: everyone is told of a newer generation, and nobody starts any more.
+    let mut pushes = agents[0].watch().await;
+    let told = pushes.message().await.unwrap().unwrap();
+    assert_eq!(told.push, Some(push::Push::Generation(first.into())), "at once");
+    agents[0].report(first, &converged()).await;
+    let newer = loop {
+        if let Some(push::Push::Generation(generation)) = pushes.message().await.unwrap().unwrap().push {
+            break Generation::from(generation);
+        }
+    };
+    assert!(newer > first);
+    let (catalog, _) = agents[0].pull("").await.unwrap().unwrap();
+    assert_eq!((start_of(&catalog), catalog.generation), (Start::Join, newer));
+
+    for agent in &agents {
+        agent.clone().run(Behaviour::default());
+    }
+    let status = lab.until("everything as written", Status::written).await;
+    assert!(status.born);
+    assert!(status.nodes.iter().all(|node| node.state == NodeLife::Written && node.ready));
+    assert_eq!(lab.cloud.fake.world().instances.len(), 5, "nothing was made twice");
+    assert_eq!(status.api.as_deref(), Some("https://10.89.0.10:6443"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn facts_that_change_a_catalog_give_it_a_generation_of_its_own() {
+    let lab = Lab::new().await;
+    let first = lab.publish(&site("hello")).await;
+    let mut agent = lab.agent("workers-1").await;
+    let (before, _) = agent.pull("").await.unwrap().unwrap();
+    assert_eq!(before.generation, first);
+    agent.kernel = "6.19".to_owned();
+    let (after, _) = agent.pull("").await.unwrap().unwrap();
+    assert!(after.generation > first, "one generation never has two contents");
+    assert_ne!(before.content_digest(), after.content_digest());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_and_fewer_workers() {
+    let lab = Lab::new().await;
+    let files = site("hello");
+    lab.up(&files).await;
+    let mut more = files.clone();
+    let text = crate::lab::SITE.replace("role = \"worker\"\ncount = 2", "role = \"worker\"\ncount = 3");
+    more.0.insert("muster.toml".to_owned(), text);
+    let plan = lab.plan(&more).await.unwrap();
+    let rows: Vec<_> = plan.cloud.iter().map(ToString::to_string).collect();
+    assert!(rows.iter().any(|row| row.starts_with("+ instance workers-3")), "{rows:?}");
+    lab.apply(&plan.id, "").await.unwrap();
+    lab.agent("workers-3").await.run(Behaviour::default());
+    lab.until("six nodes", |status| status.nodes.len() == 6 && status.written()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_instance_is_replaced_and_its_old_certificate_is_refused() {
+    let lab = Lab::new().await;
+    let agents = lab.up(&site("hello")).await;
+    let old = &agents[4];
+    lab.cloud.proofs.lock().unwrap().clear();
+    lab.cloud.fake.lose(&node("workers-2"));
+    // Two complete readings must agree, and they are whole seconds apart.
+    let again = lab.agent("workers-2").await;
+    assert!(again.pull("").await.is_ok());
+    assert!(old.pull("").await.is_err(), "what the lost machine held is worth nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_node_is_cut_off() {
+    let lab = Lab::new().await;
+    let agents = lab.up(&site("hello")).await;
+    let mut pushes = agents[4].watch().await;
+    pushes.message().await.unwrap();
+    lab.operator().revoke_node(v1::RevokeRequest { node: "workers-2".to_owned() }).await.unwrap();
+    let cut = async { while let Ok(Some(_)) = pushes.message().await {} };
+    tokio::time::timeout(std::time::Duration::from_secs(2), cut).await.expect("its stream ends within two seconds");
+    assert!(agents[4].pull("").await.is_err());
+}

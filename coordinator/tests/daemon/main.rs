@@ -1,0 +1,7 @@
+//! The daemon from outside: a real coordinator over mTLS on loopback, a fake provider, agents that are bare clients.
+
+mod crash;
+mod lab;
+mod life;
+mod plans;
+mod services;

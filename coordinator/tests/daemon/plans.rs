@@ -1,0 +1,166 @@
+//! Plans and applies: what is shown is what is done, or nothing is.
+
+use muster_coordinator::{
+    plan::{NodePart, render},
+    state::RolloutState,
+    status::Status,
+};
+use muster_ids::Generation;
+
+use crate::lab::{Behaviour, Lab, site};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_shows_what_every_agent_would_change_and_changes_nothing() {
+    let lab = Lab::new().await;
+    let agents = lab.up(&site("hello")).await;
+    let before = lab.status().await.generation;
+    let plan = lab.plan(&site("good morning")).await.unwrap();
+    assert_eq!(plan.counts.change, 5, "{plan:#?}");
+    for section in plan.nodes.values() {
+        let NodePart::Rows { rows } = &section.part else { panic!("{section:?}") };
+        assert_eq!(rows[0].resource.to_string(), "file./etc/motd");
+    }
+    let text = render(&plan);
+    assert!(text.contains("control-plane-*  (3 nodes)"), "{text}");
+    assert!(text.contains(&format!("muster apply {}", plan.id)), "{text}");
+    // The draft went to the agents; what they may apply is still the old one.
+    let (catalog, _) = agents[3].pull("").await.unwrap().unwrap();
+    assert_eq!(Some(catalog.generation), before);
+    assert!(!catalog.to_toml().contains("good morning"));
+    assert_eq!(lab.status().await.generation, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_plans_the_second_is_stale() {
+    let lab = Lab::new().await;
+    lab.up(&site("hello")).await;
+    let first = lab.plan(&site("one")).await.unwrap();
+    let second = lab.plan(&site("two")).await.unwrap();
+    let applied = lab.apply(&first.id, "").await.unwrap();
+    assert!(applied.stale.is_empty(), "{:?}", applied.stale);
+    let refused = lab.apply(&second.id, "").await.unwrap();
+    assert!(refused.generation.is_none());
+    assert!(refused.stale[0].contains("another apply"), "{:?}", refused.stale);
+    lab.until("the first", Status::written).await;
+    assert_eq!(lab.status().await.catalog.unwrap(), first.site.short());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_is_stale_when_more_would_be_done_than_was_shown() {
+    let lab = Lab::new().await;
+    lab.up(&site("hello")).await;
+    let plan = lab.plan(&site("one")).await.unwrap();
+    lab.cloud.fake.stop(&crate::lab::node("workers-1"));
+    let reply = lab.apply(&plan.id, "").await.unwrap();
+    // Either the loop has started it again already, or the apply says that it would.
+    let restarted = reply.stale.is_empty();
+    assert!(restarted || reply.stale.iter().any(|line| line.contains("workers-1")), "{:?}", reply.stale);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_site_again_is_nothing_to_do() {
+    let lab = Lab::new().await;
+    lab.up(&site("hello")).await;
+    let before = lab.status().await.generation.unwrap();
+    let plan = lab.plan(&site("hello")).await.unwrap();
+    assert!(!plan.changes(), "{plan:#?}");
+    assert!(render(&plan).contains("Nothing to do"), "{}", render(&plan));
+    let reply = lab.apply(&plan.id, "").await.unwrap();
+    assert_eq!(Generation::from(reply.generation.unwrap()), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_node_is_shown_as_such() {
+    let lab = Lab::new().await;
+    lab.publish(&site("hello")).await;
+    let agents = lab.agents().await;
+    let mut running = Vec::new();
+    for agent in &agents {
+        let mute = agent.name == "workers-2";
+        running.push(agent.clone().run(Behaviour { mute, ..Behaviour::default() }));
+    }
+    lab.until("everything as written", Status::written).await;
+    let plan = lab.plan(&site("one")).await.unwrap();
+    let part = &plan.nodes[&crate::lab::node("workers-2")].part;
+    assert!(matches!(part, NodePart::NotAnswering { last_seen } if *last_seen > 0), "{part:?}");
+    assert!(render(&plan).contains("workers-2"), "{}", render(&plan));
+    // Shown so, it holds nothing up: it follows when it is back.
+    assert!(lab.apply(&plan.id, "").await.unwrap().stale.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_of_the_site_and_changes_of_what_is_fixed_are_diagnostics() {
+    let lab = Lab::new().await;
+    let mut broken = site("hello");
+    broken.0.insert("roles/base.toml".to_owned(), "[[file]]\npath = \"/x\"\ncontents = \"y\"\n".to_owned());
+    let errors = lab.plan(&broken).await.unwrap_err();
+    assert!(errors.contains("contents"), "{errors}");
+
+    let mut foreign = site("hello");
+    foreign.0.insert("muster.toml".to_owned(), crate::lab::SITE.replace("easypay", "other"));
+    assert!(lab.plan(&foreign).await.unwrap_err().contains("this coordinator serves easypay/local"));
+
+    lab.up(&site("hello")).await;
+    let mut newer = site("hello");
+    newer.0.insert("muster.toml".to_owned(), crate::lab::SITE.replace("1.34.4", "1.35.0"));
+    let errors = lab.plan(&newer).await.unwrap_err();
+    assert!(errors.contains("1.34.4 → 1.35.0") && errors.contains("muster.toml"), "{errors}");
+    let mut pods = site("hello");
+    pods.0.insert("muster.toml".to_owned(), crate::lab::SITE.replace("10.244.0.0/16", "10.245.0.0/16"));
+    assert!(lab.plan(&pods).await.unwrap_err().contains("pods' range"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_tries_one_node_and_the_others_follow_when_it_has_converged() {
+    let lab = Lab::new().await;
+    lab.publish(&site("hello")).await;
+    let agents = lab.agents().await;
+    // The tried node is held back until the others were looked at.
+    for agent in agents.iter().filter(|agent| agent.name != "workers-1") {
+        agent.clone().run(Behaviour::default());
+    }
+    let tried = &agents[3];
+    let (catalog, _) = tried.pull("").await.unwrap().unwrap();
+    tried.report(catalog.generation, &crate::lab::converged()).await;
+    lab.until("born", |status| status.born).await;
+
+    let plan = lab.plan(&site("one")).await.unwrap();
+    let reply = lab.apply(&plan.id, "workers-1").await.unwrap();
+    assert!(reply.stale.is_empty(), "{:?}", reply.stale);
+    let generation: Generation = reply.generation.unwrap().into();
+    let (catalog, _) = tried.pull("").await.unwrap().unwrap();
+    assert!(catalog.generation >= generation && catalog.to_toml().contains("one"));
+    let (other, _) = agents[4].pull("").await.unwrap().unwrap();
+    assert!(other.generation < catalog.generation && !other.to_toml().contains("one "));
+    assert!(lab.status().await.rollout.is_some());
+
+    let (catalog, _) = tried.pull("").await.unwrap().unwrap();
+    tried.report(catalog.generation, &crate::lab::converged()).await;
+    tried.clone().run(Behaviour::default());
+    let status = lab.until("everyone follows", Status::written).await;
+    assert_eq!(status.catalog.unwrap(), plan.site.short());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_try_goes_no_further_and_the_old_site_takes_it_back() {
+    let lab = Lab::new().await;
+    lab.publish(&site("hello")).await;
+    let agents = lab.agents().await;
+    for agent in &agents {
+        agent.clone().run(Behaviour { fails_on: Some("broken".to_owned()), ..Behaviour::default() });
+    }
+    lab.until("everything as written", Status::written).await;
+    let plan = lab.plan(&site("broken")).await.unwrap();
+    lab.apply(&plan.id, "workers-1").await.unwrap();
+    let stopped = |status: &Status| {
+        status.rollout.as_ref().is_some_and(|rollout| matches!(rollout.state, RolloutState::Stopped { .. }))
+    };
+    let status = lab.until("it stops", stopped).await;
+    assert!(status.text().contains("goes no further"), "{}", status.text());
+    let (other, _) = agents[4].pull("").await.unwrap().unwrap();
+    assert!(!other.to_toml().contains("broken"));
+
+    let back = lab.plan(&site("hello")).await.unwrap();
+    assert!(lab.apply(&back.id, "").await.unwrap().stale.is_empty());
+    lab.until("all as before", Status::written).await;
+}

@@ -1,0 +1,234 @@
+//! The lab: the real command on the real Docker daemon, and the questions that tests ask of it.
+//!
+//! One lab a machine: the local environment has fixed addresses. Tests run one after the other, in one process.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+use serde_json::Value;
+
+/// The shipped site, copied so that a test may edit it, and the command that runs it.
+pub struct Lab {
+    pub site: PathBuf,
+    /// The application's URL, once it is up.
+    pub application: String,
+    muster: PathBuf,
+    artefacts: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+/// Nodes of the shipped site's local environment.
+pub const NODES: usize = 5;
+/// Name prefix of every container of the shipped site's local environment.
+pub const PREFIX: &str = "muster-easypay-local-";
+
+impl Lab {
+    /// Copies the shipped site. `MUSTER_BIN` and `MUSTER_ARTEFACTS` are set by the task runner.
+    pub fn new() -> anyhow::Result<Self> {
+        let muster = PathBuf::from(std::env::var_os("MUSTER_BIN").context("MUSTER_BIN is not set: run cargo xtask test")?);
+        let artefacts = PathBuf::from(
+            std::env::var_os("MUSTER_ARTEFACTS").context("MUSTER_ARTEFACTS is not set: run cargo xtask test")?,
+        );
+        let folder = tempfile::tempdir()?;
+        let site = folder.path().join("site");
+        let lab = Self { site, application: String::new(), muster, artefacts, _folder: folder };
+        let made = lab.muster(&["init", &lab.site.to_string_lossy()])?;
+        ensure!(made.status.success(), "init: {}", String::from_utf8_lossy(&made.stderr));
+        Ok(lab)
+    }
+
+    /// The command, ready to be run or spawned.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.muster);
+        command.args(args).env("MUSTER_SITE", &self.site).env("MUSTER_ARTEFACTS", &self.artefacts);
+        command
+    }
+
+    pub fn muster(&self, args: &[&str]) -> anyhow::Result<Output> {
+        self.command(args).output().with_context(|| format!("cannot run {}", self.muster.display()))
+    }
+
+    /// Runs and returns standard output; an exit code other than `codes` is an error with all output.
+    pub fn expect(&self, args: &[&str], codes: &[i32]) -> anyhow::Result<String> {
+        let output = self.muster(args)?;
+        let code = output.status.code().unwrap_or(-1);
+        let out = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !codes.contains(&code) {
+            bail!("muster {} ended with {code}\n{out}{}", args.join(" "), String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(out)
+    }
+
+    pub fn json(&self, args: &[&str]) -> anyhow::Result<Value> {
+        let mut args = args.to_vec();
+        args.push("--json");
+        let out = self.expect(&args, &[0, 2])?;
+        serde_json::from_str(&out).with_context(|| format!("no JSON: {out}"))
+    }
+
+    /// Waits until `muster nodes` says that these many nodes are there and all are ready and converged.
+    pub fn wait_ready(&self, nodes: usize, patience: Duration) -> anyhow::Result<()> {
+        wait(patience, || {
+            let listed = self.json(&["nodes"])?;
+            let all = listed.as_array().context("nodes --json is a list")?;
+            let ready = all.iter().filter(|node| node["ready"] == true && node["converged"] == true).count();
+            ensure!(all.len() == nodes && ready == nodes, "{ready} of {} nodes ready, {nodes} wanted", all.len());
+            Ok(())
+        })
+    }
+
+    /// The ids of all running containers with muster's label, sorted.
+    pub fn containers(&self) -> anyhow::Result<Vec<String>> {
+        ids("label=muster")
+    }
+
+    /// The ids of the nodes' containers, sorted.
+    pub fn nodes(&self) -> anyhow::Result<Vec<String>> {
+        ids("label=muster.role=node")
+    }
+
+    /// kubectl with the kubeconfig that a step wrote beside the site.
+    pub fn kubectl(&self, args: &[&str]) -> anyhow::Result<String> {
+        let config = self.site.with_file_name("kubeconfig");
+        let kubectl = std::env::var("KUBECTL_BIN").context("KUBECTL_BIN is not set: run cargo xtask test")?;
+        let config = config.to_string_lossy().into_owned();
+        run(&kubectl, &[&["--kubeconfig", config.as_str(), "--request-timeout=10s"], args].concat())
+    }
+
+    /// Voting and learning members of the cluster's etcd, as kubeadm's static pods are listed.
+    pub fn etcd_members(&self) -> anyhow::Result<usize> {
+        let list = on_node(
+            "control-plane-2",
+            &[
+                "etcdctl",
+                "--endpoints=https://127.0.0.1:2379",
+                "--cacert=/etc/kubernetes/pki/etcd/ca.crt",
+                "--cert=/etc/kubernetes/pki/etcd/healthcheck-client.crt",
+                "--key=/etc/kubernetes/pki/etcd/healthcheck-client.key",
+                "member",
+                "list",
+            ],
+        )?;
+        Ok(list.lines().filter(|line| !line.trim().is_empty()).count())
+    }
+
+    /// Prints what helps to understand a failure.
+    pub fn tell_all(&self) {
+        for args in [&["status"][..], &["events"], &["nodes"]] {
+            if let Ok(output) = self.muster(args) {
+                println!("$ muster {}\n{}{}", args.join(" "), String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            }
+        }
+    }
+
+    /// Edits a file of the site.
+    pub fn edit(&self, file: &str, change: impl FnOnce(String) -> String) -> anyhow::Result<()> {
+        let path = self.site.join(file);
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let changed = change(text.clone());
+        ensure!(changed != text, "the edit of {file} changed nothing");
+        std::fs::write(path, changed)?;
+        Ok(())
+    }
+}
+
+/// Asks until it is so, or until patience ends with the last answer.
+pub fn wait<T>(patience: Duration, mut ask: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let began = Instant::now();
+    loop {
+        match ask() {
+            Ok(answer) => return Ok(answer),
+            Err(error) if began.elapsed() > patience => {
+                return Err(error.context(format!("not so after {} s", patience.as_secs())));
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(250)),
+        }
+    }
+}
+
+/// Runs a program and returns its standard output.
+pub fn run(program: &str, args: &[&str]) -> anyhow::Result<String> {
+    let output = Command::new(program).args(args).output().with_context(|| format!("cannot run {program}"))?;
+    ensure!(
+        output.status.success(),
+        "{program} {} failed: {}{}",
+        args.join(" "),
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn ids(filter: &str) -> anyhow::Result<Vec<String>> {
+    let mut ids: Vec<String> =
+        run("docker", &["ps", "--quiet", "--no-trunc", "--filter", filter])?.lines().map(str::to_owned).collect();
+    ids.sort();
+    Ok(ids)
+}
+
+/// The body of an HTTP answer of 200.
+pub fn get(url: &str) -> anyhow::Result<String> {
+    run("curl", &["--silent", "--show-error", "--fail", "--max-time", "10", url])
+}
+
+/// Runs a program within a node.
+pub fn on_node(node: &str, args: &[&str]) -> anyhow::Result<String> {
+    let container = format!("{PREFIX}{node}");
+    let mut all = vec!["exec", container.as_str()];
+    all.extend_from_slice(args);
+    run("docker", &all)
+}
+
+/// The client that pays while things break: 20 payments a second, each on a connection of its own, without retries.
+pub struct Payments {
+    child: std::process::Child,
+    ledger: PathBuf,
+}
+
+/// What the client saw.
+#[derive(Debug, serde::Deserialize)]
+pub struct Summary {
+    pub sent: u64,
+    pub acknowledged: u64,
+    pub failed: u64,
+    /// Milliseconds of the slowest answer.
+    pub slowest_ms: f64,
+    /// Milliseconds of the longest time without an acknowledged payment.
+    pub longest_gap_ms: u64,
+}
+
+impl Payments {
+    pub fn start(lab: &Lab, name: &str, seconds: u32) -> anyhow::Result<Self> {
+        let ledger = lab.site.with_file_name(format!("{name}.jsonl"));
+        let child = Command::new(client()?)
+            .args(["pay", "--url", lab.application.trim_end_matches('/'), "--rate", "20", "--json"])
+            .args(["--for", &format!("{seconds}s"), "--ledger"])
+            .arg(&ledger)
+            .stdout(std::process::Stdio::piped())
+            .spawn()?;
+        Ok(Self { child, ledger })
+    }
+
+    /// Waits for its end, then proves that every acknowledged payment is there once.
+    pub fn finish(self, lab: &Lab) -> anyhow::Result<Summary> {
+        let output = self.child.wait_with_output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let summary: Summary = serde_json::from_str(text.trim()).with_context(|| format!("no summary: {text}"))?;
+        println!(
+            "  {} payments sent, {} acknowledged, {} failed, slowest {:.0} ms, longest gap {} ms",
+            summary.sent, summary.acknowledged, summary.failed, summary.slowest_ms, summary.longest_gap_ms
+        );
+        ensure!(summary.acknowledged > 0, "no payment was acknowledged");
+        let ledger = self.ledger.to_string_lossy().into_owned();
+        run(&client()?, &["verify", "--url", lab.application.trim_end_matches('/'), "--ledger", &ledger])?;
+        Ok(summary)
+    }
+}
+
+fn client() -> anyhow::Result<String> {
+    std::env::var("EASYPAY_BIN").context("EASYPAY_BIN is not set: run cargo xtask test")
+}

@@ -1,0 +1,97 @@
+//! What an admin changes, and what somebody changes by hand.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use muster_tests::lab::{Lab, NODES, Payments, on_node, wait};
+
+const SOON: Duration = Duration::from_secs(60);
+const ALL: [&str; NODES] = ["control-plane-1", "control-plane-2", "control-plane-3", "workers-1", "workers-2"];
+
+/// A file added to a role stands on every node.
+pub fn file(lab: &mut Lab) -> anyhow::Result<()> {
+    lab.edit("roles/base.toml", |text| {
+        format!("{text}\n[[file]]\npath = \"/etc/muster-proof\"\ncontent = \"{{{{ node.name }}}} is proven\\n\"\n")
+    })?;
+    let shown = lab.expect(&["plan"], &[2])?;
+    ensure!(shown.contains("/etc/muster-proof"), "the plan does not show the file:\n{shown}");
+    let began = Instant::now();
+    lab.expect(&["apply", "--yes"], &[0])?;
+    for node in ALL {
+        ensure!(on_node(node, &["cat", "/etc/muster-proof"])? == format!("{node} is proven\n"), "{node}");
+    }
+    println!("  on all nodes after {:.1} s", began.elapsed().as_secs_f64());
+    lab.expect(&["plan"], &[0])?;
+    Ok(())
+}
+
+/// A byte changed on a node is put back and reported.
+pub fn drift(lab: &mut Lab) -> anyhow::Result<()> {
+    let mut slowest = Duration::ZERO;
+    for node in ["control-plane-2", "workers-1"] {
+        on_node(node, &["sh", "-c", "echo changed > /etc/muster-proof"])?;
+        let began = Instant::now();
+        wait(SOON, || {
+            ensure!(on_node(node, &["cat", "/etc/muster-proof"])? == format!("{node} is proven\n"), "still changed");
+            Ok(())
+        })?;
+        slowest = slowest.max(began.elapsed());
+        wait(SOON, || {
+            let events = lab.expect(&["events"], &[0])?;
+            let told = events.lines().any(|line| line.contains(node) && line.contains("drift") && line.contains("muster-proof"));
+            ensure!(told, "no event tells of the drift on {node}:\n{events}");
+            Ok(())
+        })?;
+    }
+    println!("  put back after at most {:.2} s, the question included", slowest.as_secs_f64());
+    Ok(())
+}
+
+/// A plan that was overtaken is refused and applies nothing.
+pub fn stale(lab: &mut Lab) -> anyhow::Result<()> {
+    let add = |lab: &Lab, name: &str| {
+        lab.edit("roles/worker.toml", |text| format!("{text}\n[[file]]\npath = \"/etc/{name}\"\ncontent = \"x\\n\"\n"))
+    };
+    add(lab, "first")?;
+    let output = lab.muster(&["plan", "--json"])?;
+    let plan: serde_json::Value = serde_json::from_slice(&output.stdout).context("plan --json")?;
+    let id = plan["id"].as_str().context("a plan has an id")?.to_owned();
+    add(lab, "second")?;
+    lab.expect(&["apply", "--yes"], &[0])?;
+    let refused = lab.muster(&["apply", &id, "--yes"])?;
+    ensure!(refused.status.code() == Some(3), "a stale plan must end with 3, not {:?}", refused.status.code());
+    ensure!(on_node("workers-1", &["cat", "/etc/second"])? == "x\n", "the newer change was lost");
+    Ok(())
+}
+
+/// A changed containerd configuration restarts containerd on every node, one at a time; no payment fails.
+pub fn containerd(lab: &mut Lab) -> anyhow::Result<()> {
+    let payments = Payments::start(lab, "containerd", 90)?;
+    let before = ALL.map(|node| started(node, "containerd"));
+    lab.edit("roles/files/containerd.toml.j2", |text| format!("{text}\n# changed by the live proof\n"))?;
+    lab.expect(&["apply", "--yes"], &[0])?;
+    lab.wait_ready(NODES, Duration::from_secs(120))?;
+    for (node, before) in ALL.iter().zip(before) {
+        ensure!(started(node, "containerd")? != before?, "containerd on {node} was not restarted");
+    }
+    let summary = payments.finish(lab)?;
+    ensure!(summary.failed == 0, "{} of {} payments failed in a planned change", summary.failed, summary.sent);
+    Ok(())
+}
+
+/// When the unit's main process started: another text after a restart.
+pub fn started(node: &str, unit: &str) -> anyhow::Result<String> {
+    on_node(node, &["systemctl", "show", "--property", "ExecMainStartTimestampMonotonic", "--value", unit])
+}
+
+/// `min` of the workers raised by one: a sixth node comes, is ready, and nothing else is made again.
+pub fn worker(lab: &mut Lab) -> anyhow::Result<()> {
+    let before = lab.containers()?;
+    lab.edit("environments/local.toml", |text| text.replacen("min = 2", "min = 3", 1))?;
+    lab.expect(&["apply", "--yes"], &[0])?;
+    lab.wait_ready(NODES + 1, Duration::from_secs(240))?;
+    let after = lab.containers()?;
+    ensure!(before.iter().all(|id| after.contains(id)), "a container was replaced");
+    ensure!(after.len() == before.len() + 1, "{} containers, {} before", after.len(), before.len());
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! The live proof: from nothing to an application that answers, then through every failure, on real containers.
+//!
+//! The steps share one cluster and run in this order; after the first failure the rest would prove nothing and is
+//! reported as failed too. Runs only when `MUSTER_LIVE` is set, as the task runner does; else it says that it did not run.
+
+mod change;
+mod failure;
+mod start;
+
+use std::{process::ExitCode, time::Instant};
+
+use muster_tests::lab::Lab;
+
+type Step = (&'static str, fn(&mut Lab) -> anyhow::Result<()>);
+
+const STEPS: &[Step] = &[
+    ("from_nothing_to_the_application_answering", start::from_nothing),
+    ("up_again_changes_nothing", start::again),
+    ("commands_say_what_is", start::commands),
+    ("a_file_reaches_every_node", change::file),
+    ("a_change_by_hand_is_put_back", change::drift),
+    ("a_saved_plan_goes_stale", change::stale),
+    ("containerd_restarts_everywhere_and_no_payment_fails", change::containerd),
+    ("an_agent_is_killed_in_a_converge", failure::agent_killed),
+    ("a_control_plane_stops_and_starts", failure::control_plane_stops),
+    ("workers_reboot_without_the_coordinator", failure::workers_reboot),
+    ("the_coordinator_is_restored_onto_an_empty_volume", failure::coordinator_restored),
+    ("one_more_worker", change::worker),
+    ("down_leaves_nothing", start::down),
+    ("the_coordinator_is_killed_in_the_middle_of_up", failure::coordinator_killed_in_up),
+    ("down_again_leaves_nothing", start::down),
+];
+
+fn main() -> ExitCode {
+    if std::env::var_os("MUSTER_LIVE").is_none() {
+        println!("live: not run; `cargo xtask test` runs the live tests");
+        return ExitCode::SUCCESS;
+    }
+    let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let mut lab = match Lab::new() {
+        Ok(lab) => lab,
+        Err(error) => {
+            eprintln!("live: the lab cannot be made: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let steps: Vec<&Step> =
+        STEPS.iter().filter(|(name, _)| only.as_ref().is_none_or(|only| name.contains(only.as_str()))).collect();
+    println!("\nrunning {} tests", steps.len());
+    let began = Instant::now();
+    let (mut passed, mut failed) = (0, 0);
+    for (name, step) in steps {
+        if failed > 0 {
+            println!("test live::{name} ... FAILED (not reached)");
+            failed += 1;
+            continue;
+        }
+        let began = Instant::now();
+        match step(&mut lab) {
+            Ok(()) => {
+                passed += 1;
+                println!("test live::{name} ... ok ({:.1} s)", began.elapsed().as_secs_f64());
+            }
+            Err(error) => {
+                failed += 1;
+                println!("test live::{name} ... FAILED ({:.1} s)\n{error:?}", began.elapsed().as_secs_f64());
+                lab.tell_all();
+            }
+        }
+    }
+    let result = if failed == 0 { "ok" } else { "FAILED" };
+    let took = began.elapsed().as_secs_f64();
+    println!("\ntest result: {result}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out; finished in {took:.2}s\n");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,182 @@
+//! The artefact cache: folders made once, outside the checkout, named by a hash of all that went into them.
+//!
+//! A folder is built under `tmp/` and moved into place by one rename, so that a folder with a final name is complete,
+//! whenever we were killed. One process at a time makes artefacts ([`Cache::open`] holds a lock until dropped). What Debian's archive
+//! serves on a given day is no input: a cached image keeps the package versions of the day it was made, and deleting
+//! the cache is how to get newer ones.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+use crate::progress::Progress;
+
+/// A hash under construction of everything an artefact is made from.
+#[derive(Clone)]
+pub struct Inputs {
+    kind: &'static str,
+    hash: Sha256,
+}
+
+impl Inputs {
+    /// Inputs of an artefact of this kind, whose recipe has this number: count it up when the code that makes it
+    /// changes what comes out.
+    pub fn new(kind: &'static str, recipe: u32) -> Self {
+        Self { kind, hash: Sha256::new() }.text(kind).text(&recipe.to_string())
+    }
+
+    /// Adds one text. Lengths go in too, so that `ab`,`c` and `a`,`bc` differ.
+    pub fn text(self, text: &str) -> Self {
+        self.bytes(text.as_bytes())
+    }
+
+    pub fn texts<'a>(self, texts: impl IntoIterator<Item = &'a str>) -> Self {
+        texts.into_iter().fold(self, Self::text)
+    }
+
+    pub fn bytes(mut self, bytes: &[u8]) -> Self {
+        self.hash.update((bytes.len() as u64).to_le_bytes());
+        self.hash.update(bytes);
+        self
+    }
+
+    /// Adds a file's content, not its name.
+    pub fn file(self, path: &Path) -> Result<Self> {
+        let content = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(self.bytes(&content))
+    }
+
+    /// Twelve hexadecimal digits.
+    pub fn hash(&self) -> String {
+        let mut text = hex::encode(self.hash.clone().finalize());
+        text.truncate(12);
+        text
+    }
+
+    fn folder(&self) -> String {
+        format!("{}-{}", self.kind, self.hash())
+    }
+}
+
+/// The cache, locked for this process.
+pub struct Cache {
+    root: PathBuf,
+    _lock: File,
+}
+
+impl Cache {
+    /// `$XDG_CACHE_HOME/muster`, by default `~/.cache/muster`.
+    pub fn default_root() -> Result<PathBuf> {
+        let base = match std::env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()) {
+            Some(base) => PathBuf::from(base),
+            None => PathBuf::from(std::env::var_os("HOME").context("neither HOME nor XDG_CACHE_HOME is set")?)
+                .join(".cache"),
+        };
+        Ok(base.join("muster"))
+    }
+
+    /// Opens the cache at `root`, waits for its lock, and removes what a killed process left half done.
+    pub fn open(root: &Path, progress: &Progress) -> Result<Self> {
+        fs::create_dir_all(root.join("logs"))
+            .with_context(|| format!("cannot make the cache folder {}", root.display()))?;
+        let lock = File::create(root.join("lock"))?;
+        if lock.try_lock().is_err() {
+            progress.note("  another `cargo xtask` is making artefacts: waiting for it");
+            lock.lock().context("cannot lock the cache")?;
+        }
+        let cache = Self { root: root.to_owned(), _lock: lock };
+        let tmp = cache.root.join("tmp");
+        if tmp.exists() {
+            fs::remove_dir_all(&tmp).with_context(|| format!("cannot remove {}", tmp.display()))?;
+        }
+        fs::create_dir_all(&tmp)?;
+        Ok(cache)
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The log file of a stage, emptied.
+    pub fn new_log(&self, name: &str) -> PathBuf {
+        let log = self.root.join("logs").join(format!("{name}.log"));
+        // A missing file is what we want; any other trouble shows when the log is opened.
+        let _ = fs::remove_file(&log);
+        log
+    }
+
+    /// Where the artefact of these inputs is, or will be.
+    pub fn path(&self, inputs: &Inputs) -> PathBuf {
+        self.root.join(inputs.folder())
+    }
+
+    /// The folder made from `inputs`: at once if it is there, else `build` fills a new one as a stage.
+    pub fn folder(
+        &self,
+        progress: &Progress,
+        title: &str,
+        inputs: &Inputs,
+        build: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
+        let path = self.path(inputs);
+        if path.is_dir() {
+            return Ok(path);
+        }
+        progress.stage(title, || {
+            let tmp = self.root.join("tmp").join(inputs.folder());
+            fs::create_dir_all(&tmp)?;
+            build(&tmp)?;
+            fs::rename(&tmp, &path).with_context(|| format!("cannot move the result to {}", path.display()))
+        })?;
+        Ok(path)
+    }
+}
+
+/// Writes a file whole or not at all.
+pub fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
+    let dir = path.parent().context("a path without a folder")?;
+    fs::create_dir_all(dir)?;
+    let tmp = tempfile::NamedTempFile::new_in(dir).with_context(|| format!("cannot write in {}", dir.display()))?;
+    fs::write(tmp.path(), content)?;
+    tmp.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_input_counts() {
+        let base = Inputs::new("thing", 1).text("ab").text("c");
+        assert_eq!(base.hash(), Inputs::new("thing", 1).text("ab").text("c").hash());
+        assert_ne!(base.hash(), Inputs::new("thing", 1).text("a").text("bc").hash());
+        assert_ne!(base.hash(), Inputs::new("thing", 2).text("ab").text("c").hash());
+        assert_ne!(base.hash(), Inputs::new("other", 1).text("ab").text("c").hash());
+        assert_eq!(base.hash().len(), 12);
+    }
+
+    #[test]
+    fn a_failed_build_leaves_no_folder_and_the_next_one_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let progress = Progress::new();
+        let inputs = Inputs::new("thing", 1);
+        let cache = Cache::open(dir.path(), &progress).unwrap();
+        let failed = cache.folder(&progress, "thing", &inputs, |tmp| {
+            fs::write(tmp.join("half"), "")?;
+            anyhow::bail!("killed")
+        });
+        assert!(failed.is_err());
+        assert!(!cache.path(&inputs).exists());
+        drop(cache);
+
+        let cache = Cache::open(dir.path(), &progress).unwrap();
+        let made = cache.folder(&progress, "thing", &inputs, |tmp| Ok(fs::write(tmp.join("whole"), "")?)).unwrap();
+        assert!(made.join("whole").exists());
+        assert!(!made.join("half").exists());
+        let again = cache.folder(&progress, "thing", &inputs, |_| anyhow::bail!("built twice")).unwrap();
+        assert_eq!(made, again);
+    }
+}
