@@ -19,6 +19,8 @@ pub fn collect() -> Facts {
         cgroup: if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { 2 } else { 1 },
         cpus: std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32),
         memory: memory(),
+        machine_cpus: text("/proc/cpuinfo").lines().filter(|line| line.starts_with("processor")).count() as u32,
+        machine_memory: machine_memory(),
         address,
         interface,
     }
@@ -58,13 +60,17 @@ fn virtualization() -> &'static str {
 
 /// The machine's memory in bytes, or the control group's limit where that is less.
 fn memory() -> u64 {
-    let total = text("/proc/meminfo")
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
-        .map_or(0, |kib| kib * 1024);
+    let total = machine_memory();
     let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
     // "max" and version 1's huge number are no limits.
     limits.iter().filter_map(|path| text(path).trim().parse::<u64>().ok()).fold(total, u64::min)
+}
+
+fn machine_memory() -> u64 {
+    text("/proc/meminfo")
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
+        .map_or(0, |kib| kib * 1024)
 }
 
 /// The interface of the default route and the address that this machine has there.

@@ -42,10 +42,14 @@ pub async fn install(ctx: &Context, start: bool) -> Result<Vec<String>, StepErro
         did.push(format!("enabled {UNIT}"));
     }
     if start {
-        if did.is_empty() {
-            ctx.units.start(UNIT).await?;
-        } else {
-            ctx.units.restart(UNIT).await?;
+        let verb = if did.is_empty() { "start" } else { "restart" };
+        // Not waited for: first boot runs this from a unit that others wait for.
+        let run = Invocation::new(["systemctl", "--no-block", verb, UNIT]).timeout(Duration::from_secs(30));
+        let output = ctx.commands.run(run).await?;
+        if !output.success() {
+            return Err(StepError::failed(format!("{UNIT} cannot be started: {}", output.tail(2))));
+        }
+        if verb == "restart" {
             did.push(format!("started {UNIT}"));
         }
     }

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod cluster;
 pub mod context;
 pub mod converge;
+pub mod drift;
 pub mod dry;
 pub mod daemon;
 pub mod error;
@@ -16,6 +17,7 @@ pub mod kinds;
 pub mod ledger;
 pub mod link;
 pub mod ports;
+pub mod service;
 pub mod standalone;
 
 pub use context::{Context, Scope};

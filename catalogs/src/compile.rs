@@ -3,7 +3,7 @@
 //! Flat and resolved: no template, no role, no `when` is left, and every edge is written out.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
 };
 
@@ -41,9 +41,14 @@ pub struct Facts {
     pub virtualization: String,
     /// `1` or `2`.
     pub cgroup: u32,
+    /// CPUs that the node may use.
     pub cpus: u32,
-    /// Bytes.
+    /// Bytes that the node may use.
     pub memory: u64,
+    /// CPUs that the kernel shows: a container's limits are left out, as kubelet sees it. 0: not told.
+    pub machine_cpus: u32,
+    /// Bytes that the kernel shows, likewise.
+    pub machine_memory: u64,
     /// The first address of the interface with the default route.
     pub address: String,
     pub interface: String,
@@ -430,7 +435,8 @@ fn references(node: Option<Node>) -> Vec<(ResourceId, At)> {
 
 /// Two resources with the same claim are an error at both places.
 fn one_owner(drafts: Vec<Draft>, site: &Site, errors: &mut Vec<Diagnostic>) -> Vec<Draft> {
-    let mut owners: BTreeMap<Claim, usize> = BTreeMap::new();
+    // Hashed maps here and below: they are asked and never walked, so that their order cannot show.
+    let mut owners: HashMap<Claim, usize> = HashMap::new();
     let mut kept: Vec<Draft> = Vec::new();
     for draft in drafts {
         let claims = draft.resource.spec.claims();
@@ -462,8 +468,7 @@ fn targets(
     site: &Site,
     errors: &mut Vec<Diagnostic>,
 ) -> Vec<Draft> {
-    let ids: BTreeSet<ResourceId> = drafts.iter().map(|d| d.resource.id()).collect();
-    let known: Vec<String> = ids.iter().chain(elsewhere).map(ToString::to_string).collect();
+    let ids: HashSet<ResourceId> = drafts.iter().map(|d| d.resource.id()).collect();
     for draft in &mut drafts {
         let Draft { resource, after, notify, .. } = draft;
         for (key, written, list) in [("after", after, &mut resource.after), ("notify", notify, &mut resource.notify)] {
@@ -471,6 +476,8 @@ fn targets(
                 if ids.contains(id) {
                     list.push(id.clone());
                 } else if !elsewhere.contains(id) {
+                    let mut known: Vec<String> = ids.iter().chain(elsewhere).map(ToString::to_string).collect();
+                    known.sort();
                     let help = nearest(&id.to_string(), known.iter().map(String::as_str));
                     errors.push(
                         Diagnostic::new(format!("`{key}` names {id}, which no role of this pool has"))
@@ -494,7 +501,7 @@ pub(crate) fn join(folder: &str, name: &str) -> String {
 /// Adds the edges from claims and needs, and sorts.
 fn ordered(drafts: Vec<Draft>, site: &Site, errors: &mut Vec<Diagnostic>) -> Vec<Resource> {
     let ids: Vec<ResourceId> = drafts.iter().map(|d| d.resource.id()).collect();
-    let index: BTreeMap<&ResourceId, usize> = ids.iter().enumerate().map(|(i, id)| (id, i)).collect();
+    let index: HashMap<&ResourceId, usize> = ids.iter().enumerate().map(|(i, id)| (id, i)).collect();
     let mut edges = vec![BTreeSet::new(); drafts.len()];
     for (i, draft) in drafts.iter().enumerate() {
         edges[i].extend(draft.resource.after.iter().filter_map(|id| index.get(id).copied()));

@@ -3,8 +3,9 @@
 //! Ties keep the order in which resources were written, so that the same site always gives the same catalog.
 
 use std::{
+    cell::OnceCell,
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    collections::{BTreeSet, BinaryHeap, HashMap},
 };
 
 use crate::{
@@ -41,48 +42,64 @@ pub(crate) fn needed(resources: &[&Resource], edges: &mut Edges) {
     }
 }
 
+/// Hashed maps: they are asked and never walked, so that their order cannot show.
 struct Index<'a> {
-    ids: BTreeMap<(&'static str, &'a str), usize>,
-    kinds: BTreeMap<&'static str, Vec<usize>>,
-    /// Files, folders and mounts by path.
-    paths: BTreeMap<&'a str, Vec<usize>>,
+    ids: HashMap<(&'static str, &'a str), usize>,
+    kinds: HashMap<&'static str, Vec<usize>>,
+    /// Folders and mounts by path.
+    folders: HashMap<&'a str, Vec<usize>>,
+    /// Files, folders and mounts, sorted by path. Few needs ask for it.
+    paths: OnceCell<Vec<(&'a str, usize)>>,
+}
+
+fn path(spec: &Spec) -> Option<(&str, bool)> {
+    match spec {
+        Spec::File(file) => Some((&file.path, false)),
+        Spec::Directory(directory) => Some((&directory.path, true)),
+        Spec::Mount(mount) => Some((&mount.path, true)),
+        Spec::AptSource(_)
+        | Spec::ClusterMember(_)
+        | Spec::Command(_)
+        | Spec::Container(_)
+        | Spec::Group(_)
+        | Spec::Image(_)
+        | Spec::KernelModule(_)
+        | Spec::Manifest(_)
+        | Spec::Package(_)
+        | Spec::PodNetwork(_)
+        | Spec::Service(_)
+        | Spec::Sysctl(_)
+        | Spec::User(_) => None,
+    }
 }
 
 impl<'a> Index<'a> {
     fn new(resources: &'a [&'a Resource]) -> Self {
-        let mut index = Self { ids: BTreeMap::new(), kinds: BTreeMap::new(), paths: BTreeMap::new() };
+        let mut index =
+            Self { ids: HashMap::new(), kinds: HashMap::new(), folders: HashMap::new(), paths: OnceCell::new() };
         for (i, resource) in resources.iter().enumerate() {
             let kind = resource.spec.kind();
             let name = resource.spec.name();
             let name = if kind == "service" { service::unit(name) } else { name };
             index.ids.insert((kind, name), i);
             index.kinds.entry(kind).or_default().push(i);
-            let path = match &resource.spec {
-                Spec::File(file) => Some(file.path.as_str()),
-                Spec::Directory(directory) => Some(directory.path.as_str()),
-                Spec::Mount(mount) => Some(mount.path.as_str()),
-                Spec::AptSource(_)
-                | Spec::ClusterMember(_)
-                | Spec::Command(_)
-                | Spec::Container(_)
-                | Spec::Group(_)
-                | Spec::Image(_)
-                | Spec::KernelModule(_)
-                | Spec::Manifest(_)
-                | Spec::Package(_)
-                | Spec::PodNetwork(_)
-                | Spec::Service(_)
-                | Spec::Sysctl(_)
-                | Spec::User(_) => None,
-            };
-            if let Some(path) = path {
-                index.paths.entry(path).or_default().push(i);
+            if let Some((path, true)) = path(&resource.spec) {
+                index.folders.entry(path).or_default().push(i);
             }
         }
         index
     }
 
-    fn find(&self, resources: &[&Resource], of: &Resource, need: &Need) -> Vec<usize> {
+    fn paths(&self, resources: &'a [&'a Resource]) -> &[(&'a str, usize)] {
+        self.paths.get_or_init(|| {
+            let all = resources.iter().enumerate();
+            let mut all: Vec<_> = all.filter_map(|(i, r)| Some((path(&r.spec)?.0, i))).collect();
+            all.sort_unstable();
+            all
+        })
+    }
+
+    fn find(&self, resources: &'a [&'a Resource], of: &Resource, need: &Need) -> Vec<usize> {
         match need {
             Need::Kind(kind) => self.kinds.get(kind).cloned().unwrap_or_default(),
             Need::Named(kind, name) => self.ids.get(&(*kind, name.as_str())).copied().into_iter().collect(),
@@ -92,17 +109,17 @@ impl<'a> Index<'a> {
                 while let Some(slash) = path[..end].rfind('/') {
                     end = slash;
                     let above = if slash == 0 { "/" } else { &path[..slash] };
-                    let here = self.paths.get(above).into_iter().flatten();
-                    found.extend(here.filter(|i| !matches!(resources[**i].spec, Spec::File(_))));
+                    found.extend(self.folders.get(above).into_iter().flatten().filter(|_| above != path));
                 }
                 found
             }
             Need::Within(path) => {
                 let below = format!("{}/", path.trim_end_matches('/'));
-                let exact = self.paths.get(path.as_str()).into_iter().flatten();
-                let under =
-                    self.paths.range(below.as_str()..).take_while(|(p, _)| p.starts_with(&below)).flat_map(|(_, i)| i);
-                exact.chain(under).copied().collect()
+                let paths = self.paths(resources);
+                let from = |start: &str| &paths[paths.partition_point(|(p, _)| *p < start)..];
+                let exact = from(path).iter().take_while(|(p, _)| p == path);
+                let under = from(&below).iter().take_while(|(p, _)| p.starts_with(&below));
+                exact.chain(under).map(|(_, i)| *i).collect()
             }
             Need::Unit(unit) => {
                 if let Some(package) = self.ids.get(&("package", unit.as_str())) {
@@ -110,7 +127,7 @@ impl<'a> Index<'a> {
                 }
                 let file = format!("/etc/systemd/system/{unit}.service");
                 let told = of.after.iter().any(|id| id.kind() == "package");
-                if told || self.paths.contains_key(file.as_str()) {
+                if told || self.ids.contains_key(&("file", file.as_str())) {
                     return Vec::new();
                 }
                 self.kinds.get("package").cloned().unwrap_or_default()
@@ -187,6 +204,8 @@ fn circle(edges: &Edges, waiting: &[usize]) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;

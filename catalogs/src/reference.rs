@@ -103,7 +103,7 @@ hold only a statement leave nothing behind. Where a key expects no text, a text 
 
 | name | holds |
 |---|---|
-| `facts` | what the node says of itself: `hostname`, `os`, `os_version`, `arch`, `kernel`, `virtualization` (`container`, `vm` or `none`), `cgroup`, `cpus`, `memory` (bytes), `address`, `interface` |
+| `facts` | what the node says of itself: `hostname`, `os`, `os_version`, `arch`, `kernel`, `virtualization` (`container`, `vm` or `none`), `cgroup` (1 or 2), `cpus`, `memory` (bytes), `machine_cpus`, `machine_memory` (a container's limits left out), `address`, `interface` |
 | `node` | `name`, `pool`, `address`, `pods` (its pods' range), `disks` |
 | `pool` | `name`, `role`, `member`, `cpus` (thousandths), `memory` (bytes) |
 | `peers` | the other nodes: `name`, `address`, `pods` |
@@ -166,7 +166,7 @@ pub fn reference() -> String {
     out.push_str("| `namespace` | its namespace in Kubernetes; absent: the application's name |\n");
     out.push_str("| any other | a component; its name is also the host name that the others reach it by |\n");
     out.push_str(APPS);
-    let component = named(&schema::APP, &schema::APP["additionalProperties"]);
+    let component = named(&schema::APP, &schema::APP);
     section(&mut out, 3, "`[app.NAME.COMPONENT]`", &schema::APP, component);
     out.push_str("\n## Roles\n\nA file in `roles/` is a role: its own keys, and resources.\n");
     let head = shape::schema_of::<tables::RoleHead>();
@@ -201,8 +201,9 @@ fn named<'a>(root: &'a Json, schema: &'a Json) -> &'a Json {
     if let Some(pointer) = schema["$ref"].as_str().and_then(|r| r.strip_prefix('#')) {
         return root.pointer(pointer).map_or(schema, |s| named(root, s));
     }
-    if let Some(some) = schema["anyOf"].as_array().and_then(|all| all.iter().find(|s| s["type"] != "null")) {
-        return named(root, some);
+    let some = schema["anyOf"].as_array().map(|all| all.iter().filter(|s| s["type"] != "null").collect::<Vec<_>>());
+    if let Some([one]) = some.as_deref() {
+        return named(root, one);
     }
     if let Some((_, value)) = schema["patternProperties"].as_object().and_then(|p| p.iter().next()) {
         return named(root, value);
@@ -254,12 +255,17 @@ fn words(root: &Json, property: &Json) -> String {
     if let Some(all) = schema["enum"].as_array() {
         return all.iter().map(|m| format!("`{m}`")).collect::<Vec<_>>().join(" or ");
     }
+    if let Some(properties) = schema["properties"].as_object() {
+        let mut keys: Vec<String> = properties.keys().map(|k| format!("`{k}`")).collect();
+        keys.sort();
+        return format!("a table of {}", keys.join(" and "));
+    }
     if property["patternProperties"].is_object() || schema["additionalProperties"].is_object() {
         return "a table".to_owned();
     }
     if let Some(items) = schema.get("items").filter(|_| schema["type"] == "array" || schema["type"][0] == "array") {
         let of = words(root, items);
-        return format!("a list of {}", of.strip_prefix("a ").or(of.strip_prefix("an ")).unwrap_or(&of).to_owned() + "s");
+        return if of == "a text" { "a list of texts".to_owned() } else { format!("a list, each {of}") };
     }
     shape::type_words(schema)
 }

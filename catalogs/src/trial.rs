@@ -90,6 +90,8 @@ fn made_up(site: &Site, pool: &PoolName, virtualization: &str) -> NodeInput {
             cgroup: 2,
             cpus: 2,
             memory: 4 << 30,
+            machine_cpus: 2,
+            machine_memory: 4 << 30,
             address: address.to_string(),
             interface: "eth0".to_owned(),
         },

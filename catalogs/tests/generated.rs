@@ -3,18 +3,10 @@
 
 mod common;
 
-use std::{fs, path::Path};
+use std::path::Path;
 
+use common::holds;
 use muster_catalog::{load, reference, schema};
-
-fn holds(path: &Path, text: &str) {
-    if std::env::var_os("MUSTER_BLESS").is_some() {
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-    let now = fs::read_to_string(path).unwrap_or_default();
-    assert!(now == text, "{} is stale: MUSTER_BLESS=1 cargo test -p muster-catalog --test generated", path.display());
-}
 
 #[test]
 fn the_schemas_are_checked_in() {

@@ -28,8 +28,10 @@ use crate::{
     turns::Turns,
 };
 
-/// A node counts as serving for this long after it was heard of, without an open stream. Seconds.
-pub const HEARD: i64 = 60;
+/// A node that was not heard of for so many seconds is silent.
+pub const SILENT: i64 = 60;
+/// Without an open stream a node counts as serving for so many seconds: its agent may be starting anew.
+const HEARD: i64 = 15;
 
 /// The shared parts.
 pub struct Context {
@@ -175,6 +177,13 @@ impl Context {
 
     /// Whether one node serves.
     pub fn serves(&self, name: &NodeName, view: &NodeView, now: i64) -> bool {
+        let stopped = {
+            let readings = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
+            readings.latest.instances.get(name).is_some_and(|instance| !instance.running)
+        };
+        if stopped {
+            return false;
+        }
         let says = view.report.as_ref().and_then(|report| report.node_ready) == Some(true);
         says && (self.hub.connected(name) || now - view.seen < HEARD)
     }

@@ -204,11 +204,7 @@ impl Leaf {
             return Err(InvalidCertificate::Usage(identity.role));
         }
         let validity = certificate.validity();
-        Ok(Self {
-            identity,
-            not_before: validity.not_before.timestamp(),
-            not_after: validity.not_after.timestamp(),
-        })
+        Ok(Self { identity, not_before: validity.not_before.timestamp(), not_after: validity.not_after.timestamp() })
     }
 
     /// Refuses one of another cluster or environment.
@@ -271,8 +267,7 @@ pub struct Revocations {
 
 impl Revocations {
     pub fn covers(&self, role: Role, name: &str, serial: &Serial) -> bool {
-        self.serials.contains(serial)
-            || (role == Role::Agent && self.nodes.iter().any(|node| node.as_str() == name))
+        self.serials.contains(serial) || (role == Role::Agent && self.nodes.iter().any(|node| node.as_str() == name))
     }
 }
 

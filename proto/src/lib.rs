@@ -16,6 +16,7 @@ pub use identity::{Identity, Peer, Realm, Revocations, Role, Serial};
 pub use method::Method;
 
 /// Generated from `muster/v1/muster.proto`.
+#[expect(clippy::allow_attributes, reason = "generated")]
 pub mod v1 {
     tonic::include_proto!("muster.v1");
 }

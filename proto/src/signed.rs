@@ -42,7 +42,8 @@ impl CatalogSigner {
 
     /// From PKCS #8 in PEM.
     pub fn from_pem(pem: &str) -> Result<Self, SignatureError> {
-        let key = KeyPair::from_pkcs8_pem_and_sign_algo(pem, &PKCS_ED25519).map_err(|e| SignatureError::Key(e.into()))?;
+        let key =
+            KeyPair::from_pkcs8_pem_and_sign_algo(pem, &PKCS_ED25519).map_err(|e| SignatureError::Key(e.into()))?;
         Ok(Self { key })
     }
 

@@ -4,6 +4,7 @@ pub mod apt;
 pub mod clock;
 pub mod commands;
 pub mod docker;
+pub mod fake;
 pub mod files;
 pub mod local;
 pub mod sandbox;

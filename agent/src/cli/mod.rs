@@ -16,7 +16,7 @@ use muster_catalog::Catalog;
 use crate::{
     Scope, app, dry, facts, install,
     converge::{Engine, Options},
-    standalone,
+    standalone::{self, StandaloneError},
 };
 
 /// Keeps a node as its catalog says.
@@ -92,7 +92,11 @@ pub fn main() -> ExitCode {
     match run(cli.command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            match error.downcast_ref() {
+                // Diagnostics come with heads of their own.
+                Some(StandaloneError::Wrong(diagnostics)) => eprintln!("{diagnostics}"),
+                Some(StandaloneError::Read { .. } | StandaloneError::Catalog { .. }) | None => eprintln!("error: {error:#}"),
+            }
             ExitCode::from(1)
         }
     }
@@ -107,7 +111,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Apply { file, common } => apply(&file, &common),
         Command::Plan { file, common } => plan(&file, &common),
-        Command::Run(_arguments) => anyhow::bail!("the daemon is not built yet"),
+        Command::Run(_arguments) => {
+            runtime()?.block_on(crate::service::run())?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Install { no_start } => {
             let ctx = app::context(app::Coordinator::none(), no_scope()?);
             let did = runtime()?.block_on(install::install(&ctx, !no_start))?;

@@ -20,7 +20,9 @@ pub fn report(report: &Report, took: Duration) -> String {
     let (mut changed, mut failed, mut blocked, mut skipped) = (0, 0, 0, 0);
     for step in &report.steps {
         let name = name(&step.resource);
-        let mut line = |word: &str, more: &str| drop(writeln!(text, "  {word:<8} {name}{more}"));
+        let mut line = |word: &str, more: &str| {
+            let _ = writeln!(text, "  {word:<8} {name}{more}");
+        };
         let help = match &step.outcome {
             Outcome::AlreadyRight => continue,
             Outcome::Done => {

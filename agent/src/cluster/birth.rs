@@ -27,7 +27,7 @@ const LATER: &str =
 const LOCAL_ADMIN: &str = "/run/muster/admin.conf";
 
 pub async fn begin(ctx: &Context, spec: &ClusterMemberSpec, note: &mut Membership) -> Result<(), StepError> {
-    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?);
+    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, None);
     if note.stage < Stage::Prepared {
         encryption::ensure(&*ctx.files)?;
         // A second attempt finds the files of the first and its kubelet's port taken: the checks passed then.
@@ -35,21 +35,21 @@ pub async fn begin(ctx: &Context, spec: &ClusterMemberSpec, note: &mut Membershi
         kubeadm::run(ctx, &["init", "--skip-phases", &skip], &documents).await?;
         membership::reach(&*ctx.files, note, Stage::Prepared)?;
     }
-    let local = local_admin(ctx)?;
-    let first = client::of_kubeconfig(&read(ctx, "super-admin.conf")?, Some(LOCAL_API)).await?;
-    wait_ready(ctx, &first, Duration::from_secs(180)).await?;
+    let super_admin = read(ctx, "super-admin.conf")?;
+    let first = client::of_kubeconfig(&super_admin, Some(LOCAL_API)).await?;
+    wait_answer(ctx, &first).await?;
     membership::reach(&*ctx.files, note, Stage::Answering)?;
 
     if note.stage < Stage::Published {
-        bootstrap::admin(&first).await?;
-        ctx.files.write(LOCAL_ADMIN, local.as_bytes(), 0o600, 0, 0)?;
+        ctx.files.write(LOCAL_ADMIN, with_server(&super_admin, LOCAL_API)?.as_bytes(), 0o600, 0, 0)?;
         let published = publish(ctx, spec, &first, &documents).await;
         ctx.files.remove(LOCAL_ADMIN, false)?;
         published?;
         membership::reach(&*ctx.files, note, Stage::Published)?;
     }
+    ensure_registered(ctx, &first, spec).await?;
     node::settle(ctx, &first, spec, note).await?;
-    rotate_kubelet(ctx)
+    settle_kubelet(ctx)
 }
 
 async fn publish(ctx: &Context, spec: &ClusterMemberSpec, first: &Client, documents: &str) -> Result<(), StepError> {
@@ -61,8 +61,9 @@ async fn publish(ctx: &Context, spec: &ClusterMemberSpec, first: &Client, docume
         async move { kubeadm::run(ctx, &arguments, documents).await }
     };
     futures::try_join!(
+        bootstrap::admin(ctx, first),
         bootstrap::rights(ctx, first),
-        encryption::publish(first, &*ctx.files),
+        encryption::publish(ctx, first),
         by(&["upload-config", "all"]),
         by(&["addon", "all"]),
     )?;
@@ -70,6 +71,34 @@ async fn publish(ctx: &Context, spec: &ClusterMemberSpec, first: &Client, docume
     bootstrap::publish(ctx, first, &spec.api_endpoint, &ca).await?;
     tracing::info!(took = begun.elapsed().as_millis(), "the cluster can be joined");
     Ok(())
+}
+
+/// Waits until the newborn API server can be written to. It calls itself ready a second or two later, when its own
+/// defaults are written too; the super-administrator needs none of them.
+async fn wait_answer(ctx: &Context, first: &Client) -> Result<(), StepError> {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(180) {
+        let asked = tokio::time::timeout(Duration::from_secs(1), api::find(first, "/api/v1/namespaces/kube-system")).await;
+        if matches!(asked, Ok(Ok(Some(_)))) {
+            tracing::info!(took = begun.elapsed().as_millis(), "the API server answers");
+            return Ok(());
+        }
+        ctx.clock.sleep(Duration::from_millis(50)).await;
+    }
+    Err(not_ready(180))
+}
+
+/// kubelet tries to register its node ever more rarely while the API server comes up, up to seven seconds apart. When it
+/// does not come by itself at once, a new start of it is quicker than waiting.
+async fn ensure_registered(ctx: &Context, first: &Client, spec: &ClusterMemberSpec) -> Result<(), StepError> {
+    for _ in 0..8 {
+        if node::seen(first, &spec.name).await?.is_some() {
+            return Ok(());
+        }
+        ctx.clock.sleep(Duration::from_millis(100)).await;
+    }
+    tracing::info!("kubelet starts anew to register the node");
+    Ok(ctx.units.restart("kubelet.service").await?)
 }
 
 /// Waits until this node's API server is ready, looking ten times a second.
@@ -83,14 +112,18 @@ pub async fn wait_ready(ctx: &Context, local: &Client, most: Duration) -> Result
         }
         ctx.clock.sleep(Duration::from_millis(100)).await;
     }
-    Err(StepError::failed(format!("this node's API server was not ready after {} s", most.as_secs()))
-        .help("`crictl ps -a` and `journalctl -u kubelet` on the node: are etcd and kube-apiserver running, are their images there?")
-        .retry())
+    Err(not_ready(most.as_secs()))
+}
+
+fn not_ready(seconds: u64) -> StepError {
+    StepError::failed(format!("this node's API server was not ready after {seconds} s"))
+        .help("`journalctl -u kubelet` on the node: are etcd and kube-apiserver running, are their images there?")
+        .retry()
 }
 
 /// Puts the static pods' manifests back, from the configuration alone.
 pub async fn restore(ctx: &Context, spec: &ClusterMemberSpec, manifests: &std::collections::BTreeSet<String>) -> Result<(), StepError> {
-    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?);
+    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, None);
     for manifest in manifests {
         let phase: &[&str] = match manifest.as_str() {
             // With data in place etcd ignores the initial members that this writes.
@@ -104,36 +137,42 @@ pub async fn restore(ctx: &Context, spec: &ClusterMemberSpec, manifests: &std::c
     Ok(())
 }
 
-fn read(ctx: &Context, name: &str) -> Result<String, StepError> {
+pub(super) fn read(ctx: &Context, name: &str) -> Result<String, StepError> {
     let path = format!("{KUBERNETES}/{name}");
     let bytes = ctx.files.read(&path)?.ok_or_else(|| StepError::failed(format!("{path} is gone")).retry())?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn local_admin(ctx: &Context) -> Result<String, StepError> {
-    let mut kubeconfig: serde_json::Value = serde_yaml_ng::from_str(&read(ctx, "admin.conf")?)
-        .map_err(|error| StepError::failed("admin.conf cannot be read").because(error).retry())?;
-    for cluster in kubeconfig["clusters"].as_array_mut().into_iter().flatten() {
-        cluster["cluster"]["server"] = LOCAL_API.into();
-    }
-    Ok(kubeconfig.to_string())
+/// A kubeconfig with another server's address.
+pub(super) fn with_server(kubeconfig: &str, server: &str) -> Result<String, StepError> {
+    edit(kubeconfig, |kubeconfig| {
+        for cluster in kubeconfig["clusters"].as_array_mut().into_iter().flatten() {
+            cluster["cluster"]["server"] = server.into();
+        }
+    })
 }
 
-/// kubelet renews its certificate into a file of its own; its kubeconfig has to name that file, not hold the first
-/// certificate for ever. kubeadm restarts kubelet for this, and nothing needs it: kubelet reads the file by itself at its
-/// next start, and until then has the certificate in memory.
-fn rotate_kubelet(ctx: &Context) -> Result<(), StepError> {
+fn edit(kubeconfig: &str, change: impl FnOnce(&mut serde_json::Value)) -> Result<String, StepError> {
+    let mut value: serde_json::Value = serde_yaml_ng::from_str(kubeconfig)
+        .map_err(|error| StepError::failed("a kubeconfig of kubeadm's cannot be read").because(error).retry())?;
+    change(&mut value);
+    serde_yaml_ng::to_string(&value)
+        .map_err(|error| StepError::failed("a kubeconfig cannot be written").because(error))
+}
+
+/// Puts a control plane's kubelet on its own feet, from its next start on: by its own API server, and with the
+/// certificate that it renews in a file of its own instead of the first one for ever. kubeadm restarts kubelet for this;
+/// nothing needs it, for what it holds in memory is good.
+pub(super) fn settle_kubelet(ctx: &Context) -> Result<(), StepError> {
     const PEM: &str = "/var/lib/kubelet/pki/kubelet-client-current.pem";
-    let path = format!("{KUBERNETES}/kubelet.conf");
     if ctx.files.read(PEM)?.is_none() {
         return Ok(());
     }
-    let mut kubeconfig: serde_json::Value = serde_yaml_ng::from_str(&read(ctx, "kubelet.conf")?)
-        .map_err(|error| StepError::failed("kubelet.conf cannot be read").because(error).retry())?;
-    for user in kubeconfig["users"].as_array_mut().into_iter().flatten() {
-        user["user"] = serde_json::json!({"client-certificate": PEM, "client-key": PEM});
-    }
-    let text = serde_yaml_ng::to_string(&kubeconfig)
-        .map_err(|error| StepError::failed("kubelet.conf cannot be written").because(error))?;
-    Ok(ctx.files.write(&path, text.as_bytes(), 0o600, 0, 0)?)
+    let text = with_server(&read(ctx, "kubelet.conf")?, LOCAL_API)?;
+    let text = edit(&text, |kubeconfig| {
+        for user in kubeconfig["users"].as_array_mut().into_iter().flatten() {
+            user["user"] = serde_json::json!({"client-certificate": PEM, "client-key": PEM});
+        }
+    })?;
+    Ok(ctx.files.write(&format!("{KUBERNETES}/kubelet.conf"), text.as_bytes(), 0o600, 0, 0)?)
 }

@@ -17,8 +17,9 @@ const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 const AUTOAPPROVE: &str = "kubeadm:node-autoapprove-bootstrap";
 
 /// Gives `admin.conf` its rights. Needs a client of `super-admin.conf`.
-pub async fn admin(client: &Client) -> Result<(), StepError> {
-    apply_all(client, &[binding("kubeadm:cluster-admins", "cluster-admin", group("kubeadm:cluster-admins"))]).await
+pub async fn admin(ctx: &Context, client: &Client) -> Result<(), StepError> {
+    let admins = binding("kubeadm:cluster-admins", "cluster-admin", group("kubeadm:cluster-admins"));
+    apply_when_possible(ctx, client, &admins).await
 }
 
 /// Rights of joining nodes, and renewal of kubelets' certificates.
@@ -40,9 +41,9 @@ pub async fn rights(ctx: &Context, client: &Client) -> Result<(), StepError> {
             group("system:nodes"),
         ),
     ];
-    apply_all(client, &objects).await?;
-    apply_when_possible(ctx, client, &public_role()).await?;
-    apply_when_possible(ctx, client, &public_binding()).await?;
+    let (public_role, public_binding) = (public_role(), public_binding());
+    let all = objects.iter().chain([&public_role, &public_binding]);
+    futures::future::try_join_all(all.map(|object| apply_when_possible(ctx, client, object))).await?;
     refuse_autoapproval(client).await
 }
 
@@ -67,7 +68,7 @@ pub async fn is_published(client: &Client) -> bool {
     matches!(api::find(client, "/api/v1/namespaces/kube-public/configmaps/cluster-info").await, Ok(Some(_)))
 }
 
-type Object = (String, Value);
+pub(super) type Object = (String, Value);
 
 fn group(name: &str) -> Value {
     json!({"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": name})
@@ -110,14 +111,8 @@ fn public_binding() -> Object {
     )
 }
 
-async fn apply_all(client: &Client, objects: &[Object]) -> Result<(), StepError> {
-    let all = objects.iter().map(|(path, object)| api::apply(client, path, object));
-    futures::future::try_join_all(all).await?;
-    Ok(())
-}
-
 /// The API server makes its own namespaces in its first second or two.
-async fn apply_when_possible(ctx: &Context, client: &Client, (path, object): &Object) -> Result<(), StepError> {
+pub(super) async fn apply_when_possible(ctx: &Context, client: &Client, (path, object): &Object) -> Result<(), StepError> {
     for _ in 0..100 {
         match api::apply(client, path, object).await {
             Err(error) if error.is_not_found() || error.passes() => ctx.clock.sleep(Duration::from_millis(100)).await,

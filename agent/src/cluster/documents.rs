@@ -29,7 +29,9 @@ pub struct JoinSecrets {
 
 /// InitConfiguration, ClusterConfiguration, KubeletConfiguration and KubeProxyConfiguration: what `kubeadm init`
 /// and its phases read, and what restores a control plane's static pods.
-pub fn init(spec: &ClusterMemberSpec, fragments: &Fragments) -> String {
+///
+/// `others`: etcd's members as `name=peer URL,…` with this node among them, where it joins them.
+pub fn init(spec: &ClusterMemberSpec, fragments: &Fragments, others: Option<&str>) -> String {
     let init = json!({
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "InitConfiguration",
@@ -43,7 +45,7 @@ pub fn init(spec: &ClusterMemberSpec, fragments: &Fragments) -> String {
     let proxy = fragments.merge_into(DocumentKind::KubeProxyConfiguration, json!({ "mode": "nftables" }));
     [
         init,
-        cluster(spec, fragments),
+        cluster(spec, fragments, others),
         typed(DocumentKind::KubeletConfiguration, "kubelet.config.k8s.io/v1beta1", kubelet),
         typed(DocumentKind::KubeProxyConfiguration, "kubeproxy.config.k8s.io/v1alpha1", proxy),
     ]
@@ -53,7 +55,7 @@ pub fn init(spec: &ClusterMemberSpec, fragments: &Fragments) -> String {
     .join("---\n")
 }
 
-fn cluster(spec: &ClusterMemberSpec, fragments: &Fragments) -> Value {
+fn cluster(spec: &ClusterMemberSpec, fragments: &Fragments, others: Option<&str>) -> Value {
     let mut names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
     names.extend(spec.api_names.iter().cloned());
     let mut document = fragments.merge_into(DocumentKind::ClusterConfiguration, json!({
@@ -67,8 +69,15 @@ fn cluster(spec: &ClusterMemberSpec, fragments: &Fragments) -> Value {
             // Each node's range comes from its catalog.
             "extraArgs": [{"name": "allocate-node-cidrs", "value": "false"}],
         },
-        "etcd": {"local": {"dataDir": "/var/lib/etcd"}},
+        // Two may be on their way in: a learner counts for no quorum.
+        "etcd": {"local": {"dataDir": "/var/lib/etcd", "extraArgs": [{"name": "max-learners", "value": "2"}]}},
     }));
+    if let Some(others) = others {
+        merge(&mut document, &json!({"etcd": {"local": {"extraArgs": [
+            {"name": "initial-cluster", "value": others},
+            {"name": "initial-cluster-state", "value": "existing"},
+        ]}}}));
+    }
     // A fragment cannot contradict the cluster's own table.
     merge(&mut document, &json!({
         "kubernetesVersion": format!("v{}", spec.kubernetes),
@@ -122,12 +131,18 @@ fn registration(spec: &ClusterMemberSpec) -> Value {
     if !labels.is_empty() {
         arguments.push(json!({"name": "node-labels", "value": labels.join(",")}));
     }
+    let taints: Vec<Taint> = spec.taints.iter().filter_map(|text| Taint::parse(text)).collect();
+    if is_control_plane(spec) && !taints.is_empty() {
+        // kubeadm taints a control plane when all else is done; until then anything could be scheduled there.
+        let all: Vec<_> = taints.iter().map(|t| format!("{}={}:{}", t.key, t.value, t.effect)).collect();
+        arguments.push(json!({"name": "register-with-taints", "value": all.join(",")}));
+    }
     json!({
         "name": spec.name,
         "criSocket": CRI_SOCKET,
         "imagePullPolicy": "IfNotPresent",
         "imagePullSerial": false,
-        "taints": spec.taints.iter().filter_map(|text| Taint::parse(text)).map(|t| t.to_json()).collect::<Vec<_>>(),
+        "taints": taints.iter().map(Taint::to_json).collect::<Vec<_>>(),
         "kubeletExtraArgs": arguments,
         "ignorePreflightErrors": spec.ignore_preflight,
     })
@@ -204,7 +219,9 @@ pub(crate) mod tests {
                 .to_owned(),
         )])
         .unwrap();
-        insta::assert_snapshot!(init(&spec(MemberRole::ControlPlane), &fragments));
+        insta::assert_snapshot!("init", init(&spec(MemberRole::ControlPlane), &fragments, None));
+        let joining = init(&spec(MemberRole::ControlPlane), &fragments, Some("a=https://10.0.0.1:2380"));
+        assert!(joining.contains("initial-cluster-state") && joining.contains("max-learners"), "{joining}");
     }
 
     #[test]

@@ -8,8 +8,8 @@ use kube::Client;
 use rand::RngCore;
 use serde_json::{Value, json};
 
-use super::{api, documents::ENCRYPTION_FILE};
-use crate::{StepError, ports::Files};
+use super::{api, bootstrap, documents::ENCRYPTION_FILE};
+use crate::{Context, StepError, ports::Files};
 
 const SECRET: &str = "/api/v1/namespaces/kube-system/secrets/muster-encryption";
 
@@ -36,8 +36,8 @@ fn configuration(key: &str) -> Value {
 }
 
 /// Puts this node's key where joining control planes read it.
-pub async fn publish(client: &Client, files: &dyn Files) -> Result<(), StepError> {
-    let Some(text) = files.read(ENCRYPTION_FILE)? else {
+pub async fn publish(ctx: &Context, client: &Client) -> Result<(), StepError> {
+    let Some(text) = ctx.files.read(ENCRYPTION_FILE)? else {
         return Err(StepError::failed(format!("{ENCRYPTION_FILE} is gone")));
     };
     let secret = json!({
@@ -45,8 +45,7 @@ pub async fn publish(client: &Client, files: &dyn Files) -> Result<(), StepError
         "metadata": {"name": "muster-encryption", "namespace": "kube-system"},
         "stringData": {"configuration": String::from_utf8_lossy(&text)},
     });
-    api::apply(client, SECRET, &secret).await?;
-    Ok(())
+    bootstrap::apply_when_possible(ctx, client, &(SECRET.to_owned(), secret)).await
 }
 
 /// Fetches the cluster's key. Before this node's API server starts.

@@ -1,10 +1,12 @@
 //! etcd's members, by its JSON gateway: who is one, and which must go before another may come.
 //!
-//! etcd takes one joining member at a time, and a member that was announced and never started blocks all later ones. So
-//! before a join, under the cluster's turn, what earlier attempts left is collected. Which that is, is decided purely.
+//! A member that was announced and never started blocks all later ones. So before a join, under the cluster's turn, what
+//! earlier attempts left is collected; which that is, is decided purely. A node on its way in says so by a key in etcd
+//! that ends by itself, or the next would collect it.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
+use base64::Engine as _;
 use http::Request;
 use kube::Client;
 use serde_json::{Value, json};
@@ -24,11 +26,16 @@ pub struct Member {
 }
 
 /// Members that must be removed before `name` at `address` joins, with the reason. `has_data`: this node has etcd data of
-/// an attempt that started.
-///
-/// The caller holds the cluster's turn, so no other member can be on its way in.
-pub fn stale<'a>(members: &'a [Member], name: &str, address: Ipv4Addr, has_data: bool) -> Vec<(&'a Member, &'static str)> {
+/// an attempt that started. `joining`: addresses of nodes that are on their way in. The caller holds the cluster's turn.
+pub fn stale<'a>(
+    members: &'a [Member],
+    name: &str,
+    address: Ipv4Addr,
+    has_data: bool,
+    joining: &BTreeSet<String>,
+) -> Vec<(&'a Member, &'static str)> {
     let own_url = peer_url(address);
+    let under_way = |member: &Member| joining.iter().any(|address| member.peer_urls.contains(&peer_url(address)));
     members
         .iter()
         .filter_map(|member| {
@@ -38,6 +45,7 @@ pub fn stale<'a>(members: &'a [Member], name: &str, address: Ipv4Addr, has_data:
                 (true, false) => return None,
                 (true, true) if has_data => return None,
                 (true, true) => "its data is gone: this node begins anew",
+                (false, false) if under_way(member) => return None,
                 (false, false) => "it was announced and never started",
                 (false, true) if member.name == name => "this node's name stands at another address",
                 (false, true) => return None,
@@ -48,8 +56,20 @@ pub fn stale<'a>(members: &'a [Member], name: &str, address: Ipv4Addr, has_data:
 }
 
 /// Where members talk to one another.
-pub fn peer_url(address: Ipv4Addr) -> String {
+pub fn peer_url(address: impl std::fmt::Display) -> String {
     format!("https://{address}:2380")
+}
+
+/// Below this, addresses of nodes that are on their way in. Kubernetes keeps all of its own below `/registry/`.
+const JOINING: &str = "/muster/joining/";
+const JOINING_END: &str = "/muster/joining0";
+
+fn base64(text: &str) -> String {
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+fn unbase64(text: &str) -> Option<String> {
+    String::from_utf8(base64::engine::general_purpose::STANDARD.decode(text).ok()?).ok()
 }
 
 /// A client of some etcd member.
@@ -76,15 +96,20 @@ impl From<EtcdError> for StepError {
 }
 
 impl Etcd {
-    /// The first of `endpoints` (`https://…:2379`) that answers, with the certificate that kubeadm made for probes.
-    pub async fn connect(files: &dyn Files, endpoints: &[String]) -> Result<Self, StepError> {
+    /// Of the member at `endpoint` (`https://…:2379`), with the certificate that kubeadm made for probes; it need not answer.
+    pub fn at(files: &dyn Files, endpoint: &str) -> Result<Self, StepError> {
         let read = |name: &str| -> Result<String, StepError> {
             let bytes = files.read(&format!("{KUBERNETES}/pki/etcd/{name}"))?.ok_or(EtcdError::NoCertificate)?;
             Ok(String::from_utf8_lossy(&bytes).into_owned())
         };
         let (ca, cert, key) = (read("ca.crt")?, read("healthcheck-client.crt")?, read("healthcheck-client.key")?);
+        Ok(Self(client::with_certificate(endpoint, &ca, &cert, &key)?))
+    }
+
+    /// The first of `endpoints` that answers.
+    pub async fn connect(files: &dyn Files, endpoints: &[String]) -> Result<Self, StepError> {
         for endpoint in endpoints {
-            let etcd = Self(client::with_certificate(endpoint, &ca, &cert, &key)?);
+            let etcd = Self::at(files, endpoint)?;
             match etcd.members().await {
                 Ok(_) => return Ok(etcd),
                 Err(error) => tracing::debug!(%error, endpoint, "an etcd member does not answer"),
@@ -108,13 +133,61 @@ impl Etcd {
         let members = self.members().await?;
         let mut notes = Vec::new();
         let mut known = members.iter().any(|member| member.peer_urls.contains(&peer_url(address)));
-        for (member, reason) in stale(&members, name, address, has_data) {
+        let joining = self.joining().await?;
+        for (member, reason) in stale(&members, name, address, has_data, &joining) {
             self.remove(member.id).await?;
             known &= !member.peer_urls.contains(&peer_url(address));
             tracing::info!(id = format!("{:x}", member.id), name = member.name, reason, "an etcd member was removed");
             notes.push(format!("etcd member {:x} removed: {reason}", member.id));
         }
         Ok((notes, known))
+    }
+
+    /// Announces a member that learns before it votes.
+    pub async fn add_learner(&self, address: Ipv4Addr) -> Result<(), EtcdError> {
+        let body = json!({"peerURLs": [peer_url(address)], "isLearner": true});
+        self.call("add a member", "/v3/cluster/member/add", &body).await.map(drop)
+    }
+
+    /// Gives a learner its vote; refused until it has all that the leader has.
+    pub async fn promote(&self, id: u64) -> Result<(), EtcdError> {
+        self.call("promote a member", "/v3/cluster/member/promote", &json!({"ID": id.to_string()})).await.map(drop)
+    }
+
+    /// Says for two minutes that the node at `address` is on its way in.
+    pub async fn say_joining(&self, address: Ipv4Addr) -> Result<(), EtcdError> {
+        let lease = self.call("grant a lease", "/v3/lease/grant", &json!({"TTL": "120"})).await?;
+        let body = json!({"key": base64(&format!("{JOINING}{address}")), "value": base64("1"), "lease": lease["ID"]});
+        self.call("write a key", "/v3/kv/put", &body).await.map(drop)
+    }
+
+    async fn joining(&self) -> Result<BTreeSet<String>, EtcdError> {
+        // Up to the key that follows all with this prefix: `/` + 1 is `0`.
+        let body = json!({"key": base64(JOINING), "range_end": base64(JOINING_END), "keys_only": true});
+        let found = self.call("read keys", "/v3/kv/range", &body).await?;
+        let keys = found["kvs"].as_array().into_iter().flatten().filter_map(|kv| unbase64(kv["key"].as_str()?));
+        Ok(keys.filter_map(|key| key.strip_prefix(JOINING).map(str::to_owned)).collect())
+    }
+
+    /// Where the member at the end of this connection leads, hands that over to another voter.
+    pub async fn hand_over(&self) -> Result<(), EtcdError> {
+        let status = self.call("say its status", "/v3/maintenance/status", &json!({})).await?;
+        let own = status["header"]["member_id"].clone();
+        if own.is_null() || status["leader"] != own {
+            return Ok(());
+        }
+        let own = own.as_str().and_then(|id| id.parse::<u64>().ok());
+        let members = self.members().await?;
+        let heir = members.iter().find(|member| Some(member.id) != own && !member.learner && !member.name.is_empty());
+        let Some(heir) = heir else { return Ok(()) };
+        let body = json!({"targetID": heir.id.to_string()});
+        self.call("hand over its lead", "/v3/maintenance/transfer-leadership", &body).await.map(drop)
+    }
+
+    /// Whether the member at the end of this connection serves clients.
+    pub async fn serves(&self) -> bool {
+        let request = Request::get("/version").body(Vec::new()).expect("a fixed request");
+        self.0.request_text(request).await.is_ok()
     }
 
     async fn call(&self, what: &'static str, path: &str, body: &Value) -> Result<Value, EtcdError> {
@@ -139,21 +212,16 @@ fn member(value: &Value) -> Option<Member> {
     })
 }
 
-/// Where etcd's members answer, as their pods say.
+/// Where etcd's members answer: beside every API server that serves just now.
 pub async fn endpoints(client: &Client) -> Result<Vec<String>, StepError> {
-    let pods = api::get(client, "/api/v1/namespaces/kube-system/pods?labelSelector=component%3Detcd,tier%3Dcontrol-plane").await?;
-    let annotation = "kubeadm.kubernetes.io/etcd.advertise-client-urls";
-    let mut all: Vec<String> = pods["items"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|pod| pod["metadata"]["annotations"][annotation].as_str())
-        .flat_map(|urls| urls.split(','))
-        .map(str::to_owned)
-        .collect();
-    all.sort();
-    all.dedup();
-    Ok(all)
+    let slice = api::get(client, "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes").await?;
+    let addresses = slice["endpoints"].as_array().into_iter().flatten().flat_map(|e| e["addresses"].as_array());
+    Ok(addresses.flatten().filter_map(Value::as_str).map(client_url).collect())
+}
+
+/// Where the member at this address serves clients.
+pub fn client_url(address: impl std::fmt::Display) -> String {
+    format!("https://{address}:2379")
 }
 
 #[cfg(test)]
@@ -173,7 +241,8 @@ mod tests {
     }
 
     fn ids(members: &[Member], has_data: bool) -> Vec<u64> {
-        stale(members, "b", ME.parse().unwrap(), has_data).iter().map(|(m, _)| m.id).collect()
+        let joining = ["10.0.0.4".to_owned()].into();
+        stale(members, "b", ME.parse().unwrap(), has_data, &joining).iter().map(|(m, _)| m.id).collect()
     }
 
     #[test]
@@ -183,8 +252,9 @@ mod tests {
 
     #[test]
     fn never_started_members_go_but_the_announcement_of_this_join_stays() {
-        let members = [member(1, "a", "10.0.0.1"), member(2, "", ME), member(3, "", "10.0.0.3")];
-        assert_eq!(ids(&members, false), [3]);
+        let members =
+            [member(1, "a", "10.0.0.1"), member(2, "", ME), member(3, "", "10.0.0.3"), member(4, "", "10.0.0.4")];
+        assert_eq!(ids(&members, false), [3], "the fourth is under way");
     }
 
     #[test]

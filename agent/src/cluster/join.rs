@@ -1,77 +1,94 @@
 //! Joining: kubeadm's phases in order, with only the change of etcd's membership one node at a time.
 //!
 //! ```text
-//!   ticket → CA by its digest → checks, certificates, kubelet starts
-//!     worker:         → kubelet has its certificate → labels
-//!     control plane:  → key for Secrets → [turn: collect dead members; etcd joins ∥ the other static pods] → API ready → labels
+//!   ticket → CA by its digest → checks, certificates
+//!     worker:         → kubelet starts → it has its certificate → labels
+//!     control plane:  → kubelet's certificate, signed here: the CA has come → kubelet starts, by the load balancer
+//!                     → key for Secrets → [turn: dead members go; announced; etcd starts ∥ the other static pods]
+//!                     → etcd serves → it votes → API ready → labels
 //! ```
 //!
-//! The static pods of a joining control plane are written only once it has the turn: an API server that finds no etcd for
-//! twenty seconds crashes, and is then held back ever longer.
+//! kubeadm has a joining control plane's kubelet ask its own API server for a certificate, which is not there yet, and
+//! kubelet asks ever more rarely: that cost half a minute. With the CA at hand nobody has to be asked.
+//! The static pods are written only once the node has the turn: an API server that finds no etcd for twenty seconds
+//! crashes, and is then held back ever longer.
 
 use std::{
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
 
+use kube::Client;
 use muster_catalog::kinds::cluster_member::{ClusterMemberSpec, MemberRole};
 use muster_plan::{
     Skip,
-    kinds::cluster_member::{Membership, Stage},
+    kinds::cluster_member::{Membership, NodeSeen, Stage},
 };
 
 use super::{
     KUBERNETES, LOCAL_API, birth, client,
     discovery::{self, discover},
     documents::{self, JoinSecrets},
-    encryption, etcd::{self, Etcd}, kubeadm, membership, node,
+    encryption,
+    etcd::{self, Etcd, peer_url},
+    kubeadm, membership, midwife, node,
 };
 use crate::{
     Context, StepError,
-    ports::{Taken, Turn},
+    ports::{HeldTurn, Taken, Turn},
 };
 
 /// What of `kubeadm join` is done here instead, or has its own moment.
 const LATER: &str =
     "control-plane-prepare/control-plane,check-etcd,etcd-join,kubelet-wait-bootstrap,control-plane-join,wait-control-plane";
 
-const ETCD_DATA: &str = "/var/lib/etcd";
+const ETCD_DATA: &str = "/var/lib/etcd/member";
 
 /// A control plane's etcd step takes seconds; with this many before it, something is wrong.
 const LONGEST_QUEUE: Duration = Duration::from_secs(300);
 
 pub async fn join(ctx: &Context, spec: &ClusterMemberSpec, note: &mut Membership) -> Result<Vec<String>, StepError> {
-    let control_plane = documents::is_control_plane(spec);
-    if note.stage < Stage::Prepared {
-        prepare(ctx, spec, note, control_plane).await?;
-        membership::reach(&*ctx.files, note, Stage::Prepared)?;
-    }
     let mut notes = Vec::new();
     match spec.role {
-        MemberRole::Worker => wait_certificate(ctx, spec).await?,
+        MemberRole::Worker => {
+            if note.stage < Stage::Prepared {
+                prepare(ctx, spec, note, LATER).await?;
+                membership::reach(&*ctx.files, note, Stage::Prepared)?;
+            }
+            wait_certificate(ctx, spec).await?;
+            let own = ctx.kube.client().await?;
+            node::settle(ctx, &own, spec, note).await?;
+        }
         MemberRole::ControlPlane => {
+            if note.stage < Stage::Prepared {
+                prepare(ctx, spec, note, &format!("kubelet-start,{LATER}")).await?;
+                start_kubelet(ctx, spec).await?;
+                membership::reach(&*ctx.files, note, Stage::Prepared)?;
+            }
+            let admin = birth::read(ctx, "admin.conf")?;
+            let cluster = client::of_kubeconfig(&admin, Some(&format!("https://{}", spec.api_endpoint))).await?;
             if note.stage < Stage::Answering {
-                notes = join_etcd(ctx, spec).await?;
+                notes = join_etcd(ctx, spec, &cluster).await?;
                 membership::reach(&*ctx.files, note, Stage::Answering)?;
             }
-            let local = client::of_kubeconfig(&admin_conf(ctx)?, Some(LOCAL_API)).await?;
+            let local = client::of_kubeconfig(&admin, Some(LOCAL_API)).await?;
             birth::wait_ready(ctx, &local, Duration::from_secs(180)).await?;
-            wait_certificate(ctx, spec).await?;
+            node::settle(ctx, &local, spec, note).await?;
+            birth::settle_kubelet(ctx)?;
         }
     }
-    let own = ctx.kube.client().await?;
-    node::settle(ctx, &own, spec, note).await?;
     Ok(notes)
 }
 
-async fn prepare(ctx: &Context, spec: &ClusterMemberSpec, note: &Membership, control_plane: bool) -> Result<(), StepError> {
+async fn prepare(ctx: &Context, spec: &ClusterMemberSpec, note: &Membership, later: &str) -> Result<(), StepError> {
     let begun = Instant::now();
-    let ticket = ctx.tickets.join(control_plane).await?;
+    let ticket = ctx.tickets.join(documents::is_control_plane(spec)).await?;
     tracing::info!(took = begun.elapsed().as_millis(), "a ticket came");
     wait_endpoint(ctx, spec, &ticket.ca_hash).await?;
     let secrets = JoinSecrets { token: ticket.token, certificate_key: ticket.certificate_key };
     let documents = documents::join(spec, discovery::FILE, Some(&secrets));
-    let skip = if note.resumed > 0 { format!("preflight,{LATER}") } else { LATER.to_owned() };
+    // A second attempt finds the files of the first and its kubelet's port taken: the checks passed then.
+    let skip = if note.resumed > 0 { format!("preflight,{later}") } else { later.to_owned() };
     kubeadm::run(ctx, &["join", "--skip-phases", &skip], &documents).await
 }
 
@@ -84,54 +101,108 @@ async fn wait_endpoint(ctx: &Context, spec: &ClusterMemberSpec, ca_hash: &str) -
             Err(error) if begun.elapsed() > Duration::from_secs(90) => return Err(error),
             Err(error) => tracing::debug!(%error, "the API's endpoint is not there yet"),
         }
+        ctx.clock.sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Starts a control plane's kubelet with a certificate signed here. Until its own API server is there it dials the load
+/// balancer.
+async fn start_kubelet(ctx: &Context, spec: &ClusterMemberSpec) -> Result<(), StepError> {
+    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, None);
+    kubeadm::run(ctx, &["init", "phase", "kubeconfig", "kubelet"], &documents).await?;
+    let text = birth::with_server(&birth::read(ctx, "kubelet.conf")?, &format!("https://{}", spec.api_endpoint))?;
+    ctx.files.write(&format!("{KUBERNETES}/kubelet.conf"), text.as_bytes(), 0o600, 0, 0)?;
+    // kubelet looks for a folder that is not there only now and then.
+    ctx.files.make_dir(&format!("{KUBERNETES}/manifests"))?;
+    kubeadm::run(ctx, &["init", "phase", "kubelet-start"], &documents).await
+}
+
+/// etcd's membership. What has to be alone in the cluster is done under the turn.
+async fn join_etcd(ctx: &Context, spec: &ClusterMemberSpec, cluster: &Client) -> Result<Vec<String>, StepError> {
+    let address: Ipv4Addr =
+        spec.address.parse().map_err(|_| StepError::failed(format!("`{}` is no IPv4 address", spec.address)))?;
+    encryption::fetch(cluster, &*ctx.files).await?;
+    let others = connect_others(ctx, cluster, address).await?;
+
+    let turn = take_turn(ctx, "joins etcd").await?;
+    let announced = announce(ctx, spec, address, &others).await;
+    turn.give().await;
+    let notes = announced?;
+    midwife::serving(ctx).await?;
+    midwife::vote(ctx, &others, address).await?;
+    Ok(notes)
+}
+
+/// A member besides this node's own. The API servers' list of themselves is written a moment after they answer.
+async fn connect_others(ctx: &Context, cluster: &Client, address: Ipv4Addr) -> Result<Etcd, StepError> {
+    let (begun, own) = (Instant::now(), etcd::client_url(address));
+    loop {
+        let found = async {
+            let others = etcd::endpoints(cluster).await?.into_iter().filter(|endpoint| *endpoint != own);
+            Etcd::connect(&*ctx.files, &others.collect::<Vec<_>>()).await
+        };
+        match found.await {
+            Ok(etcd) => return Ok(etcd),
+            Err(error) if begun.elapsed() > Duration::from_secs(30) => return Err(error),
+            Err(error) => tracing::debug!(%error, "no other member of etcd answers yet"),
+        }
         ctx.clock.sleep(Duration::from_millis(200)).await;
     }
 }
 
-/// etcd's membership, under the cluster's turn.
-async fn join_etcd(ctx: &Context, spec: &ClusterMemberSpec) -> Result<Vec<String>, StepError> {
-    let address: Ipv4Addr =
-        spec.address.parse().map_err(|_| StepError::failed(format!("`{}` is no IPv4 address", spec.address)))?;
-    let cluster = client::of_kubeconfig(&admin_conf(ctx)?, Some(&format!("https://{}", spec.api_endpoint))).await?;
-    encryption::fetch(&cluster, &*ctx.files).await?;
-
-    let turn = take_turn(ctx).await?;
-    let joined = async {
-        let endpoints = etcd::endpoints(&cluster).await?;
-        let own = format!("https://{address}:2379");
-        let others: Vec<_> = endpoints.into_iter().filter(|endpoint| *endpoint != own).collect();
-        let etcd = Etcd::connect(&*ctx.files, &others).await?;
-        let has_data = ctx.files.stat(&format!("{ETCD_DATA}/member"))?.is_some();
-        let (mut notes, known) = etcd.collect(&spec.name, address, has_data).await?;
-        if has_data && !known {
-            // What a member that is none any more has left would keep the new one from starting.
-            ctx.files.remove(&format!("{ETCD_DATA}/member"), true)?;
-            notes.push("data of a former etcd member removed".to_owned());
-        }
-        let documents = documents::join(spec, &format!("{KUBERNETES}/admin.conf"), None);
-        futures::try_join!(
-            kubeadm::run(ctx, &["join", "phase", "etcd-join"], &documents),
-            kubeadm::run(ctx, &["join", "phase", "control-plane-prepare", "control-plane"], &documents),
-        )?;
-        Ok(notes)
+/// Up to the moment when the new member has found the cluster: it compares those who are there with those it was told of,
+/// so nobody else may come in between.
+async fn announce(ctx: &Context, spec: &ClusterMemberSpec, address: Ipv4Addr, others: &Etcd) -> Result<Vec<String>, StepError> {
+    let has_data = ctx.files.stat(ETCD_DATA)?.is_some();
+    let (mut notes, known) = others.collect(&spec.name, address, has_data).await?;
+    if has_data && !known {
+        // What a member that is none any more has left would keep the new one from starting.
+        ctx.files.remove(ETCD_DATA, true)?;
+        notes.push("data of a former etcd member removed".to_owned());
     }
-    .await;
-    turn.give().await;
-    joined
+    others.say_joining(address).await?;
+    if !known {
+        add(ctx, others, address).await?;
+    }
+    let members = others.members().await?;
+    let first = midwife::initial_cluster(&members, &spec.name, address);
+    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, Some(&first));
+    futures::try_join!(
+        kubeadm::run(ctx, &["init", "phase", "etcd", "local"], &documents),
+        kubeadm::run(ctx, &["init", "phase", "control-plane", "all"], &documents),
+    )?;
+    midwife::found(ctx).await?;
+    Ok(notes)
 }
 
-async fn take_turn(ctx: &Context) -> Result<Box<dyn crate::ports::HeldTurn>, StepError> {
+/// etcd takes nobody in while it has not been whole for five seconds.
+async fn add(ctx: &Context, others: &Etcd, address: Ipv4Addr) -> Result<(), StepError> {
     let begun = Instant::now();
     loop {
-        match ctx.turns.take(Turn::Etcd, "joins etcd").await? {
+        match others.add_learner(address).await {
+            Ok(()) => {
+                tracing::info!(took = begun.elapsed().as_millis(), "etcd knows of its new member {}", peer_url(address));
+                return Ok(());
+            }
+            Err(error) if begun.elapsed() > Duration::from_secs(60) => return Err(error.into()),
+            Err(error) => tracing::debug!(%error, "etcd takes no new member yet"),
+        }
+        ctx.clock.sleep(Duration::from_millis(200)).await;
+    }
+}
+
+pub(super) async fn take_turn(ctx: &Context, reason: &str) -> Result<Box<dyn HeldTurn>, StepError> {
+    let begun = Instant::now();
+    loop {
+        match ctx.turns.take(Turn::Etcd, reason).await? {
             Taken::Granted(turn) => {
-                tracing::info!(took = begun.elapsed().as_millis(), "this node has the turn to join etcd");
+                tracing::info!(took = begun.elapsed().as_millis(), reason, "this node has the turn to change etcd");
                 return Ok(turn);
             }
             Taken::HeldBy(held_by) if begun.elapsed() > LONGEST_QUEUE => return Err(StepError::Skip(Skip::Turn { held_by })),
-            Taken::HeldBy(held_by) => tracing::debug!(held_by, "waits for the turn to join etcd"),
+            Taken::HeldBy(held_by) => tracing::debug!(held_by, "waits for the turn to change etcd"),
         }
-        ctx.clock.sleep(Duration::from_millis(250)).await;
+        ctx.clock.sleep(Duration::from_millis(200)).await;
     }
 }
 
@@ -154,14 +225,8 @@ async fn wait_certificate(ctx: &Context, spec: &ClusterMemberSpec) -> Result<(),
         .retry())
 }
 
-fn admin_conf(ctx: &Context) -> Result<String, StepError> {
-    let path = format!("{KUBERNETES}/admin.conf");
-    let bytes = ctx.files.read(&path)?.ok_or_else(|| StepError::failed(format!("{path} is gone")).retry())?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// Whether the API knows this node; for those whose note was lost.
-pub async fn known(ctx: &Context, name: &str) -> Option<muster_plan::kinds::cluster_member::NodeSeen> {
+/// What the API knows of this node; none where it does not answer either.
+pub async fn known(ctx: &Context, name: &str) -> Option<NodeSeen> {
     let client = ctx.kube.client().await.ok()?;
     let asked = tokio::time::timeout(Duration::from_secs(5), node::seen(&client, name)).await.ok()?;
     match asked {

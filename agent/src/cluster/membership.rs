@@ -34,3 +34,8 @@ pub fn reach(files: &dyn Files, note: &mut Membership, stage: Stage) -> Result<(
     }
     Ok(())
 }
+
+/// The node is a member no more.
+pub fn forget(files: &dyn Files) -> Result<(), StepError> {
+    Ok(files.remove(PATH, false)?)
+}

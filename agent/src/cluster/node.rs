@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{Context, StepError};
 
-fn path(name: &str) -> String {
+pub(super) fn path(name: &str) -> String {
     format!("/api/v1/nodes/{name}")
 }
 
@@ -32,7 +32,7 @@ fn of_object(node: &Value) -> NodeSeen {
     NodeSeen { labels, taints }
 }
 
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
@@ -82,7 +82,10 @@ pub async fn settle(ctx: &Context, client: &Client, spec: &ClusterMemberSpec, no
                 note.labels = labels.keys().cloned().collect();
                 return membership::reach(&*ctx.files, note, Stage::Member);
             }
-            Err(error) if error.is_not_found() || error.is_conflict() || error.passes() => last = Some(error),
+            Err(error) if error.is_not_found() || error.is_conflict() || error.passes() => {
+                tracing::debug!(%error, "the node cannot be marked yet");
+                last = Some(error);
+            }
             Err(error) => return Err(error.into()),
         }
         ctx.clock.sleep(Duration::from_millis(100)).await;
@@ -98,20 +101,19 @@ pub async fn settle(ctx: &Context, client: &Client, spec: &ClusterMemberSpec, no
     })
 }
 
-/// The node's readiness as the cluster knows it from kubelet. None: not a member (yet), or the API does not answer and
-/// kubelet itself is well (what cannot be known is not called false).
+/// The node's readiness as the cluster knows it from kubelet; false as well where nobody can say. None: not a member
+/// (yet, or no more).
 pub async fn node_ready(ctx: &Context) -> Option<bool> {
     let note = membership::read(&*ctx.files).ok()??;
     if note.stage < Stage::Member {
         return None;
     }
-    let client = ctx.kube.client().await.ok()?;
-    let asked = tokio::time::timeout(Duration::from_secs(5), api::find(&client, &path(&note.name))).await.ok()?;
-    match asked {
-        Ok(Some(node)) => Some(is_ready(&node)),
-        Ok(None) => Some(false),
-        Err(_) => None,
-    }
+    let asked = async {
+        let client = ctx.kube.client().await.ok()?;
+        api::find(&client, &path(&note.name)).await.ok()?
+    };
+    let node = tokio::time::timeout(Duration::from_secs(5), asked).await.unwrap_or_default();
+    Some(node.is_some_and(|node| is_ready(&node)))
 }
 
 fn is_ready(node: &Value) -> bool {

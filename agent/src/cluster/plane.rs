@@ -1,10 +1,10 @@
 //! What the agent of a control plane does beside converging its own node: stands for the Lease, and while it leads
-//! approves joining kubelets.
+//! approves joining kubelets and removes the Node objects of those that have left.
 
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use k8s_openapi::api::{certificates::v1::CertificateSigningRequest, core::v1::Node};
 use kube::{
     Api, Client,
     runtime::{WatchStreamExt, watcher},
@@ -12,7 +12,7 @@ use kube::{
 use muster_plan::kinds::cluster_member::Stage;
 use tokio::task::JoinSet;
 
-use super::{KUBERNETES, approve, bootstrap, lease, membership};
+use super::{KUBERNETES, approve, bootstrap, lease, leave, membership};
 use crate::Context;
 
 /// Runs for the daemon's whole life. Idle on workers and until this node's own API server serves the cluster.
@@ -31,7 +31,7 @@ async fn client_of_control_plane(ctx: &Context) -> Option<Client> {
     let admin = ctx.files.stat(&format!("{KUBERNETES}/admin.conf")).ok()?;
     let note = membership::read(&*ctx.files).ok()??;
     // From its publication on, a newborn cluster needs a leader: joining kubelets wait to be approved.
-    if admin.is_none() || note.stage < Stage::Answering {
+    if admin.is_none() || note.stage < Stage::Answering || note.stage == Stage::Leaving {
         return None;
     }
     ctx.kube.client().await.ok()
@@ -63,6 +63,10 @@ async fn stand(ctx: &Context, client: &Client, candidate: &mut lease::Candidate)
         if failed && duties.is_empty() {
             return;
         }
+        if client_of_control_plane(ctx).await.is_none() {
+            // It leaves the cluster; dropping the duties ends them.
+            return;
+        }
         ctx.clock.sleep(if failed { Duration::from_secs(1) } else { lease::BEAT }).await;
     }
 }
@@ -72,7 +76,30 @@ async fn lead(client: Client) {
     if let Err(error) = bootstrap::refuse_autoapproval(&client).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "kubeadm's automatic approval could not be removed");
     }
-    approve_all(&client).await;
+    tokio::join!(approve_all(&client), bury_all(&client));
+}
+
+/// Nodes say by an annotation, with their own credentials, that they have left; deleting a Node is not among a kubelet's
+/// rights.
+async fn bury_all(client: &Client) {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let mut changes = watcher(nodes, watcher::Config::default()).default_backoff().boxed();
+    loop {
+        let node = match changes.try_next().await {
+            Ok(Some(watcher::Event::Apply(node) | watcher::Event::InitApply(node))) => node,
+            Ok(Some(watcher::Event::Delete(_) | watcher::Event::Init | watcher::Event::InitDone)) => continue,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "the watch on nodes began anew");
+                continue;
+            }
+        };
+        if leave::has_left(&node)
+            && let Err(error) = leave::bury(client, &node).await
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a Node that has left could not be deleted");
+        }
+    }
 }
 
 async fn approve_all(client: &Client) {

@@ -13,14 +13,18 @@ mod plan;
 mod step;
 mod walk;
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use muster_catalog::Catalog;
 use muster_ids::ResourceId;
 use muster_plan::{Outcome, Report, Row, StepReport, schedule::ScheduleError};
 use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
 
-use crate::{Context, Scope, ledger::LedgerFile, ports::{FileError, Health}};
+use crate::{Context, Scope, ledger::LedgerFile, ports::Health};
 
 /// Converges catalogs, one at a time.
 pub struct Engine {
@@ -39,6 +43,8 @@ pub struct Options {
     pub only: Option<BTreeSet<ResourceId>>,
     /// Seconds since the epoch: until then differences are reported and left.
     pub paused_until: Option<i64>,
+    /// Cancelled: no further step begins, and the converge ends with those under way.
+    pub stop: CancellationToken,
     /// Told of each step as it begins and ends.
     pub progress: Option<mpsc::UnboundedSender<Progress>>,
 }
@@ -59,8 +65,6 @@ pub enum ConvergeError {
     Older { offered: muster_ids::Generation, held: muster_ids::Generation },
     #[error("the catalog's resources make no order")]
     Schedule(#[from] ScheduleError),
-    #[error("the ledger cannot be written")]
-    Ledger(#[from] FileError),
 }
 
 impl Engine {
@@ -95,7 +99,7 @@ impl Engine {
             return Err(ConvergeError::Older { offered: catalog.generation, held });
         }
         let walk = walk::Walk::begin(self, catalog, options).await?;
-        let ends = walk.run().await?;
+        let ends = walk.run().await;
         let node_ready = self.health.node_ready().await;
         Ok(report(ends, options, started, began, node_ready))
     }

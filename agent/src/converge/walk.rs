@@ -22,7 +22,7 @@ use super::{
     packages,
     step::{Ended, Step, digest},
 };
-use crate::{Context, StepError};
+use crate::{Context, StepError, ports::FileError};
 
 /// Steps under way at once. Most of them wait for a program or a network.
 const AT_ONCE: usize = 12;
@@ -55,8 +55,14 @@ impl<'a> Walk<'a> {
         if let Some(only) = &options.only {
             let pending: BTreeSet<ResourceId> = engine.ledger.read(|ledger| ledger.pending.keys().cloned().collect());
             let takes_part = |step: &usize| {
-                let id = catalog.resource[*step].id();
-                only.contains(&id) || pending.contains(&id)
+                let resource = &catalog.resource[*step];
+                let id = resource.id();
+                // What never was as written is for the whole converge, in its order.
+                let was_right = || {
+                    let digest = digest(&resource.spec);
+                    engine.ledger.read(|ledger| ledger.right.get(&id) == Some(&digest))
+                };
+                (only.contains(&id) || pending.contains(&id)) && was_right()
             };
             wanted.retain(takes_part);
             left_out = vec![true; count];
@@ -71,7 +77,7 @@ impl<'a> Walk<'a> {
         Ok(Self { engine, ctx, catalog, options, schedule, seen, left_out })
     }
 
-    pub async fn run(mut self) -> Result<Ends, ConvergeError> {
+    pub async fn run(mut self) -> Ends {
         let mut ends = Ends::default();
         let count = self.catalog.resource.len();
         let mut right: Vec<usize> = Vec::new();
@@ -82,8 +88,11 @@ impl<'a> Walk<'a> {
             ends.already_right = looked as u32;
             right.extend((0..count).filter(|&step| !self.left_out[step]));
         }
-        self.remember(&mut ends, &right)?;
-        Ok(ends)
+        if let Err(error) = self.remember(&mut ends, &right) {
+            // How the steps ended has to be told all the same, above all where the disk is full.
+            tracing::error!(%error, cause = %error.source, "what this converge did cannot be remembered");
+        }
+        ends
     }
 
     async fn walk(&mut self, mut schedule: Schedule, ends: &mut Ends, right: &mut Vec<usize>) {
@@ -116,6 +125,14 @@ impl<'a> Walk<'a> {
                     Decision::Run => waiting.push(step),
                 }
             }
+            if self.options.stop.is_cancelled() && !(waiting.is_empty() && packages.is_empty()) {
+                for step in waiting.drain(..).chain(packages.take()) {
+                    let resource = schedule.id(step).clone();
+                    self.tell(ends, StepReport { resource, outcome: stopping(), detail: Vec::new(), took: 0 });
+                    schedule.end(step, End::Bad);
+                }
+                continue;
+            }
             while running.len() < AT_ONCE && !waiting.is_empty() {
                 let step = waiting.remove(0);
                 self.say(Progress::Began(schedule.id(step).clone()));
@@ -140,14 +157,20 @@ impl<'a> Walk<'a> {
                     all.into_iter().map(|(step, end)| (step, began.elapsed(), end)).collect()
                 }));
             }
-            let ended = match packages.deadline() {
-                Some(deadline) => {
-                    tokio::select! {
-                        ended = running.next(), if !running.is_empty() => ended,
-                        () = tokio::time::sleep_until(deadline.into()) => continue,
-                    }
+            let deadline = async {
+                match packages.deadline() {
+                    Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                    None => std::future::pending().await,
                 }
-                None => running.next().await,
+            };
+            if running.is_empty() && packages.is_empty() {
+                break;
+            }
+            let stop = self.options.stop.cancelled();
+            let ended = tokio::select! {
+                ended = running.next(), if !running.is_empty() => ended,
+                () = deadline => continue,
+                () = stop, if !self.options.stop.is_cancelled() => continue,
             };
             let Some(ended) = ended else { break };
             for (step, took, end) in ended {
@@ -186,6 +209,9 @@ impl<'a> Walk<'a> {
         }
         if let Some(until) = self.engine.ledger.read(|ledger| ledger.truce(id, now)) {
             return Decision::Ends(Outcome::Skipped { why: Skip::Contested { until } }, detail);
+        }
+        if self.options.stop.is_cancelled() {
+            return Decision::Ends(stopping(), detail);
         }
         match &self.catalog.resource[step].spec {
             Spec::Package(_) if !told => Decision::Package,
@@ -255,7 +281,7 @@ impl<'a> Walk<'a> {
     }
 
     /// What was right is written down, so that a later difference is known for drift; repairs are counted.
-    fn remember(&self, ends: &mut Ends, right: &[usize]) -> Result<(), ConvergeError> {
+    fn remember(&self, ends: &mut Ends, right: &[usize]) -> Result<(), FileError> {
         let now = self.ctx.clock.now();
         let catalog = &self.catalog;
         let whole = self.options.only.is_none();
@@ -290,6 +316,11 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// Why a step is left when the agent is told to stop.
+fn stopping() -> Outcome {
+    Outcome::Skipped { why: Skip::Waits { what: "the agent to go on: it stops, or has a newer catalog".to_owned() } }
+}
+
 enum Decision {
     Right,
     Ends(Outcome, Vec<String>),
@@ -309,6 +340,10 @@ impl Gathering {
     fn add(&mut self, step: usize) {
         self.steps.push(step);
         self.since.get_or_insert_with(Instant::now);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.steps.is_empty()
     }
 
     fn take(&mut self) -> Vec<usize> {

@@ -13,8 +13,8 @@ pub(super) async fn draft(link: Link, work: Arc<dyn Work>, draft: Draft) {
     let planned = async {
         let enrolled = link.enrolled().ok_or("this node has no valid certificate")?;
         let signed = catalog.ok_or("the draft has no catalog")?;
-        let catalog = read_draft(&signed, &enrolled.catalog_key, link.realm(), &enrolled.node)
-            .map_err(|error| chain(&error))?;
+        let catalog =
+            read_draft(&signed, &enrolled.catalog_key, link.realm(), &enrolled.node).map_err(|error| chain(&error))?;
         let rows = work.plan(Arc::new(catalog)).await?;
         serde_json::to_string(&rows).map_err(|error| chain(&error))
     };

@@ -20,7 +20,10 @@ pub struct Meter {
 
 enum Source {
     Machine(Box<System>),
-    Container { cgroup: PathBuf, system: Box<System> },
+    Container {
+        cgroup: PathBuf,
+        system: Box<System>,
+    },
     /// A system of which nothing can be read.
     Unknown,
 }

@@ -134,7 +134,11 @@ impl Daemon {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(ended) = ended => {
-                    let Some(Running { held, .. }) = running.take() else { continue };
+                    let Some(Running { held, stop: superseded, .. }) = running.take() else { continue };
+                    if superseded.is_cancelled() {
+                        // It was ended for a newer catalog, which is due now: what it left open says nothing.
+                        continue;
+                    }
                     let ended = ended.unwrap_or_else(|panic| Err(format!("the converge broke off: {panic}")));
                     let wait = match ended {
                         Ok(ended) => {

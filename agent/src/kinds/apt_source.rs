@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use muster_catalog::kinds::apt_source::AptSourceSpec;
+use muster_ids::Digest;
 use muster_plan::kinds::apt_source::{Change, Key, Observed, key_path, source_path};
 
 use crate::{Context, Done, StepError, ports::Invocation};
@@ -43,7 +44,7 @@ pub async fn apply(ctx: &Context, spec: &AptSourceSpec, change: &Change) -> Resu
     }
     let key = match &change.key {
         Some(Key::Text(text)) => Some(text.clone().into_bytes()),
-        Some(Key::Url(url)) => Some(fetch(ctx, url).await?),
+        Some(Key::Url(url)) => Some(fetch(ctx, url, spec.key_sha256.as_deref()).await?),
         None => None,
     };
     if let Some(key) = key {
@@ -58,7 +59,7 @@ pub async fn apply(ctx: &Context, spec: &AptSourceSpec, change: &Change) -> Resu
     Ok(Done::default())
 }
 
-async fn fetch(ctx: &Context, url: &str) -> Result<Vec<u8>, StepError> {
+async fn fetch(ctx: &Context, url: &str, sha256: Option<&str>) -> Result<Vec<u8>, StepError> {
     // apt's own downloader: there on every Debian node, before any package of ours is.
     let failed = || {
         StepError::failed(format!("the key cannot be fetched from {url}"))
@@ -74,6 +75,13 @@ async fn fetch(ctx: &Context, url: &str) -> Result<Vec<u8>, StepError> {
     }
     let key = ctx.files.read(path)?.unwrap_or_default();
     ctx.files.remove(path, false)?;
+    if let Some(wanted) = sha256 {
+        let found = Digest::of(&key).to_string();
+        if found != wanted {
+            return Err(StepError::failed(format!("the key from {url} has the SHA-256 {found}, and {wanted} was asked for"))
+                .help("nothing was trusted: find out who changed it before you write the new digest"));
+        }
+    }
     if !key.starts_with(b"-----BEGIN PGP PUBLIC KEY BLOCK-----") {
         return Err(StepError::failed(format!("what {url} gives is no ASCII-armoured key"))
             .help("`gpg --armor --export KEY` makes one"));

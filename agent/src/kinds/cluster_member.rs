@@ -7,7 +7,7 @@ use muster_plan::kinds::cluster_member::{Change, Files, Membership, Observed, St
 
 use crate::{
     Context, Done, StepError,
-    cluster::{KUBERNETES, birth, join, kubeadm, membership, node},
+    cluster::{KUBERNETES, birth, join, kubeadm, leave, membership, node},
 };
 
 pub async fn observe(ctx: &Context, spec: &ClusterMemberSpec) -> Result<Observed, StepError> {
@@ -67,6 +67,7 @@ pub async fn apply(ctx: &Context, spec: &ClusterMemberSpec, change: &Change) -> 
             }
             Ok(Done::default())
         }
+        Change::Leave { role: _, known } => leave::leave(ctx, spec, *known).await,
     }
 }
 
@@ -84,11 +85,14 @@ async fn become_member(ctx: &Context, spec: &ClusterMemberSpec, role: MemberRole
         }
     };
     membership::write(&*ctx.files, &note)?;
+    // kubeadm starts it; after a reboot systemd has to.
+    ctx.units.enable("kubelet.service").await?;
     let notes = match (role, start) {
         (MemberRole::ControlPlane, Start::Init) => birth::begin(ctx, spec, &mut note).await.map(|()| Vec::new())?,
         (MemberRole::ControlPlane, Start::Join) | (MemberRole::Worker, Start::Join | Start::Init) => {
             join::join(ctx, spec, &mut note).await?
         }
+        (MemberRole::ControlPlane | MemberRole::Worker, Start::Leave) => Vec::new(),
     };
     Ok(Done { notes })
 }

@@ -62,6 +62,11 @@ impl CallError {
     }
 }
 
+/// Whether the coordinator itself says that something is unavailable: the transport's own failures have a cause.
+pub(super) fn said_by_coordinator(status: &Status) -> bool {
+    status.code() == Code::Unavailable && std::error::Error::source(status).is_none()
+}
+
 /// An enrolled node and its channel.
 pub(super) struct Member {
     pub(super) enrolled: Enrolled,
@@ -108,7 +113,7 @@ impl Link {
             Err(_) => Err(CallError::Late(limit)),
         };
         match once().await {
-            Err(CallError::Unreachable(_)) => {
+            Err(CallError::Unreachable(status)) if !said_by_coordinator(&status) => {
                 time::sleep(AGAIN).await;
                 once().await
             }
@@ -172,7 +177,8 @@ impl Link {
 
     pub(super) async fn secret(&self, name: &str) -> Result<Vec<u8>, CallError> {
         let request = SecretRequest { name: name.to_owned() };
-        let secret = self.call(CALL, async |mut client: AgentClient<_>| client.get_secret(request.clone()).await).await?;
+        let secret =
+            self.call(CALL, async |mut client: AgentClient<_>| client.get_secret(request.clone()).await).await?;
         Ok(secret.value)
     }
 

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::disk::{self, DiskError};
 
-/// `/etc/muster-agent/agent.toml`.
+/// `/etc/muster/agent.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentConfig {
@@ -36,9 +36,17 @@ pub enum ConfigError {
     #[error("there is no {0}")]
     Missing(String),
     #[error("{path} is not as it must be")]
-    Toml { path: String, #[source] source: toml::de::Error },
+    Toml {
+        path: String,
+        #[source]
+        source: toml::de::Error,
+    },
     #[error("{path} is not as it must be")]
-    Json { path: String, #[source] source: serde_json::Error },
+    Json {
+        path: String,
+        #[source]
+        source: serde_json::Error,
+    },
 }
 
 impl AgentConfig {

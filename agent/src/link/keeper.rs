@@ -149,7 +149,10 @@ impl Keeper {
         }
         match self.renew(&enrolled).await {
             Err(error) if expired && error.denied() => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the expired certificate was not renewed; enrolling anew");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the expired certificate was not renewed; enrolling anew"
+                );
                 self.enrol().await.map_err(|_| error)?;
             }
             done => done?,

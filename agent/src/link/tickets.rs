@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use tonic::Code;
 
-use super::{CallError, Link, turns::port_error};
+use super::{CallError, Link, calls::said_by_coordinator, turns::port_error};
 use crate::ports::{JoinTicket, PortError, Tickets};
 
 /// The port's adapter.
@@ -29,7 +29,7 @@ impl Tickets for CoordinatorTickets {
                 expires: ticket.expires,
             }),
             // The coordinator is there, and no control plane minted one in time.
-            Err(CallError::Unreachable(status)) if status.code() == Code::Unavailable && !status.message().is_empty() => {
+            Err(CallError::Unreachable(status)) if said_by_coordinator(&status) => {
                 Err(PortError::NotYet(format!("a ticket to join the cluster: {}", status.message())))
             }
             Err(CallError::Refused(status)) if status.code() == Code::FailedPrecondition => {

@@ -106,7 +106,10 @@ impl HeldTurn for Held {
     async fn give(self: Box<Self>) {
         self.keeping.abort();
         if let Err(error) = self.link.give_turn(self.request.clone()).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the turn was not given back; it ends with its lease");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the turn was not given back; it ends with its lease"
+            );
         }
     }
 }

@@ -53,16 +53,19 @@ pub enum MemberRole {
     Worker,
 }
 
-/// How a node that is no member yet becomes one.
+/// How the node comes to be a member, or that it is to be one no longer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Start {
     #[default]
     Join,
     Init,
+    /// Its pods are moved, then it leaves the cluster, etcd included; it never comes back under this name.
+    Leave,
 }
 
-/// `[[cluster_member]]` as it stands in a role: the rest comes from the site and the blueprint.
+/// This node's membership of the Kubernetes cluster, by kubeadm. Its name, addresses and ranges come from the site and
+/// from what was decided for the node; labels and taints add to those of the pool.
 #[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a cluster member")]
 #[serde(deny_unknown_fields)]

@@ -9,10 +9,9 @@ use super::{Claim, Fault, Kind, Need, owned};
 #[schemars(title = "a directory")]
 #[serde(deny_unknown_fields)]
 pub struct DirectorySpec {
-    /// Absolute path on the node.
+    /// On the node.
     #[schemars(extend("format" = "path"))]
     pub path: String,
-    /// Octal, as in `0755`.
     #[serde(default = "mode")]
     #[schemars(extend("format" = "mode"))]
     pub mode: String,

@@ -4,15 +4,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{Claim, Fault, Kind, Need, owned};
 
-/// A regular file. In a compiled catalog `content` is always given: `source` and `template` are resolved by then.
+/// A regular file with exactly this content: one of `content`, `source`, `template` and `secret`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a file")]
 #[serde(deny_unknown_fields)]
 pub struct FileSpec {
-    /// Absolute path on the node.
+    /// On the node.
     #[schemars(extend("format" = "path"))]
     pub path: String,
-    /// The content, UTF-8.
+    /// The text itself. A compiled catalog has only this one: `source` and `template` are resolved by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
     /// A file of the site whose text is copied, relative to the role's folder.
@@ -27,7 +27,6 @@ pub struct FileSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "word"))]
     pub secret: Option<String>,
-    /// Octal, as in `0644`.
     #[serde(default = "mode")]
     #[schemars(extend("format" = "mode"))]
     pub mode: String,

@@ -37,7 +37,7 @@ pub trait Kind: Serialize + serde::de::DeserializeOwned + schemars::JsonSchema {
 }
 
 /// Something that one resource alone may own.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Claim {
     /// "package"; empty for a path.
     what: &'static str,

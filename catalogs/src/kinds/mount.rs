@@ -9,7 +9,7 @@ use super::{Claim, Kind, Need};
 #[schemars(title = "a mount")]
 #[serde(deny_unknown_fields)]
 pub struct MountSpec {
-    /// Where, absolute.
+    /// Where.
     #[schemars(extend("format" = "path"))]
     pub path: String,
     /// What: a device, `UUID=…`, `tmpfs`, or a folder with the option `bind`.

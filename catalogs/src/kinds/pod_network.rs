@@ -49,7 +49,8 @@ pub enum Mode {
     External,
 }
 
-/// `[[pod_network]]` as it stands in a role: the rest comes from the site and the blueprint.
+/// The node's part of the pod network: CNI configuration, and routes to the pods of the others. Its ranges and peers come
+/// from what was decided for the nodes.
 #[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a pod network")]
 #[serde(deny_unknown_fields)]

@@ -41,6 +41,8 @@ pub fn facts(virtualization: &str) -> Facts {
         cgroup: 1,
         cpus: 2,
         memory: 24 << 30,
+        machine_cpus: 2,
+        machine_memory: 24 << 30,
         address: "192.168.7.11".to_owned(),
         interface: "eth0".to_owned(),
     }
@@ -86,4 +88,24 @@ pub fn read_all(root: &Path) -> BTreeMap<String, String> {
     let mut into = BTreeMap::new();
     walk(root, root, &mut into);
     into
+}
+
+/// Compares a text with its golden file; `MUSTER_BLESS=1` writes the file anew.
+pub fn holds(path: &Path, text: &str) {
+    if std::env::var_os("MUSTER_BLESS").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let golden = fs::read_to_string(path).unwrap_or_default();
+    if golden == text {
+        return;
+    }
+    let first = golden.lines().zip(text.lines()).position(|(a, b)| a != b).unwrap_or(0);
+    panic!(
+        "{} differs from line {}:\n- {}\n+ {}\nMUSTER_BLESS=1 cargo test -p muster-catalog accepts it",
+        path.display(),
+        first + 1,
+        golden.lines().nth(first).unwrap_or_default(),
+        text.lines().nth(first).unwrap_or_default(),
+    );
 }

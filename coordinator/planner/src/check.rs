@@ -244,7 +244,8 @@ pub fn check_change(parent: &Blueprint, child: &Blueprint) -> Vec<Finding> {
             None => {
                 // After a recovery an older blueprint may know a node whose address another one has since.
                 let given = child.nodes.iter().any(|(new, node)| node.address == old.address && new != name);
-                hold(old.state == NodeState::Retired || given, &format!("{name} without having retired"));
+                let leaving = old.state != NodeState::InService || !parent.born;
+                hold(leaving || given, &format!("{name} in service, which is gone,"));
             }
             Some(new) => {
                 let fixed =

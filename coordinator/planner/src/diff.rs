@@ -181,7 +181,10 @@ fn repair_rows(next: &Blueprint, seen: &Seen, rows: &mut Vec<CloudRow>) {
             Step::Network => ("network".to_owned(), CloudAction::Create, "it is not there"),
             Step::Disk { disk } => (format!("disk {disk}"), CloudAction::Create, "it is not there"),
             Step::LoadBalancer { endpoint, why } => (format!("load balancer {endpoint}"), made(*why), because(*why)),
-            Step::Instance { node, why } => (format!("instance {node}"), made(*why), because(*why)),
+            Step::Instance { node } => (format!("instance {node}"), CloudAction::Create, because(Why::Absent)),
+            Step::StartInstance { node, .. } => {
+                (format!("instance {node}"), CloudAction::Change, because(Why::Stopped))
+            }
             Step::RemoveInstance { node, .. } => {
                 (format!("instance {node}"), CloudAction::Destroy, "it has left the cluster")
             }

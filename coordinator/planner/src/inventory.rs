@@ -31,6 +31,8 @@ pub struct Instance {
     pub token: String,
     pub incarnation: u32,
     pub running: bool,
+    /// Whether it ever ran: one that never did can still be given what it boots with.
+    pub started: bool,
     pub address: Option<IpAddr>,
     pub pods: Option<IpNet>,
     pub image: String,

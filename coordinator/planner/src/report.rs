@@ -50,8 +50,8 @@ pub struct StepReport {
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
     Birth,
-    Forget,
     Retire,
+    Forget,
     Adopt,
     Replace,
     Grow,
@@ -66,6 +66,8 @@ pub enum Step {
 pub enum Waiting {
     /// The reading is incomplete, too old, or the only one.
     Reading { node: NodeName },
+    /// The provider was not read in full yet.
+    Inventory,
     /// The node's pods are being moved and it leaves the cluster.
     Leave { node: NodeName },
     /// Its instance is being removed.
@@ -102,6 +104,7 @@ impl fmt::Display for Waiting {
             Self::Reading { node } => {
                 write!(f, "{node} is not seen: waits for two complete readings that agree before it is replaced")
             }
+            Self::Inventory => f.write_str("new nodes wait for a complete reading of the provider"),
             Self::Leave { node } => write!(f, "{node} is being drained and has not left the cluster yet"),
             Self::Removal { node } => write!(f, "the instance of {node} is being removed"),
             Self::Ready { pool, nodes } => write!(f, "pool {pool} waits for {} to be Ready", list(nodes)),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     blueprint::{Blueprint, LoadBalancerPlan, NodePlan, NodeState},
-    inventory::{Made, Seen},
+    inventory::{Instance, Made, Seen},
 };
 
 /// One call to the provider.
@@ -25,9 +25,14 @@ pub enum Step {
         endpoint: EndpointName,
         why: Why,
     },
+    /// Creates it, or finishes a creation that was interrupted.
     Instance {
         node: NodeName,
-        why: Why,
+    },
+    /// Only the instance with this id: a stale reading makes none.
+    StartInstance {
+        node: NodeName,
+        id: String,
     },
     /// Only the instance with this id and token.
     RemoveInstance {
@@ -55,10 +60,12 @@ impl Step {
         match (self, other) {
             (Step::Network, _) => false,
             (Step::Disk { .. } | Step::LoadBalancer { .. } | Step::Instance { .. }, Step::Network) => true,
-            (Step::Instance { node, .. }, Step::Disk { disk }) => {
+            (Step::Instance { node }, Step::Disk { disk }) => {
                 blueprint.nodes.get(node).is_some_and(|node| node.disks.contains(disk))
             }
-            (Step::Disk { .. } | Step::LoadBalancer { .. } | Step::Instance { .. }, _) => false,
+            (Step::Disk { .. } | Step::LoadBalancer { .. } | Step::Instance { .. } | Step::StartInstance { .. }, _) => {
+                false
+            }
             // A node goes when no load balancer points at it any more.
             (Step::RemoveInstance { .. } | Step::RemoveLoadBalancer { .. }, Step::LoadBalancer { .. }) => true,
             (Step::RemoveInstance { .. } | Step::RemoveLoadBalancer { .. }, _) => false,
@@ -69,7 +76,11 @@ impl Step {
     pub fn removes(&self) -> bool {
         match self {
             Step::RemoveInstance { .. } | Step::RemoveLoadBalancer { .. } => true,
-            Step::Network | Step::Disk { .. } | Step::LoadBalancer { .. } | Step::Instance { .. } => false,
+            Step::Network
+            | Step::Disk { .. }
+            | Step::LoadBalancer { .. }
+            | Step::Instance { .. }
+            | Step::StartInstance { .. } => false,
         }
     }
 }
@@ -82,9 +93,8 @@ impl fmt::Display for Step {
             Step::LoadBalancer { endpoint, why: Why::Absent } => write!(f, "create load balancer {endpoint}"),
             Step::LoadBalancer { endpoint, why: Why::Stopped } => write!(f, "start load balancer {endpoint}"),
             Step::LoadBalancer { endpoint, why: Why::Differs } => write!(f, "configure load balancer {endpoint}"),
-            Step::Instance { node, why: Why::Absent } => write!(f, "create instance {node}"),
-            Step::Instance { node, why: Why::Stopped } => write!(f, "start instance {node}"),
-            Step::Instance { node, why: Why::Differs } => write!(f, "correct instance {node}"),
+            Step::Instance { node } => write!(f, "create instance {node}"),
+            Step::StartInstance { node, .. } => write!(f, "start instance {node}"),
             Step::RemoveInstance { node, .. } => write!(f, "remove instance {node}"),
             Step::RemoveLoadBalancer { endpoint, .. } => write!(f, "remove load balancer {endpoint}"),
         }
@@ -114,9 +124,7 @@ pub fn steps(blueprint: &Blueprint, seen: &Seen) -> Vec<Step> {
         }
     }
     for (node, plan) in &blueprint.nodes {
-        if let Some(why) = instance_needs(plan, node, seen) {
-            steps.push(Step::Instance { node: node.clone(), why });
-        }
+        steps.extend(instance_needs(plan, node, seen));
     }
     steps.extend(removals(blueprint, seen));
     steps
@@ -126,7 +134,8 @@ pub fn steps(blueprint: &Blueprint, seen: &Seen) -> Vec<Step> {
 /// restored. The executor remembers them first: what was made once is not made again under the same token.
 pub fn confirmed<'a>(blueprint: &'a Blueprint, seen: &'a Seen) -> impl Iterator<Item = (&'a NodeName, Made)> {
     blueprint.nodes.iter().filter_map(|(node, plan)| {
-        let instance = seen.latest.instances.get(node).filter(|instance| instance.token == plan.token)?;
+        let ours = |instance: &&Instance| instance.started && instance.token == plan.token;
+        let instance = seen.latest.instances.get(node).filter(ours)?;
         let made = Made { token: plan.token.clone(), id: instance.id.clone() };
         (seen.made.get(node) != Some(&made)).then_some((node, made))
     })
@@ -142,7 +151,7 @@ fn balancer_needs(plan: &LoadBalancerPlan, endpoint: &EndpointName, seen: &Seen)
     }
 }
 
-fn instance_needs(plan: &NodePlan, node: &NodeName, seen: &Seen) -> Option<Why> {
+fn instance_needs(plan: &NodePlan, node: &NodeName, seen: &Seen) -> Option<Step> {
     match plan.state {
         NodeState::InService | NodeState::Draining => {}
         NodeState::Retired => return None,
@@ -150,9 +159,13 @@ fn instance_needs(plan: &NodePlan, node: &NodeName, seen: &Seen) -> Option<Why> 
     match seen.latest.instances.get(node) {
         // Made once and not seen now: either the reading is stale, or the planner replaces it when two readings agree.
         None if seen.made.get(node).is_some_and(|made| made.token == plan.token) => None,
-        None => Some(Why::Absent),
-        Some(instance) if instance.token != plan.token => Some(Why::Differs),
-        Some(instance) if !instance.running => Some(Why::Stopped),
+        // With another's token the provider says whose it is.
+        None => Some(Step::Instance { node: node.clone() }),
+        Some(instance) if instance.token != plan.token => Some(Step::Instance { node: node.clone() }),
+        Some(instance) if !instance.started => Some(Step::Instance { node: node.clone() }),
+        Some(instance) if !instance.running => {
+            Some(Step::StartInstance { node: node.clone(), id: instance.id.clone() })
+        }
         Some(_) => None,
     }
 }

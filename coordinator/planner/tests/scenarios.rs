@@ -87,7 +87,7 @@ impl Session {
                 world.truth.instances.get_mut(&node.parse().ok()?)?.running = false;
             }
             ["lose", node] => world.lose(&node.parse().ok()?),
-            ["lose", "disk", disk] => world.lose_disk(&disk.parse().ok()?),
+            ["lose", "disk", disk] => drop(world.truth.disks.remove(&disk.parse().ok()?)),
             ["backup"] => self.backup = Some(world.clone()),
             ["restore"] => self.restore()?,
             ["plan"] => self.plan(),

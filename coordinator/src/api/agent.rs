@@ -1,6 +1,10 @@
 //! What agents call. Each acts for its own node alone: the node is its certificate's, never a request's.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use muster_catalog::{Catalog, Facts, Spec};
 use muster_ids::{Generation, NodeName};
@@ -27,11 +31,13 @@ use crate::{
 /// The service.
 pub struct AgentApi {
     ctx: Arc<Context>,
+    /// What was told of catalogs that do not compile, so that asking again is no news.
+    told: Mutex<BTreeMap<NodeName, String>>,
 }
 
 impl AgentApi {
     pub fn new(ctx: Arc<Context>) -> Self {
-        Self { ctx }
+        Self { ctx, told: Mutex::default() }
     }
 
     /// The node's catalog of now, under a generation that never had another content for this node.
@@ -46,7 +52,11 @@ impl AgentApi {
             };
             let catalog = compiled.map_err(|errors| {
                 let text = diagnostics(&errors);
-                ctx.event(Level::Error, Some(node), "catalog", format!("cannot be compiled with this node's facts: {text}"));
+                let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+                if told.insert(node.clone(), text.clone()).as_ref() != Some(&text) {
+                    let text = format!("cannot be compiled with this node's facts: {text}");
+                    ctx.event(Level::Error, Some(node), "catalog", text);
+                }
                 Status::failed_precondition(format!("the site cannot be compiled for this node: {text}"))
             })?;
             let issued = Issued { generation: catalog.generation, content: catalog.content_digest() };

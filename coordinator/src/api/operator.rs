@@ -169,7 +169,7 @@ impl operator_server::Operator for OperatorApi {
                 tell = match next {
                     Ok(event) => vec![event],
                     // Slower than the events: what was missed is read again.
-                    Err(RecvError::Lagged(_)) => ctx.local.events(last.max(1), 1024).unwrap_or_default(),
+                    Err(RecvError::Lagged(_)) => ctx.local.events(last, 1024).unwrap_or_default(),
                     Err(RecvError::Closed) => return,
                 };
             }

@@ -1,4 +1,5 @@
-//! One agent's stream: its generation at once and whenever it changes, pushes as they come, a sign of life every 10 s.
+//! One agent's stream: its generation and pause at once and whenever they change, pushes as they come, a sign of life
+//! every 10 s.
 //!
 //! Level-triggered: what is told follows from the record, and a change that came while nobody listened is told on
 //! arrival. The stream ends when a newer one of the same node opens; a revoked certificate cuts its connection.
@@ -33,7 +34,8 @@ async fn serve(ctx: Arc<Context>, node: NodeName, send: mpsc::Sender<Result<Push
     let mut alive = tokio::time::interval(ALIVE);
     alive.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut told: Option<Generation> = None;
-    let mut paused = 0;
+    // Told at every start: a pause that ended while nobody listened is over.
+    let mut paused = -1;
     loop {
         let root = changes.borrow_and_update().clone();
         let now = ctx.now();
@@ -73,6 +75,8 @@ async fn serve(ctx: Arc<Context>, node: NodeName, send: mpsc::Sender<Result<Push
         }
     }
     ctx.hub.close(&node, number);
+    // Its instance may be gone: worth a look at the provider.
+    ctx.wake.notify_one();
     tracing::debug!(%node, "an agent's stream ended");
 }
 

@@ -15,7 +15,7 @@ use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
 
 use super::AppError;
@@ -59,6 +59,8 @@ pub struct Running {
     pub ctx: Arc<Context>,
     tasks: JoinSet<Result<(), AppError>>,
     stop: CancellationToken,
+    /// Connections are served by tasks of their own: they are cut with the rest.
+    _cut: DropGuard,
 }
 
 impl Running {
@@ -71,7 +73,19 @@ impl Running {
     /// Until it stops by itself, or was asked to by [`Running::stopper`].
     pub async fn ended(mut self) -> Result<(), AppError> {
         let mut ended = Ok(());
-        while let Some(task) = self.tasks.join_next().await {
+        let stop = self.stop.clone();
+        // Once asked to stop, whoever still downloads or watches is cut.
+        let late = async {
+            stop.cancelled().await;
+            tokio::time::sleep(PATIENCE).await;
+        };
+        tokio::pin!(late);
+        loop {
+            let task = tokio::select! {
+                task = self.tasks.join_next() => task,
+                () = &mut late => break,
+            };
+            let Some(task) = task else { break };
             match task {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => ended = Err(error),
@@ -90,6 +104,9 @@ impl Running {
         self.stop.clone()
     }
 }
+
+/// A stop may take as long; longer than the server's own grace.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Which nodes are control planes, by the newest blueprint.
 struct Blueprinted(Arc<Context>);
@@ -138,12 +155,13 @@ pub fn start<L: Accept>(parts: Parts, grpc: L, http: Option<TcpListener>) -> Res
     let (publish, revocations) = watch::channel(Arc::new(state.snapshot().identities.revocations.clone()));
     let (rotation, identity) = Rotation::start(authority.clone(), revocations.clone(), clock.clone())?;
     let stop = CancellationToken::new();
+    let cut = CancellationToken::new();
     let tls = ServerTls {
         realm,
         identity,
         revocations: revocations.clone(),
         clock: clock.clone(),
-        cut: CancellationToken::new(),
+        cut: cut.clone(),
     };
     let gate = Gate::new(Arc::new(Blueprinted(ctx.clone())), revocations, clock.clone());
     let enrolment = Enrolment::new(authority, Arc::new(state.clone()), Arc::new(cloud), clock);
@@ -179,7 +197,7 @@ pub fn start<L: Accept>(parts: Parts, grpc: L, http: Option<TcpListener>) -> Res
             Ok(())
         });
     }
-    Ok(Running { ctx, tasks, stop })
+    Ok(Running { ctx, tasks, stop, _cut: cut.drop_guard() })
 }
 
 /// Leases that were known before a restart count from now on again.

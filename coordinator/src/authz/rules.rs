@@ -2,10 +2,7 @@
 //!
 //! [`rule`] matches over every method that the contract has: one without a role does not compile.
 
-use muster_proto::{
-    Method, Peer, Revocations, Role,
-    tls::server::Connection,
-};
+use muster_proto::{Method, Peer, Revocations, Role, tls::server::Connection};
 use tonic::Status;
 
 use super::ControlPlanes;
@@ -75,9 +72,9 @@ pub fn decide(
     }
     let right = match (rule, role) {
         (Rule::Anyone, _) => true,
-        (Rule::Renewal, Role::Agent | Role::Operator) | (Rule::Agent, Role::Agent) | (Rule::Operator, Role::Operator) => {
-            true
-        }
+        (Rule::Renewal, Role::Agent | Role::Operator)
+        | (Rule::Agent, Role::Agent)
+        | (Rule::Operator, Role::Operator) => true,
         (Rule::ControlPlane, Role::Agent) => {
             if !peer.node().is_some_and(|node| control_planes.is_control_plane(&node)) {
                 return Err(Status::permission_denied(format!("{name} is no control plane")));

@@ -72,8 +72,7 @@ async fn every_method_with_every_certificate() {
     );
     let server = lab.serve(echo()).await;
     let other = Lab::new();
-    let (foreign, servers) =
-        (other.credentials(Role::Agent, "control-plane-1"), lab.authority.issue_own().unwrap());
+    let (foreign, servers) = (other.credentials(Role::Agent, "control-plane-1"), lab.authority.issue_own().unwrap());
     // Foreign and misused certificates are refused by our own client before they are shown, so these two are shown by one
     // that checks nothing.
     let unchecked = |credentials| unchecked_channel(&lab, server.address, credentials);
@@ -133,14 +132,10 @@ fn unchecked_channel(
     shown: muster_proto::tls::Credentials,
 ) -> tonic::transport::Channel {
     use std::sync::Arc;
-    let mut config = (*muster_proto::tls::client::config(
-        None,
-        lab.trust(),
-        &super::testing::realm(),
-        Arc::new(lab.clock.clone()),
-    )
-    .unwrap())
-    .clone();
+    let mut config =
+        (*muster_proto::tls::client::config(None, lab.trust(), &super::testing::realm(), Arc::new(lab.clock.clone()))
+            .unwrap())
+        .clone();
     let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&shown.key).unwrap();
     let certified = rustls::sign::CertifiedKey::new(shown.chain, key);
     config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(certified));

@@ -224,7 +224,11 @@ mod tests {
         let second = authority(folder.path());
         assert_eq!((first.pin(), first.catalog_key_pem()), (second.pin(), second.catalog_key_pem()));
         for (file, mode) in [("ca", 0o700), ("ca/root.key", 0o600), ("ca/catalog.key", 0o600)] {
-            assert_eq!(std::fs::metadata(folder.path().join(file)).unwrap().permissions().mode() & 0o777, mode, "{file}");
+            assert_eq!(
+                std::fs::metadata(folder.path().join(file)).unwrap().permissions().mode() & 0o777,
+                mode,
+                "{file}"
+            );
         }
     }
 

@@ -68,7 +68,10 @@ impl Rotation {
             match self.renew() {
                 Ok(()) => tracing::info!("the coordinator has a new certificate"),
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "the coordinator's certificate was not renewed");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "the coordinator's certificate was not renewed"
+                    );
                     self.renew_at = self.clock.now() + AGAIN;
                 }
             }

@@ -44,14 +44,6 @@ impl Stage {
         self.last = text;
     }
 
-    /// A line that stays, whatever the stage says next.
-    pub fn note(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.println(text),
-            None => eprintln!("  {text}"),
-        }
-    }
-
     /// It is done; returns how long it took.
     pub fn done(self, text: &str) -> Duration {
         let took = self.began.elapsed();

@@ -55,17 +55,6 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// `3 m ago`, from seconds.
-pub fn ago(seconds: i64) -> String {
-    match seconds {
-        ..=1 => "now".to_owned(),
-        2..=119 => format!("{seconds} s ago"),
-        120..=7199 => format!("{} m ago", seconds / 60),
-        7200..=172_799 => format!("{} h ago", seconds / 3600),
-        _ => format!("{} d ago", seconds / 86_400),
-    }
-}
-
 /// Seconds of `90s`, `30m`, `1h`, `2d` or a plain number of seconds.
 pub fn seconds(text: &str) -> anyhow::Result<u32> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));

@@ -126,8 +126,12 @@ async fn disks_and_instances(bench: &Bench) {
     (bench.stop)(node("workers-1"), id.clone()).await.unwrap();
     assert!(!bench.read().await.instances[&node("workers-1")].running);
     assert!(!cloud.vouch(&node("workers-1"), &id, plan.address).await.unwrap());
-    assert_eq!(bench.ensure("workers-1", &plan).await.unwrap(), id);
+    is_final(cloud.start_instance(&node("workers-2"), &id).await, "workers-2");
+    for _ in 0..2 {
+        cloud.start_instance(&node("workers-1"), &id).await.unwrap();
+    }
     assert!(bench.read().await.instances[&node("workers-1")].running);
+    assert_eq!(bench.ensure("workers-1", &plan).await.unwrap(), id);
 
     // Removal is of what was meant, and the disk outlives it.
     is_final(cloud.remove_instance(&node("workers-2"), &id).await, "workers-2");
@@ -140,6 +144,8 @@ async fn disks_and_instances(bench: &Bench) {
     assert!(reading.instances.is_empty());
     assert_eq!(reading.disks[&disk].id, made);
     assert!(!cloud.vouch(&node("workers-1"), &id, plan.address).await.unwrap());
+    let start = cloud.start_instance(&node("workers-1"), &id).await;
+    assert!(matches!(start, Err(CloudError::Passing(_))), "a start makes nothing: {start:?}");
 
     let again = NodePlan { incarnation: 2, token: "token-one-again".to_owned(), ..plan };
     assert_ne!(bench.ensure("workers-1", &again).await.unwrap(), id, "a new incarnation is another instance");

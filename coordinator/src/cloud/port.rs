@@ -50,7 +50,8 @@ pub trait Cloud: Send + Sync {
     fn ensure_network<'a>(&'a self, plan: &'a NetworkPlan) -> Answer<'a, ()>;
     /// Returns the provider's id.
     fn ensure_disk<'a>(&'a self, name: &'a DiskName, plan: &'a DiskPlan) -> Answer<'a, String>;
-    /// Creates the instance or starts it again when stopped. The same token never makes two. Returns the provider's id.
+    /// Creates the instance, or finishes and starts one that was. The same token never makes two. Returns the provider's
+    /// id; a provider whose tokens remember the dead may hand back a dead one's, which readings then show to be gone.
     fn ensure_instance<'a>(
         &'a self,
         name: &'a NodeName,
@@ -58,6 +59,8 @@ pub trait Cloud: Send + Sync {
         boot: &'a Bootstrap,
         proof: &'a Proof,
     ) -> Answer<'a, String>;
+    /// Starts the instance with this id and name again; makes none. Running already is success, gone is a passing error.
+    fn start_instance<'a>(&'a self, name: &'a NodeName, id: &'a str) -> Answer<'a, ()>;
     /// Only the instance with this id and name; gone already is success.
     fn remove_instance<'a>(&'a self, name: &'a NodeName, id: &'a str) -> Answer<'a, ()>;
     /// Creates it, gives it this configuration, starts it. Connections live through a change of targets.

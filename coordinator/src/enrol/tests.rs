@@ -9,7 +9,9 @@ use muster_ids::{Digest, NodeName};
 use muster_proto::{
     Role,
     tls::{Credentials, Trust, certificate_from_pem},
-    v1::{Certificate, EnrolRequest, RenewRequest, enrolment_client::EnrolmentClient, enrolment_server::EnrolmentServer},
+    v1::{
+        Certificate, EnrolRequest, RenewRequest, enrolment_client::EnrolmentClient, enrolment_server::EnrolmentServer,
+    },
 };
 use tonic::{Code, Status, service::Routes};
 
@@ -62,8 +64,7 @@ impl Setup {
     async fn enrol(&self, token: &str, instance: &str, csr: &str) -> Result<Certificate, Status> {
         let pinned = Trust::Pin(self.lab.authority.pin());
         let channel = self.lab.channel_trusting(self.server.address, None, pinned);
-        let request =
-            EnrolRequest { token: token.to_owned(), instance: instance.to_owned(), csr_pem: csr.to_owned() };
+        let request = EnrolRequest { token: token.to_owned(), instance: instance.to_owned(), csr_pem: csr.to_owned() };
         Ok(EnrolmentClient::new(channel).enrol(request).await?.into_inner())
     }
 
@@ -122,8 +123,7 @@ async fn a_token_from_another_address_gets_nothing() {
 async fn a_pin_of_another_ca_stops_the_client_before_it_shows_its_token() {
     let setup = setup(Ipv4Addr::LOCALHOST).await;
     let elsewhere = Lab::new();
-    let channel =
-        setup.lab.channel_trusting(setup.server.address, None, Trust::Pin(elsewhere.authority.pin()));
+    let channel = setup.lab.channel_trusting(setup.server.address, None, Trust::Pin(elsewhere.authority.pin()));
     let (_, csr_pem) = request();
     let request = EnrolRequest { token: "token-1".to_owned(), instance: "i-1".to_owned(), csr_pem };
     assert!(EnrolmentClient::new(channel).enrol(request).await.is_err());

@@ -2,6 +2,8 @@
 
 mod intents;
 mod run;
+#[cfg(test)]
+mod tests;
 pub mod user_data;
 
 pub use intents::{IntentError, Intents};

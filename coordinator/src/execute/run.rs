@@ -154,7 +154,8 @@ async fn call(
             let Some(plan) = blueprint.load_balancers.get(endpoint) else { return Ok(()) };
             cloud.ensure_load_balancer(endpoint, plan).await?;
         }
-        Step::Instance { node, why: Why::Absent | Why::Stopped | Why::Differs } => {
+        Step::StartInstance { node, id } => cloud.start_instance(node, id).await?,
+        Step::Instance { node } => {
             let Some(plan) = blueprint.nodes.get(node) else { return Ok(()) };
             let proof = intents.begin(node, &plan.token)?;
             let id = cloud.ensure_instance(node, plan, &boot(node, plan), &proof).await?;

@@ -39,7 +39,7 @@ cat > /etc/muster/agent.toml <<'END'
 cluster = "{cluster}"
 environment = "{environment}"
 coordinator = "{host}:{grpc}"
-ca_sha256 = "{ca}"
+ca_pin = "{ca}"
 END
 until good "$to"; do
   if curl --fail --silent --show-error --connect-timeout 2 --max-time 120 \

@@ -81,7 +81,6 @@ pub fn coordinator(
         image: manifest.coordinator_image.clone(),
         hostname: "coordinator".to_owned(),
         labels,
-        command: vec!["/usr/local/bin/muster".to_owned(), "coordinator".to_owned(), "serve".to_owned()],
         mounts: vec![
             Mount::Volume { name: state_volume(scope), at: "/var/lib/muster".to_owned() },
             Mount::Host { path: DEFAULT_SOCKET.to_owned(), at: DEFAULT_SOCKET.to_owned(), read_only: false },

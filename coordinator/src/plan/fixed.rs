@@ -1,28 +1,41 @@
 //! What cannot be changed on a living cluster, until upgrades exist: said when the plan is made, with the place.
 
-use muster_catalog::{Diagnostic, Diagnostics, Site, SiteFiles, diagnostic::Place};
+use muster_catalog::{
+    Diagnostic, Diagnostics, Site, SiteFiles,
+    diagnostic::Place,
+    site::Provider,
+};
 
-/// Refuses a changed Kubernetes version, pod or service range, pod network or cluster name.
+/// Refuses a changed Kubernetes version, pod or service range, nodes' network or cluster name.
 pub fn refuse_fixed(files: &SiteFiles, new: &Site, living: &Site) -> Result<(), Diagnostics> {
+    let (cluster, docker) = ("[cluster]", "[provider.docker]");
     let checks = [
-        ("name", "the cluster's name", living.cluster.to_string(), new.cluster.to_string()),
-        ("kubernetes", "the Kubernetes version", living.kubernetes.clone(), new.kubernetes.clone()),
-        ("pods", "the pods' range", living.pods.to_string(), new.pods.to_string()),
-        ("services", "the services' range", living.services.to_string(), new.services.to_string()),
+        (cluster, "name", "the cluster's name", living.cluster.to_string(), new.cluster.to_string()),
+        (cluster, "kubernetes", "the Kubernetes version", living.kubernetes.clone(), new.kubernetes.clone()),
+        (cluster, "pods", "the pods' range", living.pods.to_string(), new.pods.to_string()),
+        (cluster, "services", "the services' range", living.services.to_string(), new.services.to_string()),
+        (docker, "subnet", "the nodes' network", provider(living), provider(new)),
     ];
     let mut errors = Vec::new();
-    for (key, what, old, new) in checks.into_iter().filter(|(_, _, old, new)| old != new) {
+    for (table, key, what, old, new) in checks.into_iter().filter(|(.., old, new)| old != new) {
         errors.push(Diagnostic {
             message: format!("{what} cannot change on a living cluster: {old} → {new}"),
-            places: place(files, key, &new, &format!("the cluster was made with {old}")).into_iter().collect(),
+            places: place(files, table, key, &new, &format!("the cluster was made with {old}")).into_iter().collect(),
             help: Some(format!("put `{key} = \"{old}\"` back, or make a new environment")),
         });
     }
     if errors.is_empty() { Ok(()) } else { Err(Diagnostics(errors)) }
 }
 
-/// The line of `[cluster]` that sets the key to this value: an environment's if it overrides it.
-fn place(files: &SiteFiles, key: &str, value: &str, label: &str) -> Option<Place> {
+fn provider(site: &Site) -> String {
+    match &site.provider {
+        Provider::Docker { subnet } => subnet.to_string(),
+        Provider::Aws { region } => region.clone(),
+    }
+}
+
+/// The line of a table that sets the key to this value: an environment's if it overrides it.
+fn place(files: &SiteFiles, table: &str, key: &str, value: &str, label: &str) -> Option<Place> {
     let environments = files.0.iter().filter(|(path, _)| path.starts_with("environments/"));
     let all = environments.chain(files.0.iter().filter(|(path, _)| *path == "muster.toml"));
     for (file, text) in all {
@@ -30,7 +43,7 @@ fn place(files: &SiteFiles, key: &str, value: &str, label: &str) -> Option<Place
         for (index, line) in text.lines().enumerate() {
             let trimmed = line.trim();
             if trimmed.starts_with('[') {
-                inside = trimmed == "[cluster]";
+                inside = trimmed == table;
             }
             let Some((left, right)) = trimmed.split_once('=') else { continue };
             if inside && left.trim() == key && right.contains(value) {

@@ -101,6 +101,7 @@ pub async fn plan(
         nodes,
         cluster_rows,
         waits: report.waits().map(ToString::to_string).collect(),
+        warnings: site.warnings.iter().map(|warning| warning.message.clone()).collect(),
         counts,
     };
     Ok(Planned { saved, site: Arc::new(site), blueprint, before })

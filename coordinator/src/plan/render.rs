@@ -27,6 +27,9 @@ pub fn render(plan: &SavedPlan) -> String {
     for wait in &plan.waits {
         _ = writeln!(out, "\n  waits: {wait}");
     }
+    for warning in &plan.warnings {
+        _ = writeln!(out, "\n  warning: {warning}");
+    }
     _ = writeln!(out, "\n{}", summary(plan));
     out
 }

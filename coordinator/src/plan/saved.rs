@@ -33,6 +33,8 @@ pub struct SavedPlan {
     pub cluster_rows: Vec<Row>,
     /// What the planner waits for, for people.
     pub waits: Vec<String>,
+    /// What is worth saying of the site and no error.
+    pub warnings: Vec<String>,
     pub counts: Counts,
 }
 

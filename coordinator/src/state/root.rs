@@ -162,8 +162,10 @@ impl Root {
 
     /// After a recovery: what is published from now on is newer than all that agents saw since the backup. What was
     /// being tried is over, and readings begin anew.
-    pub fn begin_epoch(&mut self) {
+    /// The epoch counts minutes: one backup that is restored twice begins two epochs.
+    pub fn begin_epoch(&mut self, now: i64) {
         self.highest = self.highest.next_epoch();
+        self.highest.epoch = self.highest.epoch.max(u32::try_from(now / 60).unwrap_or(0));
         self.rollout = None;
         if let Some(current) = &mut self.current {
             current.generation = self.highest;

@@ -12,7 +12,7 @@ use muster_planner::{
 
 use super::{AppStatus, EndpointStatus, NodeLife, NodeStatus, PoolStatus, Problem, RolloutStatus, Status, TurnStatus};
 use crate::{
-    context::{Context, HEARD, PublishedError},
+    context::{Context, SILENT, PublishedError},
     library::{LibraryError, Published},
     state::{LocalError, NodeView, Root},
 };
@@ -77,6 +77,8 @@ pub fn of(ctx: &Context) -> Result<Status, StatusError> {
         status.kubernetes = Some(site.kubernetes.clone());
         status.catalog = Some(publication.site.short());
         status.generation = Some(publication.generation);
+        // A birth that the blueprint does not know yet is about to become a newer generation.
+        status.settled &= root.born == blueprint.born;
         for (name, plan) in &blueprint.nodes {
             status.nodes.push(node(ctx, &root, name, plan, now)?);
         }
@@ -144,7 +146,7 @@ fn life(view: &NodeView, Life { exists, connected, converged, paused, now }: Lif
     if view.seen == 0 {
         return NodeLife::Booting;
     }
-    if !connected && now - view.seen >= HEARD {
+    if !connected && now - view.seen >= SILENT {
         return NodeLife::Silent;
     }
     if paused {

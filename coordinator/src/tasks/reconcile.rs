@@ -10,13 +10,18 @@ use std::{
 };
 
 use muster_ids::NodeName;
-use muster_planner::{Input, blueprint::{NodePlan, NodeState}, plan, steps};
+use muster_planner::{
+    Input,
+    blueprint::{NodePlan, NodeState},
+    inventory::Made,
+    plan, steps,
+};
 use tokio::time::timeout;
 
 use super::StateIntents;
 use crate::{
     cloud::{Bootstrap, CloudError},
-    context::{Context, HEARD, Progress, PublishedError},
+    context::{Context, SILENT, Progress, PublishedError},
     events::Level,
     execute::{Outcome, execute},
     library::Published,
@@ -55,6 +60,8 @@ enum RoundError {
 struct Told {
     round: Option<String>,
     steps: BTreeSet<(String, String)>,
+    /// Whether catalogs were compared with what nodes were given by the coordinator before this one.
+    compared: bool,
     silent: BTreeSet<NodeName>,
 }
 
@@ -95,6 +102,7 @@ async fn round(ctx: &Arc<Context>, boot: &Boot, told: &mut Told) -> Result<bool,
         Err(error) => return Err(error.into()),
     };
     ctx.read_provider().await?;
+    remember(ctx, &published.blueprint)?;
     let seen = ctx.seen()?;
     let policy = ctx.policy(&published)?;
     let root = ctx.state.snapshot();
@@ -125,10 +133,46 @@ async fn round(ctx: &Arc<Context>, boot: &Boot, told: &mut Told) -> Result<bool,
     retire(ctx, &blueprint)?;
     watch_silence(ctx, told, &blueprint)?;
     watch_rollout(ctx)?;
+    if !told.compared {
+        compare(ctx)?;
+        told.compared = true;
+    }
     let settled = steps_left == 0 && !changed;
     ctx.progress.send_replace(Progress { settled, failing, waits: waits.clone() });
     let converged = all_converged(ctx, &blueprint)?;
     Ok(settled && waits.is_empty() && converged)
+}
+
+/// A new version of this program, or another key of the package repository, may compile other catalogs from the same
+/// site: then nodes are told of a newer generation.
+fn compare(ctx: &Context) -> Result<(), RoundError> {
+    let root = ctx.state.snapshot();
+    for (name, view) in ctx.local.nodes()? {
+        let (Some(facts), Some(issued)) = (view.facts, view.issued) else { continue };
+        let Some(Ok(catalog)) = ctx.catalog(&root, &name, facts)? else { continue };
+        if catalog.generation == issued.generation && catalog.content_digest() != issued.content {
+            ctx.state.change(crate::state::Root::republish)?;
+            ctx.event(Level::Info, Some(&name), "catalog", "compiles to another one than before: published anew");
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// What was made for us and never confirmed, because the answer was lost or we were killed: seen with our own token, it
+/// counts as made.
+fn remember(ctx: &Context, blueprint: &muster_planner::Blueprint) -> Result<(), RoundError> {
+    let seen = ctx.seen()?.latest;
+    ctx.state.change(|root| {
+        for (name, instance) in &seen.instances {
+            if blueprint.nodes.get(name).is_some_and(|plan| plan.token == instance.token) {
+                let made = Made { token: instance.token.clone(), id: instance.id.clone() };
+                root.made.insert(name.clone(), made);
+            }
+        }
+        root.disks.extend(seen.disks.keys().filter(|disk| blueprint.disks.contains_key(*disk)).cloned());
+    })?;
+    Ok(())
 }
 
 fn tell_steps(ctx: &Context, told: &mut Told, reports: &[crate::execute::StepReport]) -> Vec<(String, String, String)> {
@@ -181,7 +225,7 @@ fn watch_silence(ctx: &Context, told: &mut Told, blueprint: &muster_planner::Blu
     let now = ctx.now();
     for name in blueprint.nodes.keys() {
         let view = ctx.local.node(name)?;
-        let silent = view.seen > 0 && !ctx.hub.connected(name) && now - view.seen.max(ctx.started) >= HEARD;
+        let silent = view.seen > 0 && !ctx.hub.connected(name) && now - view.seen.max(ctx.started) >= SILENT;
         if silent && told.silent.insert(name.clone()) {
             ctx.event(Level::Warn, Some(name), "silent", format!("not heard of for {} s", now - view.seen));
         } else if !silent && told.silent.remove(name) {

@@ -15,10 +15,7 @@ use std::{
 };
 
 use rustls::{
-    ServerConfig,
-    client::danger::ServerCertVerifier as _,
-    pki_types::ServerName,
-    server::NoServerSessionStorage,
+    ServerConfig, client::danger::ServerCertVerifier as _, pki_types::ServerName, server::NoServerSessionStorage,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},

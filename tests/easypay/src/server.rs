@@ -25,8 +25,8 @@ use crate::{probe, web};
 const IDLE: Duration = Duration::from_secs(75);
 /// For the request on a connection that was taken last: closing such a connection before its first byte would fail it.
 const SETTLE: Duration = Duration::from_secs(1);
-/// For requests under way; longer than a request's patience.
-const FINISH: Duration = Duration::from_secs(10);
+/// For requests under way, after the patience of the last one.
+const FINISH: Duration = Duration::from_secs(2);
 
 /// Serves until SIGTERM or SIGINT, and returns when all is finished. A second signal ends it at once.
 ///
@@ -68,7 +68,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
     let finish = async {
         sleep(SETTLE.min(settings.grace)).await;
-        if timeout(FINISH, connections.shutdown()).await.is_err() {
+        if timeout(settings.patience + FINISH, connections.shutdown()).await.is_err() {
             tracing::warn!("requests were still under way at the end");
         }
     };

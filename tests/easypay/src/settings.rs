@@ -113,7 +113,11 @@ impl Settings {
                     .filter(|n| (1..=100).contains(n))
                     .ok_or(SettingsError::Wrong { name: "DATABASE_CONNECTIONS", expected: "from 1 to 100" })?,
             },
-            patience: time(&or("PATIENCE", "5s"), "PATIENCE")?,
+            patience: time(&or("PATIENCE", "5s"), "PATIENCE").and_then(|patience| {
+                let range = Duration::from_millis(100)..=Duration::from_secs(60);
+                let expected = "from 100ms to 60s";
+                range.contains(&patience).then_some(patience).ok_or(SettingsError::Wrong { name: "PATIENCE", expected })
+            })?,
             grace: time(&or("GRACE", "8s"), "GRACE")?,
             log: or("LOG", "info,tokio_postgres=warn"),
         })
@@ -165,6 +169,8 @@ mod tests {
             ("DATABASE_PORT", "s3cret"),
             ("LISTEN", "9999"),
             ("PATIENCE", "77"),
+            ("PATIENCE", "99ms"),
+            ("PATIENCE", "2m"),
             ("DATABASE_CONNECTIONS", "777"),
             ("DATABASE_PASSWORD_FILE", "/does/not/exist"),
         ] {

@@ -9,7 +9,7 @@ mod statements;
 
 use std::error::Error;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool::managed::{Object, Pool, PoolError, Timeouts};
@@ -104,6 +104,28 @@ pub enum Trouble {
 pub struct Store {
     pool: Pool<Connector>,
     patience: Duration,
+    unsaid: Arc<Mutex<Unsaid>>,
+}
+
+/// Requests that gave up and are not in the log yet: during an outage a line for each would fill disks and tell nothing.
+#[derive(Default)]
+struct Unsaid {
+    requests: u64,
+    last_line: Option<Instant>,
+}
+
+impl Unsaid {
+    fn add(&mut self, trouble: &Trouble) {
+        self.requests += 1;
+        if self.last_line.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
+            tracing::warn!(
+                requests = self.requests,
+                error = chain(trouble),
+                "requests gave up waiting for the database"
+            );
+            *self = Self { requests: 0, last_line: Some(Instant::now()) };
+        }
+    }
 }
 
 impl Store {
@@ -115,7 +137,7 @@ impl Store {
         let connections = database.connections;
         let pool =
             Pool::builder(Connector::new(database)).max_size(connections).runtime(deadpool::Runtime::Tokio1).build()?;
-        Ok(Self { pool, patience })
+        Ok(Self { pool, patience, unsaid: Arc::default() })
     }
 
     /// How long a request waits for a database that is away.
@@ -190,6 +212,7 @@ impl Store {
                 Err(trouble) => trouble,
             };
             if Instant::now() + pause >= deadline {
+                self.unsaid.lock().unwrap_or_else(PoisonError::into_inner).add(&trouble);
                 return Err(StoreError::Away(trouble));
             }
             before = Some(trouble);

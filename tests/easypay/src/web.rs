@@ -1,4 +1,13 @@
 //! The routes. Programs send JSON and get JSON; a browser's form gets a page or a redirect.
+//!
+//! - `GET /`, `GET /?user=U`: the page.
+//! - `POST /payments {user, amount_cents, idempotency_key}`: 201 `{id, balance_cents}`; the same again 200 with the same
+//!   result; the same key for something else 409; what is no payment 400 or 422; a database that stays away 503.
+//! - `GET /wallets/U`: balance, payments tried and succeeded. `GET /payments/KEY`: what became of a payment.
+//! - `GET /ready`: whether requests are to be sent here. `GET /alive`: whether the process answers at all.
+//!
+//! Nobody logs in: who may use which wallet is left out on purpose, since the application is there to be run, not to be
+//! trusted with money.
 
 mod page;
 
@@ -89,7 +98,6 @@ impl From<StoreError> for Failure {
         match &error {
             StoreError::OtherPayment => Self::new(StatusCode::CONFLICT, error.to_string()),
             StoreError::Away(_) => {
-                tracing::warn!(error = chain(&error), "request gave up");
                 let message =
                     "the database does not answer; send the same payment with the same key again later, it counts once";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, message)

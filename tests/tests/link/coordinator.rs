@@ -192,8 +192,7 @@ impl Coordinator {
     pub async fn serve(&mut self) {
         let clock: Arc<ManualClock> = Arc::new(self.clock.clone());
         let revocations = self.revoke.subscribe();
-        let (rotation, identity) =
-            Rotation::start(self.authority.clone(), revocations.clone(), clock.clone()).unwrap();
+        let (rotation, identity) = Rotation::start(self.authority.clone(), revocations.clone(), clock.clone()).unwrap();
         let cut = CancellationToken::new();
         let tls = ServerTls {
             realm: realm(),
@@ -203,13 +202,9 @@ impl Coordinator {
             cut: cut.clone(),
         };
         let gate = Gate::new(Arc::new(NamedControlPlanes), revocations, clock.clone());
-        let enrolment =
-            Enrolment::new(self.authority.clone(), self.identities.clone(), Arc::new(Loopback), clock);
-        let agents = Scripted {
-            catalog: self.catalog.subscribe(),
-            pushes: self.pushes.clone(),
-            heard: self.heard.clone(),
-        };
+        let enrolment = Enrolment::new(self.authority.clone(), self.identities.clone(), Arc::new(Loopback), clock);
+        let agents =
+            Scripted { catalog: self.catalog.subscribe(), pushes: self.pushes.clone(), heard: self.heard.clone() };
         let routes = Routes::new(EnrolmentServer::new(enrolment)).add_service(AgentServer::new(agents));
         let listener = TcpListener::bind(self.address).await.unwrap();
         self.address = listener.local_addr().unwrap();

@@ -185,10 +185,8 @@ async fn after_a_weekend_off_all_comes_back_unaided() {
     coordinator.serve().await;
     coordinator.publish(&coordinator.catalog_for("workers-1", 2));
     until("the new generation", || node.engine.generations().last() == Some(&2)).await;
-    until("its report", || {
-        coordinator.heard.lock().unwrap().reports.last().unwrap().generation.unwrap().counter == 2
-    })
-    .await;
+    until("its report", || coordinator.heard.lock().unwrap().reports.last().unwrap().generation.unwrap().counter == 2)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,8 +3,7 @@
 //! ```text
 //! packages, Docker ─┬─ Go: Kubernetes, etcd, CoreDNS ─┬─ apt repository
 //!                   ├─ node image ── Debian packages ─┤
-//!                   ├─ services image                 └─ container registry
-//!                   └─ cargo: easypay ────────────────┘
+//!                   └─ services image, image bases ───┴─ container registry, with easypay
 //! ```
 //!
 //! The Go builds keep all cores busy for minutes; the images wait for the network and for dpkg, so the two lanes run side
@@ -26,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::{self, Cache, Inputs};
 use crate::cargo;
-use crate::go::{self, GoArtefacts};
+use crate::go;
 use crate::machine_images::{self, MachineImage};
 use crate::progress::Progress;
 use crate::repository;
@@ -82,10 +81,11 @@ pub fn prepare(cache_root: &Path, progress: &Progress) -> Result<()> {
     docker::raise_inotify_limit(progress)
 }
 
-/// Makes what is not there yet.
-pub fn make(cache: &Cache, progress: &Progress, checkout: &Path) -> Result<Artefacts> {
+/// Makes what is not there yet. `easypay` is the application's program, which cargo has built.
+pub fn make(cache: &Cache, progress: &Progress, checkout: &Path, easypay: &Path) -> Result<Artefacts> {
+    let easypay = cargo::stripped(cache, progress, "easypay", easypay)?;
     let (compiled, machines) = std::thread::scope(|scope| {
-        let compiled = scope.spawn(|| compile(cache, progress, checkout));
+        let compiled = scope.spawn(|| go::build(cache, progress, &checkout.join("tests/artefacts")));
         let machines = scope.spawn(|| -> Result<(MachineImage, MachineImage)> {
             let node = machine_images::node(cache, progress)?;
             let services = machine_images::services(cache, progress)?;
@@ -96,7 +96,7 @@ pub fn make(cache: &Cache, progress: &Progress, checkout: &Path) -> Result<Artef
         (join(compiled), join(machines))
     });
     // Both errors count: one run should tell all that is wrong.
-    let ((go, easypay), (node, services)) = match (compiled, machines) {
+    let (go, (node, services)) = match (compiled, machines) {
         (Ok(compiled), Ok(machines)) => (compiled, machines),
         (Err(first), Err(second)) => return Err(first.context(format!("and also: {second:#}"))),
         (Err(error), Ok(_)) | (Ok(_), Err(error)) => return Err(error),
@@ -118,14 +118,6 @@ pub fn make(cache: &Cache, progress: &Progress, checkout: &Path) -> Result<Artef
         kubernetes: go.kubernetes.version.trim_start_matches('v').to_owned(),
     };
     Ok(Artefacts { manifest, kubectl: go.kubernetes.dir.join("kubectl"), easypay })
-}
-
-/// The lane that keeps all cores busy.
-fn compile(cache: &Cache, progress: &Progress, checkout: &Path) -> Result<(GoArtefacts, PathBuf)> {
-    let go = go::build(cache, progress, &checkout.join("tests/artefacts"))?;
-    let built = progress.stage("build easypay", || cargo::build(checkout, &[cargo::EASYPAY]))?;
-    let easypay = built.into_iter().next().context("cargo built no easypay")?;
-    Ok((go, cargo::stripped(cache, progress, "easypay", &easypay)?))
 }
 
 /// A thread's result; its panic is ours.

@@ -7,6 +7,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
@@ -107,6 +108,27 @@ impl Cache {
         log
     }
 
+    /// The name within the cache of a file that the cache holds.
+    pub fn name_of<'a>(&self, path: &'a Path) -> Result<&'a str> {
+        let name = path.strip_prefix(&self.root).with_context(|| format!("{} is not in the cache", path.display()))?;
+        name.to_str().with_context(|| format!("{} has no plain name", path.display()))
+    }
+
+    /// Removes artefacts of a kind that were made more than `days` ago, all but `keep`: programs change with each edit.
+    pub fn remove_old(&self, kind: &str, days: u64, keep: &Path) -> Result<()> {
+        let age = Duration::from_secs(days * 24 * 60 * 60);
+        for entry in fs::read_dir(&self.root)? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let is_kind = name.rsplit_once('-').is_some_and(|(of, _)| of == kind);
+            let made = fs::metadata(&path)?.modified()?;
+            if is_kind && path != keep && made.elapsed().is_ok_and(|elapsed| elapsed > age) {
+                fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Where the artefact of these inputs is, or will be.
     pub fn path(&self, inputs: &Inputs) -> PathBuf {
         self.root.join(inputs.folder())
@@ -156,6 +178,21 @@ mod tests {
         assert_ne!(base.hash(), Inputs::new("thing", 2).text("ab").text("c").hash());
         assert_ne!(base.hash(), Inputs::new("other", 1).text("ab").text("c").hash());
         assert_eq!(base.hash().len(), 12);
+    }
+
+    #[test]
+    fn old_ones_of_one_kind_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(dir.path(), &Progress::new()).unwrap();
+        let make = |name: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir(&path).unwrap();
+            File::open(&path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+            path
+        };
+        let [old, kept, other] = ["muster-1", "muster-2", "muster-agent-1"].map(make);
+        cache.remove_old("muster", 2, &kept).unwrap();
+        assert!(!old.exists() && kept.exists() && other.exists());
     }
 
     #[test]

@@ -9,26 +9,36 @@ use crate::cache::{Cache, Inputs};
 use crate::command::{Cmd, search_path};
 use crate::progress::Progress;
 
+/// How long stripped programs of earlier edits stay.
+const KEPT_DAYS: u64 = 2;
+
 /// The cargo that runs us.
 pub fn cargo(root: &Path) -> Cmd {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     Cmd::new(program).dir(root).env("PATH", search_path())
 }
 
-/// A program of the workspace: package and binary name.
-pub const EASYPAY: (&str, &str) = ("easypay", "easypay");
-pub const MUSTER: (&str, &str) = ("muster-coordinator", "muster");
-pub const AGENT: (&str, &str) = ("muster-agent", "muster-agent");
+/// This workspace's programs, as cargo built them.
+pub struct Programs {
+    pub muster: PathBuf,
+    pub agent: PathBuf,
+    pub easypay: PathBuf,
+}
 
-/// Builds programs, showing the compiler's own output; returns their paths in the same order.
-pub fn build(root: &Path, programs: &[(&str, &str)]) -> Result<Vec<PathBuf>> {
-    let mut command = cargo(root).arg("build").arg("--quiet");
-    for (package, binary) in programs {
-        command = command.args(["--package", package, "--bin", binary]);
-    }
-    command.show()?;
+/// Builds all programs. By one command over the workspace, whose features are those that the tests have: asked for one
+/// by one, their dependencies would be compiled anew for each set of features.
+pub fn build(progress: &Progress, root: &Path) -> Result<Programs> {
+    progress.stage("build muster, muster-agent and easypay", || {
+        cargo(root).args(["build", "--quiet", "--workspace", "--exclude", "xtask", "--bins"]).show()
+    })?;
     let dir = target_dir(root)?.join("debug");
-    Ok(programs.iter().map(|(_, binary)| dir.join(binary)).collect())
+    Ok(Programs { muster: dir.join("muster"), agent: dir.join("muster-agent"), easypay: dir.join("easypay") })
+}
+
+/// Builds the application alone, which is all of ours that artefacts hold.
+pub fn build_easypay(progress: &Progress, root: &Path) -> Result<PathBuf> {
+    progress.stage("build easypay", || cargo(root).args(["build", "--quiet", "--package", "easypay"]).show())?;
+    Ok(target_dir(root)?.join("debug/easypay"))
 }
 
 fn target_dir(root: &Path) -> Result<PathBuf> {
@@ -43,5 +53,6 @@ pub fn stripped(cache: &Cache, progress: &Progress, name: &'static str, program:
     let folder = cache.folder(progress, &format!("strip {name}"), &inputs, |dir| {
         Cmd::new("strip").args(["--strip-debug", "-o"]).arg(dir.join(name)).arg(program).output().map(drop)
     })?;
+    cache.remove_old(name, KEPT_DAYS, &folder)?;
     Ok(folder.join(name))
 }

@@ -136,7 +136,8 @@ pub fn search_path() -> OsString {
     std::env::join_paths(std::env::split_paths(&path).chain(more)).unwrap_or(path)
 }
 
-fn tail(text: &str, lines: usize) -> String {
+/// The last lines of a text.
+pub fn tail(text: &str, lines: usize) -> String {
     let all: Vec<&str> = text.trim_end().lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")
 }

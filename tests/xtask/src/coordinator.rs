@@ -1,33 +1,19 @@
-//! Builds muster itself, and the image that its coordinator runs in: the services image with the two programs.
+//! The image that the coordinator runs in: the services image with muster's two programs.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::artefacts::Manifest;
 use crate::cache::{Cache, Inputs};
+use crate::cargo::{self, Programs};
+use crate::docker;
 use crate::progress::Progress;
-use crate::{cargo, docker};
 
 const NAME: &str = "muster-coordinator";
 
 /// Older images that are kept: a running coordinator's own, and one to go back to.
 const KEEP: usize = 3;
-
-/// muster's programs.
-pub struct Programs {
-    pub muster: PathBuf,
-    pub agent: PathBuf,
-}
-
-/// Compiles them.
-pub fn build(progress: &Progress, checkout: &Path) -> Result<Programs> {
-    let built =
-        progress.stage("build muster and muster-agent", || cargo::build(checkout, &[cargo::MUSTER, cargo::AGENT]))?;
-    let [muster, agent] = <[PathBuf; 2]>::try_from(built).ok().context("cargo built another number of programs")?;
-    Ok(Programs { muster, agent })
-}
 
 /// Makes the coordinator's image; returns its tag.
 pub fn image(cache: &Cache, progress: &Progress, artefacts: &Manifest, programs: &Programs) -> Result<String> {

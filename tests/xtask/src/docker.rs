@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::{Cmd, find, search_path};
+use crate::command::{Cmd, find, search_path, tail};
 use crate::progress::Progress;
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -48,8 +48,11 @@ pub fn start(progress: &Progress, log: &Path) -> Result<()> {
         }
         let started = Instant::now();
         while let Err(error) = version() {
-            if started.elapsed() > START_TIMEOUT {
-                return Err(error).with_context(|| format!("the daemon does not answer; its log is {}", log.display()));
+            let text = std::fs::read_to_string(log).unwrap_or_default();
+            if started.elapsed() > START_TIMEOUT || text.contains("failed to start daemon") {
+                let tail = tail(&text, 5);
+                return Err(error)
+                    .with_context(|| format!("the daemon did not start; {} ends:\n{tail}\n", log.display()));
             }
             std::thread::sleep(Duration::from_millis(200));
         }

@@ -242,7 +242,7 @@ fn postgres<'a>() -> Image<'a> {
 
 fn make_image(cache: &Cache, progress: &Progress, image: &Image) -> Result<PathBuf> {
     let mut inputs =
-        Inputs::new("image", 2).text(image.repository).text(&format!("{:?} {:?}", image.run, image.compression));
+        Inputs::new("image", 3).text(image.repository).text(&format!("{:?} {:?}", image.run, image.compression));
     let base = image.base.map(|base| base_folder(cache, progress, base)).transpose()?;
     if let Some((_, hash)) = &base {
         inputs = inputs.text(hash);
@@ -250,7 +250,8 @@ fn make_image(cache: &Cache, progress: &Progress, image: &Image) -> Result<PathB
     for (path, item) in &image.items {
         inputs = inputs.text(path);
         inputs = match item {
-            Item::Program(from) => inputs.file(from)?,
+            // It lies in a folder that is named by its inputs, so the name tells as much as the content, and sooner.
+            Item::Program(from) => inputs.text(cache.name_of(from)?),
             Item::Script(text) | Item::Text(text) | Item::Link(text) => inputs.text(text),
             Item::Folder(mode) => inputs.text(&format!("{mode:o}")),
         };

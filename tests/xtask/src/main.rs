@@ -29,8 +29,8 @@ use clap::{Parser, Subcommand};
 
 use crate::artefacts::Manifest;
 use crate::cache::Cache;
+use crate::cargo::Programs;
 use crate::command::{Cmd, search_path};
-use crate::coordinator::Programs;
 use crate::progress::{Progress, elapsed};
 
 /// Sets up, builds, runs and tests muster on this machine.
@@ -86,7 +86,8 @@ fn run() -> Result<()> {
     match Cli::parse().task {
         Task::Artefacts { json } => {
             let cache = open(&root, &progress)?;
-            let mut manifest = artefacts::make(&cache, &progress, &checkout)?.manifest;
+            let easypay = cargo::build_easypay(&progress, &checkout)?;
+            let mut manifest = artefacts::make(&cache, &progress, &checkout, &easypay)?.manifest;
             let path = Manifest::path(&root, &checkout);
             manifest.coordinator_image = Manifest::former_coordinator(&path);
             manifest.write(&path)?;
@@ -145,8 +146,8 @@ struct Built {
 /// Makes artefacts, programs and the coordinator's image.
 fn build(root: &Path, progress: &Progress, checkout: &Path) -> Result<Built> {
     let cache = open(root, progress)?;
-    let mut artefacts = artefacts::make(&cache, progress, checkout)?;
-    let programs = coordinator::build(progress, checkout)?;
+    let programs = cargo::build(progress, checkout)?;
+    let mut artefacts = artefacts::make(&cache, progress, checkout, &programs.easypay)?;
     artefacts.manifest.coordinator_image = Some(coordinator::image(&cache, progress, &artefacts.manifest, &programs)?);
     let manifest = Manifest::path(root, checkout);
     artefacts.manifest.write(&manifest)?;

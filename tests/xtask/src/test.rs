@@ -58,8 +58,14 @@ pub struct Lab<'a> {
     pub kubectl: &'a Path,
 }
 
-/// Runs the tests that make a cluster on this machine.
+/// Runs the tests that make containers on this machine: first the Docker adapter's contract, then a whole cluster.
 pub fn live(progress: &Progress, root: &Path, lab: &Lab) -> Result<()> {
+    progress.stage("the Docker adapter keeps its contract", || {
+        cargo(root)
+            .args(["test", "--quiet", "--package", "muster-coordinator", "--lib", "docker_keeps"])
+            .args(["--", "--ignored"])
+            .show()
+    })?;
     progress.stage("live tests", || {
         cargo(root)
             .args(["test", "--package", "muster-tests", "--test", "live"])

@@ -80,7 +80,8 @@ pub fn render(spec: &AptSourceSpec) -> String {
     }
     text.push_str(&format!("Signed-By: {}\n", key_path(&spec.name)));
     if let Key::Url(url) = key(spec) {
-        text.insert_str("# Written by muster.\n".len(), &format!("# Key fetched from {url}\n"));
+        let sha256 = spec.key_sha256.as_ref().map(|digest| format!(", SHA-256 {digest}")).unwrap_or_default();
+        text.insert_str("# Written by muster.\n".len(), &format!("# Key fetched from {url}{sha256}\n"));
     }
     text
 }
@@ -132,6 +133,7 @@ mod tests {
             suites: vec!["muster".into()],
             components: vec!["main".into()],
             key: key.into(),
+            key_sha256: None,
             absent: false,
         }
     }

@@ -29,6 +29,8 @@ pub enum Stage {
     Published,
     /// Done.
     Member,
+    /// On its way out.
+    Leaving,
 }
 
 /// What the agent noted of its way into the cluster; one small file, written atomically.
@@ -103,6 +105,8 @@ pub enum Change {
     Restore { manifests: BTreeSet<String> },
     /// Labels and taints of the Node object.
     Mark { set: BTreeMap<String, String>, remove: BTreeSet<String>, taints: Option<Vec<String>> },
+    /// The way out; `known`: the API has a Node to be emptied.
+    Leave { role: MemberRole, known: bool },
 }
 
 /// How the way in is begun.
@@ -120,6 +124,7 @@ impl Describe for Change {
         match self {
             Self::Become { .. } => Action::Create,
             Self::Adopt | Self::Restore { .. } | Self::Mark { .. } => Action::Change,
+            Self::Leave { .. } => Action::Remove,
         }
     }
 
@@ -130,6 +135,7 @@ impl Describe for Change {
                     (MemberRole::ControlPlane, Start::Init) => "begin the cluster here (kubeadm init)",
                     (MemberRole::ControlPlane, Start::Join) => "join as a control plane",
                     (MemberRole::Worker, Start::Init | Start::Join) => "join as a worker",
+                    (MemberRole::ControlPlane | MemberRole::Worker, Start::Leave) => "nothing: the node leaves",
                 };
                 let how = match way {
                     Way::Fresh => None,
@@ -148,6 +154,14 @@ impl Describe for Change {
                 lines.extend(taints.iter().map(|taints| format!("taints = {}", taints.join(", "))));
                 lines
             }
+            Self::Leave { role, known } => {
+                let pods = known.then_some("its pods are moved, within their disruption budgets");
+                let etcd = match role {
+                    MemberRole::ControlPlane => Some("- etcd member"),
+                    MemberRole::Worker => None,
+                };
+                [pods, etcd, Some("- node of the cluster")].into_iter().flatten().map(str::to_owned).collect()
+            }
         }
     }
 
@@ -158,8 +172,15 @@ impl Describe for Change {
 
 /// What has to change; none for a member with its labels and static pods.
 pub fn diff(spec: &ClusterMemberSpec, observed: &Observed) -> Option<Change> {
+    match spec.start {
+        Start::Leave => {
+            let outside = observed.membership.is_none() && !observed.files.any();
+            return (!outside).then_some(Change::Leave { role: spec.role, known: observed.node.is_some() });
+        }
+        Start::Join | Start::Init => {}
+    }
     let Some(membership) = &observed.membership else { return Some(unnoted(spec, observed)) };
-    if membership.stage < Stage::Member || !observed.files.kubelet_conf {
+    if membership.stage != Stage::Member || !observed.files.kubelet_conf {
         return Some(go_on(spec, membership));
     }
     let gone = missing_manifests(spec, &observed.files);
@@ -191,10 +212,11 @@ fn unnoted(spec: &ClusterMemberSpec, observed: &Observed) -> Change {
 
 fn go_on(spec: &ClusterMemberSpec, membership: &Membership) -> Change {
     // What began as an init goes on as one, also when the catalog says join by now.
-    let start = if membership.stage == Stage::Member { spec.start } else { membership.start };
+    let settled = membership.stage >= Stage::Member;
+    let start = if settled { spec.start } else { membership.start };
     let others_may_depend = start == Start::Init && membership.stage >= Stage::Published;
-    let way = if membership.stage == Stage::Member {
-        // kubelet's credentials were lost: a member that has to join again.
+    let way = if settled {
+        // kubelet's credentials were lost, or it was leaving and may stay: it has to join again.
         Way::StartOver
     } else if membership.resumed < 2 || others_may_depend {
         Way::Continue { from: membership.stage }
@@ -376,6 +398,22 @@ mod tests {
             diff(&spec(ControlPlane, Start::Init), &observed),
             Some(Change::Restore { manifests: ["kube-scheduler".to_owned()].into() })
         );
+    }
+
+    #[test]
+    fn a_leaver_leaves_until_nothing_is_left() {
+        let mut observed = Observed {
+            membership: Some(note(Worker, Start::Join, Stage::Member, 0)),
+            files: Files { kubelet_conf: true, ..Files::default() },
+            node: Some(NodeSeen::default()),
+        };
+        let leave = spec(Worker, Start::Leave);
+        assert_eq!(diff(&leave, &observed), Some(Change::Leave { role: Worker, known: true }));
+        observed.membership = None;
+        observed.node = None;
+        assert_eq!(diff(&leave, &observed), Some(Change::Leave { role: Worker, known: false }));
+        observed.files = Files::default();
+        assert_eq!(diff(&leave, &observed), None);
     }
 
     #[test]

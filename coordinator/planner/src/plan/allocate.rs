@@ -29,6 +29,11 @@ const POD_PREFIX_V6: u8 = 64;
 impl Draft<'_> {
     /// Adds a node with the pool's next ordinal; says why when it cannot.
     pub(super) fn add_node(&mut self, pool: &PoolName, policy: &PoolPolicy, reason: &str) -> Option<NodeName> {
+        // Somebody may have an address that the blueprint believes free.
+        if self.input.parent.is_some() && !self.input.seen.latest.complete {
+            self.waits(Waiting::Inventory);
+            return None;
+        }
         let Some(address) = self.free_node_address() else {
             self.waits(Waiting::Addresses);
             return None;

@@ -8,7 +8,7 @@ use muster_ids::{DiskName, NodeName};
 use super::Draft;
 use crate::{
     blueprint::{DiskPlan, NodeState},
-    report::{Note, Waiting},
+    report::Waiting,
 };
 
 /// Where a disk goes best: the least of these.
@@ -22,10 +22,9 @@ impl Draft<'_> {
     pub(super) fn place_disks(&mut self) {
         let input = self.input;
         for (disk, plan) in &mut self.next.disks {
-            match input.policy.disks.get(disk) {
+            if let Some(wanted) = input.policy.disks.get(disk) {
                 // A disk never shrinks: its file system would not survive it.
-                Some(wanted) => plan.size = plan.size.max(wanted.size),
-                None => self.report.notes.push(Note::DiskKept { disk: disk.clone() }),
+                plan.size = plan.size.max(wanted.size);
             }
             if input.seen.disk_lost(disk, input.policy.settle) {
                 self.waits.push(Waiting::DiskLost { disk: disk.clone() });

@@ -6,6 +6,7 @@ use muster_ids::{NodeName, PoolName};
 use super::Draft;
 use crate::{
     blueprint::{NodePlan, NodeState},
+    inventory::Instance,
     plan::allocate::overlap,
     report::Waiting,
 };
@@ -55,6 +56,7 @@ impl Draft<'_> {
             let last = self.next.last_ordinal.entry(pool.clone()).or_default();
             *last = (*last).max(ordinal);
             if self.next.nodes.contains_key(name) {
+                self.take_newer(name, instance);
                 continue;
             }
             let unknown = Waiting::Unknown { node: name.clone(), id: instance.id.clone() };
@@ -104,6 +106,20 @@ impl Draft<'_> {
             };
             self.next.nodes.insert(name.clone(), node);
             self.did(format!("takes {name} back: it exists and the pool lacks it"));
+        }
+    }
+
+    /// An older state may know an earlier incarnation than the one that exists.
+    fn take_newer(&mut self, name: &NodeName, instance: &Instance) {
+        let token = self.token(name, instance.incarnation);
+        let Some(node) = self.next.nodes.get_mut(name) else { return };
+        let same =
+            instance.address == Some(node.address) && instance.pods == Some(node.pods) && instance.disks == node.disks;
+        if instance.incarnation > node.incarnation && instance.token == token && same {
+            node.incarnation = instance.incarnation;
+            node.token = token;
+            node.image.clone_from(&instance.image);
+            self.did(format!("takes incarnation {} of {name} back: it exists", instance.incarnation));
         }
     }
 

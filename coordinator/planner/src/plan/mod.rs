@@ -32,18 +32,28 @@ pub struct Input<'a> {
     pub seed: u64,
 }
 
+/// More rounds than any input needs; a fault of ours would go on for ever.
+const ROUNDS: usize = 100;
+
 /// From what is wanted and what is known to what must exist.
 pub fn plan(input: Input<'_>) -> (Blueprint, PlanReport) {
     let mut draft = Draft::new(input);
-    draft.step(Step::Birth, Draft::birth);
-    draft.step(Step::Forget, Draft::forget);
-    draft.step(Step::Retire, Draft::retire);
-    draft.step(Step::Adopt, Draft::adopt);
-    draft.step(Step::Replace, Draft::replace);
-    draft.step(Step::Grow, Draft::grow);
-    draft.step(Step::Disks, Draft::place_disks);
-    draft.step(Step::Shrink, Draft::shrink);
-    draft.step(Step::Balance, Draft::balance);
+    for _ in 0..ROUNDS {
+        let before = draft.next.clone();
+        draft.step(Step::Birth, Draft::birth);
+        draft.step(Step::Retire, Draft::retire);
+        draft.step(Step::Forget, Draft::forget);
+        draft.step(Step::Adopt, Draft::adopt);
+        draft.step(Step::Replace, Draft::replace);
+        draft.step(Step::Grow, Draft::grow);
+        draft.step(Step::Disks, Draft::place_disks);
+        draft.step(Step::Shrink, Draft::shrink);
+        draft.step(Step::Balance, Draft::balance);
+        // What one step frees another may use: the end is where nothing moves any more.
+        if draft.next == before {
+            break;
+        }
+    }
     draft.finish()
 }
 
@@ -81,8 +91,14 @@ impl<'a> Draft<'a> {
     fn step(&mut self, step: Step, run: fn(&mut Self)) {
         run(self);
         let (did, waits) = (std::mem::take(&mut self.did), std::mem::take(&mut self.waits));
-        if !did.is_empty() || !waits.is_empty() {
-            self.report.steps.push(StepReport { step, did, waits });
+        let steps = &mut self.report.steps;
+        match steps.iter_mut().find(|report| report.step == step) {
+            // What was waited for a round ago may have happened since.
+            Some(report) => {
+                report.did.extend(did);
+                report.waits = waits;
+            }
+            None => steps.push(StepReport { step, did, waits }),
         }
     }
 
@@ -106,7 +122,9 @@ impl<'a> Draft<'a> {
         pools.into_iter().collect()
     }
 
-    fn note_images(&mut self) {
+    fn note(&mut self) {
+        let left = self.next.disks.keys().filter(|disk| !self.input.policy.disks.contains_key(*disk));
+        self.report.notes = left.map(|disk| Note::DiskKept { disk: disk.clone() }).collect();
         let mut older: BTreeMap<&str, Vec<NodeName>> = BTreeMap::new();
         for (name, node) in &self.next.nodes {
             if node.image != self.input.policy.node_image && node.state == NodeState::InService {
@@ -118,7 +136,8 @@ impl<'a> Draft<'a> {
     }
 
     fn finish(mut self) -> (Blueprint, PlanReport) {
-        self.note_images();
+        self.note();
+        self.report.steps.retain(|step| !step.did.is_empty() || !step.waits.is_empty());
         match self.input.parent {
             Some(parent) if *parent == self.next => (parent.clone(), self.report),
             Some(parent) => {

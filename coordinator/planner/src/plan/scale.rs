@@ -1,4 +1,5 @@
 //! Pools grow at once and shrink one node at a time; control planes do both one at a time once the cluster lives.
+//! The planner's rounds bring each step's next node, where it need not wait.
 
 use std::cmp::Reverse;
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_catalog::kinds::cluster_member::MemberRole;
-use muster_ids::{Digest, DiskName, EndpointName, NodeName, PoolName};
+use muster_ids::{Digest, EndpointName, NodeName, PoolName};
 use muster_planner::{
     Blueprint, Finding, Input, Inventory, PlanReport, Policy, Seen, Step,
     blueprint::NodeState,
@@ -90,7 +90,7 @@ impl World {
         let parent = self.blueprint.clone();
         let (next, report) = self.ask(parent.as_ref());
         let (again, second) = self.ask(Some(&next));
-        assert_eq!(again, next, "planning again changes the blueprint");
+        assert!(again == next, "planning again changes the blueprint: {second:?}");
         assert_eq!(second.did().count(), 0, "planning again does something: {second:?}");
         self.blueprint = Some(next.clone());
         (next, report)
@@ -144,11 +144,16 @@ impl World {
                     LoadBalancer { id, running: true, address: Some(plan.address), configuration: configuration(plan) };
                 self.truth.load_balancers.insert(endpoint.clone(), balancer);
             }
-            Step::Instance { node, .. } => {
-                let plan = &blueprint.nodes[node];
-                if let Some(instance) = self.truth.instances.get_mut(node) {
-                    assert_eq!(instance.token, plan.token, "{node} belongs to another");
+            Step::StartInstance { node, id } => {
+                // A stale reading starts nothing.
+                if let Some(instance) = self.truth.instances.get_mut(node).filter(|instance| instance.id == *id) {
                     instance.running = true;
+                }
+            }
+            Step::Instance { node } => {
+                let plan = &blueprint.nodes[node];
+                if let Some(instance) = self.truth.instances.get(node) {
+                    assert_eq!(instance.token, plan.token, "{node} belongs to another");
                 } else {
                     let taken = self.truth.instances.values().any(|other| other.address == Some(plan.address));
                     assert!(!taken, "the address of {node} is taken");
@@ -157,6 +162,7 @@ impl World {
                         token: plan.token.clone(),
                         incarnation: plan.incarnation,
                         running: true,
+                        started: true,
                         address: Some(plan.address),
                         pods: Some(plan.pods),
                         image: plan.image.clone(),
@@ -168,15 +174,18 @@ impl World {
                 self.seen.made.insert(node.clone(), Made { token: plan.token.clone(), id });
             }
             Step::RemoveInstance { node, id } => {
-                assert_eq!(self.truth.instances[node].id, *id);
-                self.truth.instances.remove(node);
+                // Gone already is success; another one of the name is left alone.
+                if self.truth.instances.get(node).is_some_and(|instance| instance.id == *id) {
+                    self.truth.instances.remove(node);
+                }
                 self.seen.made.remove(node);
                 self.cluster().ready.remove(node);
                 self.cluster().left.remove(node);
             }
             Step::RemoveLoadBalancer { endpoint, id } => {
-                assert_eq!(self.truth.load_balancers[endpoint].id, *id);
-                self.truth.load_balancers.remove(endpoint);
+                if self.truth.load_balancers.get(endpoint).is_some_and(|balancer| balancer.id == *id) {
+                    self.truth.load_balancers.remove(endpoint);
+                }
             }
         }
     }
@@ -224,9 +233,5 @@ impl World {
     pub fn lose(&mut self, node: &NodeName) {
         self.truth.instances.remove(node);
         self.seen.cluster.ready.remove(node);
-    }
-
-    pub fn lose_disk(&mut self, disk: &DiskName) {
-        self.truth.disks.remove(disk);
     }
 }

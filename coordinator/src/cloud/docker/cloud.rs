@@ -78,6 +78,10 @@ impl Cloud for DockerCloud {
         answer(self.make_node(name, plan, boot, proof))
     }
 
+    fn start_instance<'a>(&'a self, name: &'a NodeName, id: &'a str) -> Answer<'a, ()> {
+        answer(self.start_node(name, id))
+    }
+
     fn remove_instance<'a>(&'a self, name: &'a NodeName, id: &'a str) -> Answer<'a, ()> {
         answer(self.unmake_node(name, id))
     }

@@ -97,6 +97,18 @@ pub enum State {
     Removing,
 }
 
+impl Found {
+    /// As much of what it was made from as a start needs.
+    pub(super) fn spec(&self, scope: &Scope) -> ContainerSpec {
+        ContainerSpec {
+            name: self.name.clone(),
+            network: scope.network(),
+            address: self.labels.get(ADDRESS).cloned(),
+            ..Default::default()
+        }
+    }
+}
+
 impl ContainerSpec {
     /// Equal for equal containers.
     pub fn digest(&self) -> String {

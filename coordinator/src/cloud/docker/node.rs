@@ -9,7 +9,7 @@ use muster_planner::blueprint::NodePlan;
 use super::{
     archive::Upload,
     cloud::DockerCloud,
-    container::{ContainerSpec, Mount, State, short},
+    container::{ContainerSpec, Found, Mount, State, short},
     error::DockerError,
     scope::{ADDRESS, DISKS, INCARNATION, LABEL, NODE, PODS, Role, TOKEN},
 };
@@ -125,6 +125,21 @@ impl DockerCloud {
         self.engine.upload(id, &files).await
     }
 
+    pub(super) async fn start_node(&self, name: &NodeName, id: &str) -> Result<(), DockerError> {
+        let found = self.engine.container(id).await?.filter(|found| found.id == id);
+        let Some(found) = found else { return Err(DockerError::Gone { name: name.to_string(), id: short(id) }) };
+        if !self.is_ours(&found, NODE, name.as_str()) {
+            return Err(DockerError::Name { name: name.to_string(), id: short(id) });
+        }
+        match found.state {
+            State::Running | State::Restarting => Ok(()),
+            State::Paused | State::Stopped => self.engine.start(id, &found.spec(&self.config.scope)).await,
+            // It has not got what it boots with.
+            State::Created => Err(DockerError::Gone { name: name.to_string(), id: short(id) }),
+            State::Removing => Err(DockerError::Removing { name: name.to_string() }),
+        }
+    }
+
     pub(super) async fn unmake_node(&self, name: &NodeName, id: &str) -> Result<(), DockerError> {
         self.remove_ours(id, NODE, name.as_str()).await
     }
@@ -132,20 +147,21 @@ impl DockerCloud {
     /// Removes a container of this environment whose label says that it is the one that was meant.
     pub(super) async fn remove_ours(&self, id: &str, label: &str, value: &str) -> Result<(), DockerError> {
         let Some(found) = self.engine.container(id).await? else { return Ok(()) };
-        let ours = found.id == id
-            && found.labels.get(LABEL) == Some(&self.config.scope.to_string())
-            && found.labels.get(label).map(String::as_str) == Some(value);
-        if !ours {
+        if found.id != id || !self.is_ours(&found, label, value) {
             return Err(DockerError::Name { name: value.to_owned(), id: short(id) });
         }
         self.engine.remove_container(id).await
     }
 
+    fn is_ours(&self, found: &Found, label: &str, value: &str) -> bool {
+        found.labels.get(LABEL) == Some(&self.config.scope.to_string())
+            && found.labels.get(label).map(String::as_str) == Some(value)
+    }
+
     pub(super) async fn vouches(&self, name: &NodeName, id: &str, address: IpAddr) -> Result<bool, DockerError> {
         let Some(found) = self.engine.container(&self.config.scope.node(name)).await? else { return Ok(false) };
         Ok(found.id == id
-            && found.labels.get(LABEL) == Some(&self.config.scope.to_string())
-            && found.labels.get(NODE).map(String::as_str) == Some(name.as_str())
+            && self.is_ours(&found, NODE, name.as_str())
             && found.state == State::Running
             && found.address == Some(address.to_string()))
     }

@@ -89,6 +89,7 @@ fn instance(found: &Found) -> Option<Instance> {
         incarnation: label(found, INCARNATION)?,
         // The daemon itself brings back one that restarts.
         running: matches!(found.state, State::Running | State::Restarting),
+        started: found.state != State::Created,
         address: label(found, ADDRESS),
         pods: label(found, PODS),
         image: found.image.clone(),

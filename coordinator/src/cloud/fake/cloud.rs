@@ -46,11 +46,8 @@ fn ensure(inner: &mut Inner, name: &NodeName, plan: &NodePlan, proof: &Proof) ->
     let world = &mut inner.world;
     if let Some(instance) = world.instances.iter_mut().find(|instance| instance.token == plan.token) {
         if instance.gone.is_some() {
-            // As EC2 does: the token remembers the dead.
-            return Err(final_error(
-                format!("the token of {name} was used by {}, which is terminated", instance.id),
-                "a new incarnation has a new token",
-            ));
+            // As EC2 does: the token remembers the dead and hands it back.
+            return Ok(instance.id.clone());
         }
         if (instance.address, &instance.disks, &instance.image) != (plan.address, &plan.disks, &plan.image) {
             return Err(final_error(
@@ -168,6 +165,22 @@ impl Cloud for FakeCloud {
         proof: &'a Proof,
     ) -> Answer<'a, String> {
         self.change(move |inner| ensure(inner, name, plan, proof))
+    }
+
+    fn start_instance<'a>(&'a self, name: &'a NodeName, id: &'a str) -> Answer<'a, ()> {
+        self.change(move |inner| {
+            let living = |instance: &&mut FakeInstance| instance.id == id && instance.gone.is_none();
+            match inner.world.instances.iter_mut().find(living) {
+                Some(instance) if instance.node != *name => {
+                    Err(final_error(format!("{id} is {}, not {name}", instance.node), "look at it"))
+                }
+                Some(instance) => {
+                    instance.running = true;
+                    Ok(())
+                }
+                None => Err(CloudError::Passing(format!("{id} is not there to be started"))),
+            }
+        })
     }
 
     fn remove_instance<'a>(&'a self, name: &'a NodeName, id: &'a str) -> Answer<'a, ()> {

@@ -79,6 +79,7 @@ impl World {
                     token: instance.token.clone(),
                     incarnation: instance.incarnation,
                     running: instance.running && instance.gone.is_none(),
+                    started: true,
                     address: Some(instance.address),
                     pods: Some(instance.pods),
                     image: instance.image.clone(),

@@ -53,10 +53,10 @@ pub fn of_user(currency: &str, user: &User, wallet: Option<Wallet>, payments: &[
 /// Why there is nothing to show, with the form so that one can go on.
 pub fn failed(currency: &str, user: Option<&User>, status: StatusCode, message: &str) -> Response {
     let back = user.map_or(String::new(), |user| {
-        format!(" <a href=\"{}\">Back to {}</a>", escape(&address(user)), escape(user.as_str()))
+        format!(". <a href=\"{}\">Back to {}</a>", escape(&address(user)), escape(user.as_str()))
     });
     let body = format!(
-        "<section class=\"notice\" role=\"alert\">Sorry: {}.{back}</section>{}{}",
+        "<section class=\"notice\" role=\"alert\">Sorry: {}{back}</section>{}{}",
         escape(message),
         add_money(currency, user),
         look_up(),

@@ -116,13 +116,15 @@ async fn requests_that_pile_up_do_not_use_up_the_memory() {
     let replica = Replica::start(&postgres);
     let ledger = NamedTempFile::new().unwrap();
     let client = replica::pay(replica.address, 400, "6s", ledger.path());
-    sleep(Duration::from_secs(5)).await;
+    sleep(Duration::from_secs(3)).await;
     assert_eq!(get(replica.address, "/alive").await.status, 200);
     let refused = pay(replica.address, "dana", 1, "k").await;
     assert!(refused.status == 503 && refused.body.contains("too many requests are waiting"), "{}", refused.body);
     let summary = replica::summary(client).await;
     assert_eq!(summary["reasons"]["status 503"], 2400, "{summary}");
     assert!(replica.memory_mib() < 48, "{} MiB", replica.memory_mib());
+    let log = replica.log();
+    assert!(log.contains("gave up waiting") && log.lines().count() < 20, "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,111 @@
+//! A coordinator that gives turns as told, and secrets and tickets as put in.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::ports::{HeldTurn, JoinTicket, PortError, Secrets, Taken, Tickets, Turn, Turns};
+
+#[derive(Default)]
+pub struct FakeCoordinator {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    held_by: Option<String>,
+    away: bool,
+    held: u32,
+    most_held: u32,
+    taken: Vec<(Turn, String)>,
+    secrets: BTreeMap<String, Vec<u8>>,
+    ticket: Option<JoinTicket>,
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl FakeCoordinator {
+    /// Another node has the turn from now on, or nobody.
+    pub fn turn_held_by(&self, node: Option<&str>) {
+        lock(&self.state).held_by = node.map(str::to_owned);
+    }
+
+    /// It does not answer from now on, or does.
+    pub fn away(&self, away: bool) {
+        lock(&self.state).away = away;
+    }
+
+    pub fn put_secret(&self, name: &str, value: &[u8]) {
+        lock(&self.state).secrets.insert(name.to_owned(), value.to_vec());
+    }
+
+    pub fn put_ticket(&self, ticket: JoinTicket) {
+        lock(&self.state).ticket = Some(ticket);
+    }
+
+    /// Turns that were granted, with their reasons.
+    pub fn taken(&self) -> Vec<(Turn, String)> {
+        lock(&self.state).taken.clone()
+    }
+
+    /// Turns in hand now, and the most there ever were at once.
+    pub fn held(&self) -> (u32, u32) {
+        let state = lock(&self.state);
+        (state.held, state.most_held)
+    }
+
+    fn here(&self) -> Result<MutexGuard<'_, State>, PortError> {
+        let state = lock(&self.state);
+        if state.away { Err(PortError::Unreachable("connection refused".into())) } else { Ok(state) }
+    }
+}
+
+struct Held(Arc<Mutex<State>>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        lock(&self.0).held -= 1;
+    }
+}
+
+#[async_trait::async_trait]
+impl HeldTurn for Held {
+    fn valid(&self) -> bool {
+        true
+    }
+
+    async fn give(self: Box<Self>) {}
+}
+
+#[async_trait::async_trait]
+impl Turns for FakeCoordinator {
+    async fn take(&self, turn: Turn, reason: &str) -> Result<Taken, PortError> {
+        let mut state = self.here()?;
+        if let Some(node) = &state.held_by {
+            return Ok(Taken::HeldBy(node.clone()));
+        }
+        state.taken.push((turn, reason.to_owned()));
+        state.held += 1;
+        state.most_held = state.most_held.max(state.held);
+        Ok(Taken::Granted(Box::new(Held(Arc::clone(&self.state)))))
+    }
+}
+
+#[async_trait::async_trait]
+impl Secrets for FakeCoordinator {
+    async fn get(&self, name: &str) -> Result<Vec<u8>, PortError> {
+        let state = self.here()?;
+        state.secrets.get(name).cloned().ok_or_else(|| PortError::Refused(format!("there is no secret {name}")))
+    }
+}
+
+#[async_trait::async_trait]
+impl Tickets for FakeCoordinator {
+    async fn join(&self, _control_plane: bool) -> Result<JoinTicket, PortError> {
+        let state = self.here()?;
+        state.ticket.clone().ok_or_else(|| PortError::NotYet("a control plane to mint a ticket".to_owned()))
+    }
+}

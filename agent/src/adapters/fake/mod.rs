@@ -1,0 +1,82 @@
+//! A machine in memory: fakes of all ports that hold to the same contract as the real ones, and can be told to fail.
+
+mod clock;
+mod commands;
+mod coordinator;
+mod docker;
+mod files;
+mod packages;
+mod units;
+
+use std::sync::Arc;
+
+pub use clock::FakeClock;
+pub use commands::FakeCommands;
+pub use coordinator::FakeCoordinator;
+pub use docker::FakeDocker;
+pub use files::FakeFiles;
+pub use packages::FakePackages;
+pub use units::FakeUnits;
+
+use crate::{
+    Context, Scope, StepError,
+    ports::{Health, Kube},
+};
+
+/// All fakes of one node, to look at and to tamper with.
+#[derive(Clone, Default)]
+pub struct FakeMachine {
+    pub files: Arc<FakeFiles>,
+    pub packages: Arc<FakePackages>,
+    pub units: Arc<FakeUnits>,
+    pub docker: Arc<FakeDocker>,
+    pub commands: Arc<FakeCommands>,
+    pub clock: Arc<FakeClock>,
+    pub coordinator: Arc<FakeCoordinator>,
+}
+
+impl FakeMachine {
+    /// A Debian node with nothing but root on it.
+    pub fn new() -> Self {
+        let machine = Self::default();
+        machine.files.put("/etc/passwd", "root:x:0:0:root:/root:/bin/bash\n");
+        machine.files.put("/etc/group", "root:x:0:\n");
+        machine
+    }
+
+    pub fn context(&self, scope: Scope) -> Context {
+        Context {
+            files: Arc::clone(&self.files) as _,
+            packages: Arc::clone(&self.packages) as _,
+            units: Arc::clone(&self.units) as _,
+            docker: Arc::clone(&self.docker) as _,
+            commands: Arc::clone(&self.commands) as _,
+            clock: Arc::clone(&self.clock) as _,
+            kube: Arc::new(NoKube),
+            turns: Arc::clone(&self.coordinator) as _,
+            secrets: Arc::clone(&self.coordinator) as _,
+            tickets: Arc::clone(&self.coordinator) as _,
+            scope: Arc::new(scope),
+        }
+    }
+}
+
+/// A node without a cluster.
+struct NoKube;
+
+#[async_trait::async_trait]
+impl Kube for NoKube {
+    async fn client(&self) -> Result<kube::Client, StepError> {
+        Err(StepError::waits("this node to become a member of a cluster"))
+    }
+}
+
+/// A node that is no member of a cluster: never unfit.
+pub struct NoMember;
+
+#[async_trait::async_trait]
+impl Health for NoMember {
+    async fn node_ready(&self) -> Option<bool> {
+        None
+    }
+}

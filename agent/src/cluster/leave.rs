@@ -1,0 +1,180 @@
+//! Leaving the cluster: pods first, then etcd, then the node itself.
+//!
+//! The leaving node does it all with its own credentials: a kubelet may cordon its node and evict the pods on it, and
+//! nobody else's. Only the Node object is deleted by the leader, when its annotation says that the node has gone. A crash
+//! anywhere is gone on with: each step looks whether it is done.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::core::v1::Node;
+use kube::Client;
+use muster_catalog::kinds::cluster_member::ClusterMemberSpec;
+use muster_plan::kinds::cluster_member::Stage;
+use serde_json::{Value, json};
+
+use super::{
+    api::{self, ApiError},
+    documents, etcd,
+    etcd::Etcd,
+    join, kubeadm, lease, membership, node,
+};
+use crate::{Context, Done, StepError};
+
+/// What a node writes on its Node object once it has gone: its own name.
+pub const LEFT: &str = "muster.dev/left";
+
+/// How long pods may take in one go; then it is reported and tried again.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+pub async fn leave(ctx: &Context, spec: &ClusterMemberSpec, known: bool) -> Result<Done, StepError> {
+    if let Some(mut note) = membership::read(&*ctx.files)? {
+        membership::reach(&*ctx.files, &mut note, Stage::Leaving)?;
+    }
+    let mut notes = Vec::new();
+    if known {
+        let client = ctx.kube.client().await?;
+        notes.push(drain(ctx, &client, &spec.name).await?);
+        if documents::is_control_plane(spec) {
+            lease::resign(&client, ctx.scope.node.as_str()).await?;
+        }
+        ctx.units.stop("kubelet.service").await?;
+        let patch = json!({"metadata": {"annotations": {LEFT: spec.name}}});
+        api::merge(&client, &node::path(&spec.name), &patch).await?;
+    }
+    if documents::is_control_plane(spec) {
+        let turn = join::take_turn(ctx, "leaves etcd").await?;
+        hand_over(ctx).await;
+        let reset = kubeadm::reset(ctx).await;
+        turn.give().await;
+        reset?;
+    } else {
+        kubeadm::reset(ctx).await?;
+    }
+    membership::forget(&*ctx.files)?;
+    Ok(Done { notes })
+}
+
+/// Spares the cluster an election; it does without where this fails.
+async fn hand_over(ctx: &Context) {
+    let handed = async {
+        let own = Etcd::at(&*ctx.files, &etcd::client_url("127.0.0.1"))?;
+        own.hand_over().await.map_err(StepError::from)
+    };
+    if let Err(error) = handed.await {
+        tracing::debug!(%error, "etcd's lead was not handed over");
+    }
+}
+
+/// Cordons, and evicts until no pod but the node's own is left.
+async fn drain(ctx: &Context, client: &Client, name: &str) -> Result<String, StepError> {
+    api::merge(client, &node::path(name), &json!({"spec": {"unschedulable": true}})).await?;
+    let begun = Instant::now();
+    let mut moved = BTreeSet::new();
+    loop {
+        let pods = api::get(client, &format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{name}")).await?;
+        let mut left: Vec<&Value> = node::list(&pods["items"]).filter(|pod| must_move(pod)).collect();
+        left.sort_by_key(|pod| pod["metadata"]["name"].as_str().unwrap_or_default());
+        if left.is_empty() {
+            tracing::info!(took = begun.elapsed().as_millis(), pods = moved.len(), "the node is empty");
+            return Ok(format!("{} pods moved", moved.len()));
+        }
+        let mut kept = Vec::new();
+        for pod in left {
+            moved.insert(title(pod));
+            if let Some(reason) = evict(client, pod).await? {
+                kept.push(format!("{}: {reason}", title(pod)));
+            }
+        }
+        if begun.elapsed() > PATIENCE {
+            return Err(StepError::failed(format!("pods stay on {name}: {}", kept.join("; ")))
+                .help("a disruption budget that allows no disruption, or a pod that does not end; it is tried again")
+                .retry());
+        }
+        ctx.clock.sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Static pods go with the node, those of DaemonSets belong to it, and finished ones need no place.
+fn must_move(pod: &Value) -> bool {
+    let mirror = !pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_null();
+    let daemon = node::list(&pod["metadata"]["ownerReferences"]).any(|owner| owner["kind"] == "DaemonSet");
+    let finished = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+    !mirror && !daemon && !finished
+}
+
+fn title(pod: &Value) -> String {
+    let word = |key: &str| pod["metadata"][key].as_str().unwrap_or_default().to_owned();
+    format!("{}/{}", word("namespace"), word("name"))
+}
+
+/// None: it goes, or has gone. Else why it stays for now.
+async fn evict(client: &Client, pod: &Value) -> Result<Option<String>, ApiError> {
+    if !pod["metadata"]["deletionTimestamp"].is_null() {
+        return Ok(Some("it is ending".to_owned()));
+    }
+    let (namespace, name) = (&pod["metadata"]["namespace"], &pod["metadata"]["name"]);
+    let path = format!(
+        "/api/v1/namespaces/{}/pods/{}/eviction",
+        namespace.as_str().unwrap_or_default(),
+        name.as_str().unwrap_or_default()
+    );
+    let eviction =
+        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}});
+    match api::create(client, &path, &eviction).await {
+        Ok(_) => Ok(None),
+        Err(error) if error.is_not_found() => Ok(None),
+        // A disruption budget says: not now.
+        Err(ApiError::Refused { code: 429, message, .. }) => Ok(Some(message)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a Node says of itself that it has gone.
+pub fn has_left(node: &Node) -> bool {
+    let annotation = node.metadata.annotations.as_ref().and_then(|all| all.get(LEFT));
+    annotation.is_some() && annotation == node.metadata.name.as_ref()
+}
+
+/// Deletes such a Node; one that came back meanwhile is another.
+pub async fn bury(client: &Client, node: &Node) -> Result<(), ApiError> {
+    let name = node.metadata.name.as_deref().unwrap_or_default();
+    let options = json!({
+        "apiVersion": "v1", "kind": "DeleteOptions",
+        "preconditions": {"uid": node.metadata.uid, "resourceVersion": node.metadata.resource_version},
+    });
+    match api::delete(client, &node::path(name), &options).await {
+        // Its next change brings it here again.
+        Err(error) if error.is_conflict() => Ok(()),
+        other => {
+            tracing::info!(node = name, "a Node that has left was deleted");
+            other
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pods_that_need_another_place_move() {
+        assert!(must_move(&json!({"metadata": {"ownerReferences": [{"kind": "ReplicaSet"}]}, "status": {"phase": "Running"}})));
+        assert!(must_move(&json!({"metadata": {}, "status": {"phase": "Pending"}})));
+        assert!(!must_move(&json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}})));
+        assert!(!must_move(&json!({"metadata": {"ownerReferences": [{"kind": "DaemonSet"}]}})));
+        assert!(!must_move(&json!({"metadata": {}, "status": {"phase": "Succeeded"}})));
+    }
+
+    #[test]
+    fn a_node_is_gone_only_by_its_own_word() {
+        let node = |left: &str| -> Node {
+            serde_json::from_value(json!({"metadata": {"name": "w-1", "annotations": {LEFT: left}}})).unwrap()
+        };
+        assert!(has_left(&node("w-1")));
+        assert!(!has_left(&node("w-2")));
+        assert!(!has_left(&Node::default()));
+    }
+}

@@ -1,0 +1,132 @@
+//! What does not show in a file: units, containers, mounts.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use muster_catalog::{Catalog, Spec};
+use muster_ids::ResourceId;
+use muster_plan::kinds::service;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::mpsc::UnboundedSender,
+    task::JoinSet,
+};
+
+use crate::{
+    Context,
+    ports::{Docker, DockerEvent, Units},
+};
+
+/// Until a daemon that does not answer is asked again.
+const AGAIN: Duration = Duration::from_secs(5);
+
+type Names = HashMap<String, ResourceId>;
+
+pub fn spawn(tasks: &mut JoinSet<()>, ctx: &Context, catalog: &Catalog, tell: &UnboundedSender<ResourceId>) {
+    let (mut units_by_name, mut containers, mut images, mut mounts) = (Names::new(), Names::new(), Names::new(), Vec::new());
+    for resource in &catalog.resource {
+        let id = resource.id();
+        match &resource.spec {
+            Spec::Service(spec) => drop(units_by_name.insert(service::unit(spec), id)),
+            Spec::Container(spec) => drop(containers.insert(spec.name.clone(), id)),
+            Spec::Image(spec) => drop(images.insert(spec.name.clone(), id)),
+            Spec::Mount(_) => mounts.push(id),
+            Spec::AptSource(_)
+            | Spec::ClusterMember(_)
+            | Spec::Command(_)
+            | Spec::Directory(_)
+            | Spec::File(_)
+            | Spec::Group(_)
+            | Spec::KernelModule(_)
+            | Spec::Manifest(_)
+            | Spec::Package(_)
+            | Spec::PodNetwork(_)
+            | Spec::Sysctl(_)
+            | Spec::User(_) => {}
+        }
+    }
+    if !units_by_name.is_empty() {
+        tasks.spawn(units(Arc::clone(&ctx.units), units_by_name, tell.clone()));
+    }
+    if !containers.is_empty() {
+        tasks.spawn(docker(Arc::clone(&ctx.docker), containers, images, tell.clone()));
+    }
+    if !mounts.is_empty() {
+        tasks.spawn(mount_table(mounts, tell.clone()));
+    }
+}
+
+async fn units(units: Arc<dyn Units>, names: Names, tell: UnboundedSender<ResourceId>) {
+    let mut missed = false;
+    loop {
+        if let Ok(mut changes) = units.changes().await {
+            // What happened while nobody listened.
+            if missed && !names.values().all(|id| tell.send(id.clone()).is_ok()) {
+                return;
+            }
+            while let Some(name) = changes.next().await {
+                if let Some(id) = names.get(&name)
+                    && tell.send(id.clone()).is_err()
+                {
+                    return;
+                }
+            }
+        }
+        missed = true;
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn docker(docker: Arc<dyn Docker>, containers: Names, images: Names, tell: UnboundedSender<ResourceId>) {
+    let mut missed = false;
+    loop {
+        let mut events = docker.events();
+        let mut heard = false;
+        while let Some(event) = events.next().await {
+            if missed && !heard && !containers.values().all(|id| tell.send(id.clone()).is_ok()) {
+                return;
+            }
+            heard = true;
+            let id = match &event {
+                DockerEvent::Container { name } => containers.get(name),
+                DockerEvent::Image { name } => images.get(name),
+            };
+            if let Some(id) = id
+                && tell.send(id.clone()).is_err()
+            {
+                return;
+            }
+        }
+        // The daemon went away or is not there: its containers may be down with it.
+        if !missed && !containers.values().all(|id| tell.send(id.clone()).is_ok()) {
+            return;
+        }
+        missed = true;
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// The kernel marks the mount table as urgent whenever it changes.
+async fn mount_table(mounts: Vec<ResourceId>, tell: UnboundedSender<ResourceId>) {
+    #[expect(deprecated, reason = "a File owns its descriptor, which is all that the successor's unsafe contract asks")]
+    let table = std::fs::File::open("/proc/self/mountinfo").and_then(|file| {
+        AsyncFd::try_with_interest(file, Interest::PRIORITY | Interest::ERROR).map_err(std::io::Error::from)
+    });
+    let table = match table {
+        Ok(table) => table,
+        Err(error) => {
+            tracing::warn!(%error, "mounts are not watched");
+            return;
+        }
+    };
+    loop {
+        let Ok(mut ready) = table.ready(Interest::PRIORITY | Interest::ERROR).await else { return };
+        ready.clear_ready();
+        drop(ready);
+        if !mounts.iter().all(|id| tell.send(id.clone()).is_ok()) {
+            return;
+        }
+        // Pods mount in bursts.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}

@@ -1,0 +1,263 @@
+//! The order of a node's resources: edges that are written, and those that come from needs.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::{facts, node, shipped};
+use muster_catalog::{Catalog, Site, compile, load, local};
+use muster_ids::Generation;
+
+fn site() -> Site {
+    let mut site = load(&shipped(), &"local".parse().unwrap()).unwrap_or_else(|errors| panic!("{errors}"));
+    site.provide("local", serde_json::json!({ "apt_key": "-----BEGIN PGP PUBLIC KEY BLOCK-----" }));
+    site
+}
+
+fn control_plane() -> Catalog {
+    let site = site();
+    compile(&site, &node(&site, "control-plane", facts("container")), Generation::default()).unwrap()
+}
+
+fn alone(text: &str) -> Catalog {
+    local("a.toml", text, &mut |_| None, &facts("vm")).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+/// What comes before a resource, near and far.
+fn before(catalog: &Catalog, id: &str) -> BTreeSet<String> {
+    let after: BTreeMap<String, Vec<String>> = catalog
+        .resource
+        .iter()
+        .map(|r| (r.id().to_string(), r.after.iter().map(ToString::to_string).collect()))
+        .collect();
+    let mut found = BTreeSet::new();
+    let mut open = vec![id.to_owned()];
+    while let Some(next) = open.pop() {
+        for b in &after[&next] {
+            if found.insert(b.clone()) {
+                open.push(b.clone());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_edge_points_backwards() {
+    let catalog = control_plane();
+    let mut seen = BTreeSet::new();
+    for resource in &catalog.resource {
+        for after in &resource.after {
+            assert!(seen.contains(after), "{} is before {after}", resource.id());
+        }
+        seen.insert(resource.id());
+    }
+    for resource in &catalog.resource {
+        assert!(resource.notify.iter().all(|n| seen.contains(n)));
+    }
+}
+
+#[test]
+fn the_same_site_gives_the_same_catalog() {
+    assert_eq!(control_plane().to_toml(), control_plane().to_toml());
+    let mut later = control_plane();
+    later.generation = Generation { epoch: 2, counter: 9 };
+    later.draft = true;
+    assert_eq!(later.content_digest(), control_plane().content_digest());
+    assert_ne!(later.to_toml(), control_plane().to_toml());
+}
+
+#[test]
+fn a_node_joins_when_all_that_it_needs_is_there() {
+    let before = before(&control_plane(), "cluster_member.control-plane-1");
+    for needed in [
+        "service.containerd",
+        "service.muster-container",
+        "package.kubelet",
+        "package.kubeadm",
+        "file./etc/containerd/config.toml",
+        "file./etc/containerd/certs.d/_default/hosts.toml",
+        "file./etc/kubernetes/muster/container-node.yaml",
+        "sysctl.net.ipv4.ip_forward",
+        "apt_source.kubernetes",
+    ] {
+        assert!(before.contains(needed), "{needed}");
+    }
+    assert!(!before.contains("service.kubelet"), "kubelet has no configuration before the node joins");
+    assert!(!before.contains("package.docker.io"), "Docker is not needed to join");
+}
+
+#[test]
+fn applications_come_after_the_cluster_and_only_on_control_planes() {
+    assert!(before(&control_plane(), "manifest.app-easypay").contains("cluster_member.control-plane-1"));
+    let site = site();
+    let worker = compile(&site, &node(&site, "workers", facts("container")), Generation::default()).unwrap();
+    assert!(!worker.to_toml().contains("manifest"));
+    assert!(worker.to_toml().contains("\"muster.dev/disk-easypay\" = \"true\""), "the worker that holds the disk says so");
+}
+
+#[test]
+fn containers_are_made_after_what_gives_them_a_machine() {
+    for package in ["package.containerd", "package.docker.io"] {
+        let before = before(&control_plane(), package);
+        assert!(before.contains("service.muster-container"), "{package}");
+    }
+    assert!(before(&control_plane(), "package.docker.io").contains("sysctl.net.ipv4.ip_forward"));
+}
+
+#[test]
+fn owners_and_folders_come_first() {
+    let catalog = alone(
+        r#"
+[[file]]
+path = "/srv/shop/data/page"
+content = ""
+owner = "shop"
+group = "shops"
+
+[[mount]]
+path = "/srv/shop"
+source = "tmpfs"
+
+[[directory]]
+path = "/srv/shop/data"
+
+[[directory]]
+path = "/srv/shop"
+
+[[user]]
+name = "shop"
+groups = ["shops"]
+
+[[group]]
+name = "shops"
+"#,
+    );
+    let before = before(&catalog, "file./srv/shop/data/page");
+    for needed in ["mount./srv/shop", "directory./srv/shop", "directory./srv/shop/data", "user.shop", "group.shops"] {
+        assert!(before.contains(needed), "{needed}");
+    }
+    let order: Vec<String> = catalog.resource.iter().map(|r| r.id().to_string()).collect();
+    let position = |id: &str| order.iter().position(|o| o == id).unwrap();
+    assert!(position("directory./srv/shop") < position("mount./srv/shop"));
+    assert!(position("mount./srv/shop") < position("directory./srv/shop/data"));
+}
+
+#[test]
+fn what_is_removed_goes_the_other_way() {
+    let catalog = alone(
+        r#"
+[[directory]]
+path = "/srv/old"
+absent = true
+
+[[file]]
+path = "/srv/old/page"
+absent = true
+
+[[group]]
+name = "old"
+absent = true
+
+[[user]]
+name = "old"
+group = "old"
+absent = true
+"#,
+    );
+    assert!(before(&catalog, "directory./srv/old").contains("file./srv/old/page"));
+    assert!(before(&catalog, "group.old").contains("user.old"));
+}
+
+#[test]
+fn a_service_needs_what_brings_its_unit() {
+    let catalog = alone(
+        r#"
+[[service]]
+name = "one.service"
+
+[[service]]
+name = "two"
+
+[[service]]
+name = "three"
+
+[[service]]
+name = "four"
+after = ["package.bundle"]
+
+[[package]]
+name = "one"
+
+[[package]]
+name = "bundle"
+
+[[file]]
+path = "/etc/systemd/system/two.service"
+content = "[Service]\nExecStart=/bin/true\n"
+
+[[file]]
+path = "/etc/systemd/system/one.service.d/10-more.conf"
+content = "[Service]\nNice=5\n"
+
+[[apt_source]]
+name = "x"
+url = "https://packages.example/"
+suites = ["/"]
+key = "https://packages.example/key.asc"
+"#,
+    );
+    let list = |id: &str| before(&catalog, id).into_iter().collect::<Vec<_>>();
+    assert_eq!(list("service.one.service"), ["apt_source.x", "file./etc/systemd/system/one.service.d/10-more.conf", "package.one"]);
+    assert_eq!(list("service.two"), ["file./etc/systemd/system/two.service"]);
+    assert_eq!(list("service.three"), ["apt_source.x", "package.bundle", "package.one"]);
+    assert_eq!(list("service.four"), ["apt_source.x", "package.bundle"]);
+}
+
+#[test]
+fn images_and_containers_need_their_runtime() {
+    let catalog = alone(
+        r#"
+[[container]]
+name = "cache"
+image = "redis:7"
+volumes = ["/srv/cache:/data", "named:/more"]
+
+[[image]]
+name = "redis:7"
+
+[[image]]
+name = "pause:3"
+runtime = "kubernetes"
+
+[[service]]
+name = "docker"
+
+[[service]]
+name = "containerd"
+
+[[directory]]
+path = "/srv/cache"
+"#,
+    );
+    let before = |id: &str| before(&catalog, id).into_iter().collect::<Vec<_>>();
+    assert_eq!(before("container.cache"), ["directory./srv/cache", "image.redis:7", "service.docker"]);
+    assert_eq!(before("image.pause:3"), ["service.containerd"]);
+}
+
+#[test]
+fn an_edge_to_what_this_node_lacks_is_left_out() {
+    let site = site();
+    let catalog = compile(&site, &node(&site, "workers", facts("vm")), Generation::default()).unwrap();
+    assert!(!catalog.to_toml().contains("muster-container"));
+    assert!(catalog.to_toml().contains("package.containerd"));
+}
+
+#[test]
+fn a_value_that_is_no_text_may_come_from_an_expression() {
+    let catalog = alone(
+        "[[command]]\nname = \"x\"\nrun = \"{{ ['echo', facts.arch] }}\"\ntimeout = \"{{ facts.cpus * 30 }}\"\non_notify = \"{{ facts.cpus > 1 }}\"\n",
+    );
+    let muster_catalog::Spec::Command(command) = &catalog.resource[0].spec else { panic!("a command") };
+    assert_eq!((command.run.as_slice(), command.timeout, command.on_notify), (&["echo".to_owned(), "amd64".to_owned()][..], 60, true));
+}
