@@ -27,7 +27,7 @@ pub enum DryError {
 }
 
 /// What a converge of `catalog` would do.
-pub async fn plan(engine: Arc<Engine>, catalog: Catalog) -> Result<Vec<Row>, DryError> {
+pub async fn plan(engine: Arc<Engine>, catalog: Arc<Catalog>) -> Result<Vec<Row>, DryError> {
     let (tell, told) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         // Who asked may be gone: then nobody needs the answer.
@@ -36,7 +36,7 @@ pub async fn plan(engine: Arc<Engine>, catalog: Catalog) -> Result<Vec<Row>, Dry
     told.await.map_err(|_| DryError::Thread)?
 }
 
-fn inside(engine: &Engine, catalog: &Catalog) -> Result<Vec<Row>, DryError> {
+fn inside(engine: &Engine, catalog: &Arc<Catalog>) -> Result<Vec<Row>, DryError> {
     match sandbox::without_writing() {
         Ok(()) => {}
         Err(SandboxError::Absent) => tracing::warn!("this kernel has no Landlock: the plan only promises not to write"),

@@ -136,7 +136,7 @@ impl Work for Node {
     }
 
     async fn plan(&self, draft: Arc<Catalog>) -> Result<Vec<Row>, String> {
-        dry::plan(self.engine.clone(), Catalog::clone(&draft)).await.map_err(|error| lines(&error))
+        dry::plan(self.engine.clone(), draft).await.map_err(|error| lines(&error))
     }
 
     fn drift(&self, catalog: Arc<Catalog>) -> BoxStream<'static, ResourceId> {

@@ -144,8 +144,8 @@ fn no_scope() -> anyhow::Result<Scope> {
     })
 }
 
-fn alone(file: &Path, common: &Common) -> anyhow::Result<(Catalog, Arc<Engine>)> {
-    let catalog = standalone::load(file, &facts::collect())?;
+fn alone(file: &Path, common: &Common) -> anyhow::Result<(Arc<Catalog>, Arc<Engine>)> {
+    let catalog = Arc::new(standalone::load(file, &facts::collect())?);
     let ctx = app::context(app::Coordinator::none(), Scope::of(&catalog));
     let engine = app::engine(ctx, &common.state).context("what is remembered between runs cannot be read")?;
     Ok((catalog, engine))

@@ -18,7 +18,11 @@ pub enum ApiError {
     #[error("the API server refuses {verb} {path}: {message}")]
     Refused { verb: &'static str, path: String, code: u16, reason: String, message: String },
     #[error("the API server's answer to {path} cannot be read")]
-    Unreadable { path: String, #[source] source: Box<kube::Error> },
+    Unreadable {
+        path: String,
+        #[source]
+        source: Box<kube::Error>,
+    },
 }
 
 impl ApiError {
@@ -82,7 +86,14 @@ impl From<ApiError> for StepError {
     }
 }
 
-async fn call(client: &Client, verb: &'static str, method: Method, path: &str, media: &str, body: Vec<u8>) -> Result<Value, ApiError> {
+async fn call(
+    client: &Client,
+    verb: &'static str,
+    method: Method,
+    path: &str,
+    media: &str,
+    body: Vec<u8>,
+) -> Result<Value, ApiError> {
     let request = Request::builder()
         .method(method)
         .uri(path)

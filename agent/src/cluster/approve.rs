@@ -51,9 +51,11 @@ pub fn joining(request: &Value) -> Result<Joining, NotOurs> {
     if spec["signerName"] != KUBELET_SIGNER {
         return Err(NotOurs::OtherSigner);
     }
-    let token = spec["username"].as_str().and_then(|user| user.strip_prefix("system:bootstrap:")).ok_or(NotOurs::NoToken)?;
+    let token =
+        spec["username"].as_str().and_then(|user| user.strip_prefix("system:bootstrap:")).ok_or(NotOurs::NoToken)?;
     let usages: BTreeSet<_> = list(&spec["usages"]).filter_map(Value::as_str).collect();
-    let allowed = [["client auth", "digital signature"].into(), ["client auth", "digital signature", "key encipherment"].into()];
+    let allowed =
+        [["client auth", "digital signature"].into(), ["client auth", "digital signature", "key encipherment"].into()];
     if !allowed.contains(&usages) {
         return Err(NotOurs::Usages);
     }
@@ -172,7 +174,10 @@ mod tests {
             joining(&value)
         };
         assert_eq!(with(|v| v["status"] = json!({"conditions": [{"type": "Denied"}]})), Err(NotOurs::Decided));
-        assert_eq!(with(|v| v["spec"]["signerName"] = json!("kubernetes.io/kubelet-serving")), Err(NotOurs::OtherSigner));
+        assert_eq!(
+            with(|v| v["spec"]["signerName"] = json!("kubernetes.io/kubelet-serving")),
+            Err(NotOurs::OtherSigner)
+        );
         assert_eq!(with(|v| v["spec"]["username"] = json!("system:node:workers-1")), Err(NotOurs::NoToken));
         assert_eq!(with(|v| v["spec"]["usages"] = json!(["server auth"])), Err(NotOurs::Usages));
         assert!(matches!(with(|v| v["spec"]["request"] = json!("AAAA")), Err(NotOurs::Malformed(_))));

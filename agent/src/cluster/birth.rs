@@ -20,8 +20,7 @@ use super::{KUBERNETES, LOCAL_API, api, bootstrap, client, documents, encryption
 use crate::{Context, StepError};
 
 /// What of `kubeadm init` is done here instead, or has its own moment.
-const LATER: &str =
-    "wait-control-plane,upload-config,upload-certs,mark-control-plane,bootstrap-token,kubelet-finalize,addon,show-join-command";
+const LATER: &str = "wait-control-plane,upload-config,upload-certs,mark-control-plane,bootstrap-token,kubelet-finalize,addon,show-join-command";
 
 /// A kubeconfig of the administrator that dials this node. In memory, gone with a reboot; removed after use.
 const LOCAL_ADMIN: &str = "/run/muster/admin.conf";
@@ -78,7 +77,8 @@ async fn publish(ctx: &Context, spec: &ClusterMemberSpec, first: &Client, docume
 async fn wait_answer(ctx: &Context, first: &Client) -> Result<(), StepError> {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(180) {
-        let asked = tokio::time::timeout(Duration::from_secs(1), api::find(first, "/api/v1/namespaces/kube-system")).await;
+        let asked =
+            tokio::time::timeout(Duration::from_secs(1), api::find(first, "/api/v1/namespaces/kube-system")).await;
         if matches!(asked, Ok(Ok(Some(_)))) {
             tracing::info!(took = begun.elapsed().as_millis(), "the API server answers");
             return Ok(());
@@ -122,7 +122,11 @@ fn not_ready(seconds: u64) -> StepError {
 }
 
 /// Puts the static pods' manifests back, from the configuration alone.
-pub async fn restore(ctx: &Context, spec: &ClusterMemberSpec, manifests: &std::collections::BTreeSet<String>) -> Result<(), StepError> {
+pub async fn restore(
+    ctx: &Context,
+    spec: &ClusterMemberSpec,
+    manifests: &std::collections::BTreeSet<String>,
+) -> Result<(), StepError> {
     let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, None);
     for manifest in manifests {
         let phase: &[&str] = match manifest.as_str() {
@@ -156,8 +160,7 @@ fn edit(kubeconfig: &str, change: impl FnOnce(&mut serde_json::Value)) -> Result
     let mut value: serde_json::Value = serde_yaml_ng::from_str(kubeconfig)
         .map_err(|error| StepError::failed("a kubeconfig of kubeadm's cannot be read").because(error).retry())?;
     change(&mut value);
-    serde_yaml_ng::to_string(&value)
-        .map_err(|error| StepError::failed("a kubeconfig cannot be written").because(error))
+    serde_yaml_ng::to_string(&value).map_err(|error| StepError::failed("a kubeconfig cannot be written").because(error))
 }
 
 /// Puts a control plane's kubelet on its own feet, from its next start on: by its own API server, and with the

@@ -112,7 +112,11 @@ fn public_binding() -> Object {
 }
 
 /// The API server makes its own namespaces in its first second or two.
-pub(super) async fn apply_when_possible(ctx: &Context, client: &Client, (path, object): &Object) -> Result<(), StepError> {
+pub(super) async fn apply_when_possible(
+    ctx: &Context,
+    client: &Client,
+    (path, object): &Object,
+) -> Result<(), StepError> {
     for _ in 0..100 {
         match api::apply(client, path, object).await {
             Err(error) if error.is_not_found() || error.passes() => ctx.clock.sleep(Duration::from_millis(100)).await,

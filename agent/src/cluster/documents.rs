@@ -38,10 +38,13 @@ pub fn init(spec: &ClusterMemberSpec, fragments: &Fragments, others: Option<&str
         "nodeRegistration": registration(spec),
         "localAPIEndpoint": {"advertiseAddress": spec.address, "bindPort": API_PORT},
     });
-    let kubelet = fragments.merge_into(DocumentKind::KubeletConfiguration, json!({
-        "cgroupDriver": "systemd",
-        "rotateCertificates": true,
-    }));
+    let kubelet = fragments.merge_into(
+        DocumentKind::KubeletConfiguration,
+        json!({
+            "cgroupDriver": "systemd",
+            "rotateCertificates": true,
+        }),
+    );
     let proxy = fragments.merge_into(DocumentKind::KubeProxyConfiguration, json!({ "mode": "nftables" }));
     [
         init,
@@ -58,33 +61,42 @@ pub fn init(spec: &ClusterMemberSpec, fragments: &Fragments, others: Option<&str
 fn cluster(spec: &ClusterMemberSpec, fragments: &Fragments, others: Option<&str>) -> Value {
     let mut names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
     names.extend(spec.api_names.iter().cloned());
-    let mut document = fragments.merge_into(DocumentKind::ClusterConfiguration, json!({
-        // Elliptic keys take milliseconds to make where RSA takes seconds of a small node's CPU.
-        "encryptionAlgorithm": "ECDSA-P256",
-        "apiServer": {
-            "certSANs": names,
-            "extraArgs": [{"name": "encryption-provider-config", "value": ENCRYPTION_FILE}],
-        },
-        "controllerManager": {
-            // Each node's range comes from its catalog.
-            "extraArgs": [{"name": "allocate-node-cidrs", "value": "false"}],
-        },
-        // Two may be on their way in: a learner counts for no quorum.
-        "etcd": {"local": {"dataDir": "/var/lib/etcd", "extraArgs": [{"name": "max-learners", "value": "2"}]}},
-    }));
+    let mut document = fragments.merge_into(
+        DocumentKind::ClusterConfiguration,
+        json!({
+            // Elliptic keys take milliseconds to make where RSA takes seconds of a small node's CPU.
+            "encryptionAlgorithm": "ECDSA-P256",
+            "apiServer": {
+                "certSANs": names,
+                "extraArgs": [{"name": "encryption-provider-config", "value": ENCRYPTION_FILE}],
+            },
+            "controllerManager": {
+                // Each node's range comes from its catalog.
+                "extraArgs": [{"name": "allocate-node-cidrs", "value": "false"}],
+            },
+            // Two may be on their way in: a learner counts for no quorum.
+            "etcd": {"local": {"dataDir": "/var/lib/etcd", "extraArgs": [{"name": "max-learners", "value": "2"}]}},
+        }),
+    );
     if let Some(others) = others {
-        merge(&mut document, &json!({"etcd": {"local": {"extraArgs": [
-            {"name": "initial-cluster", "value": others},
-            {"name": "initial-cluster-state", "value": "existing"},
-        ]}}}));
+        merge(
+            &mut document,
+            &json!({"etcd": {"local": {"extraArgs": [
+                {"name": "initial-cluster", "value": others},
+                {"name": "initial-cluster-state", "value": "existing"},
+            ]}}}),
+        );
     }
     // A fragment cannot contradict the cluster's own table.
-    merge(&mut document, &json!({
-        "kubernetesVersion": format!("v{}", spec.kubernetes),
-        "controlPlaneEndpoint": spec.api_endpoint,
-        "imageRepository": spec.image_repository,
-        "networking": {"podSubnet": spec.pods, "serviceSubnet": spec.services, "dnsDomain": "cluster.local"},
-    }));
+    merge(
+        &mut document,
+        &json!({
+            "kubernetesVersion": format!("v{}", spec.kubernetes),
+            "controlPlaneEndpoint": spec.api_endpoint,
+            "imageRepository": spec.image_repository,
+            "networking": {"podSubnet": spec.pods, "serviceSubnet": spec.services, "dnsDomain": "cluster.local"},
+        }),
+    );
     typed(DocumentKind::ClusterConfiguration, "kubeadm.k8s.io/v1beta4", document)
 }
 
@@ -227,8 +239,14 @@ pub(crate) mod tests {
     #[test]
     fn join_documents() {
         let secrets = JoinSecrets { token: "abcdef.0123456789abcdef".into(), certificate_key: Some("00ff".into()) };
-        insta::assert_snapshot!("join_control_plane", join(&spec(MemberRole::ControlPlane), "/run/muster/discovery.conf", Some(&secrets)));
-        insta::assert_snapshot!("join_worker", join(&spec(MemberRole::Worker), "/run/muster/discovery.conf", Some(&secrets)));
+        insta::assert_snapshot!(
+            "join_control_plane",
+            join(&spec(MemberRole::ControlPlane), "/run/muster/discovery.conf", Some(&secrets))
+        );
+        insta::assert_snapshot!(
+            "join_worker",
+            join(&spec(MemberRole::Worker), "/run/muster/discovery.conf", Some(&secrets))
+        );
     }
 
     #[test]

@@ -129,7 +129,12 @@ impl Etcd {
 
     /// Removes what must go before this node joins. Returns what was removed, for people, and whether the cluster still
     /// counts this node's address among its members.
-    pub async fn collect(&self, name: &str, address: Ipv4Addr, has_data: bool) -> Result<(Vec<String>, bool), EtcdError> {
+    pub async fn collect(
+        &self,
+        name: &str,
+        address: Ipv4Addr,
+        has_data: bool,
+    ) -> Result<(Vec<String>, bool), EtcdError> {
         let members = self.members().await?;
         let mut notes = Vec::new();
         let mut known = members.iter().any(|member| member.peer_urls.contains(&peer_url(address)));
@@ -271,7 +276,8 @@ mod tests {
 
     #[test]
     fn the_gateways_answer_is_read() {
-        let value = json!({"ID": "9372538179322589801", "name": "a", "peerURLs": ["https://10.0.0.1:2380"], "isLearner": true});
+        let value =
+            json!({"ID": "9372538179322589801", "name": "a", "peerURLs": ["https://10.0.0.1:2380"], "isLearner": true});
         let seen = super::member(&value).unwrap();
         assert_eq!((seen.id, seen.learner), (9_372_538_179_322_589_801, true));
         assert!(super::member(&json!({"name": "no id"})).is_none());

@@ -38,10 +38,16 @@ impl DocumentKind {
 #[derive(Debug, thiserror::Error)]
 pub enum FragmentError {
     #[error("{file} is no YAML")]
-    Yaml { file: String, #[source] source: serde_yaml_ng::Error },
+    Yaml {
+        file: String,
+        #[source]
+        source: serde_yaml_ng::Error,
+    },
     #[error("{file} holds a document that is no table with a `kind`")]
     NoKind { file: String },
-    #[error("{file} has kind `{kind}`: ClusterConfiguration, KubeletConfiguration or KubeProxyConfiguration was expected")]
+    #[error(
+        "{file} has kind `{kind}`: ClusterConfiguration, KubeletConfiguration or KubeProxyConfiguration was expected"
+    )]
     UnknownKind { file: String, kind: String },
     #[error("{file} has apiVersion `{found}`: `{expected}` was expected")]
     ApiVersion { file: String, found: String, expected: &'static str },

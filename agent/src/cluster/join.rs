@@ -39,8 +39,7 @@ use crate::{
 };
 
 /// What of `kubeadm join` is done here instead, or has its own moment.
-const LATER: &str =
-    "control-plane-prepare/control-plane,check-etcd,etcd-join,kubelet-wait-bootstrap,control-plane-join,wait-control-plane";
+const LATER: &str = "control-plane-prepare/control-plane,check-etcd,etcd-join,kubelet-wait-bootstrap,control-plane-join,wait-control-plane";
 
 const ETCD_DATA: &str = "/var/lib/etcd/member";
 
@@ -152,7 +151,12 @@ async fn connect_others(ctx: &Context, cluster: &Client, address: Ipv4Addr) -> R
 
 /// Up to the moment when the new member has found the cluster: it compares those who are there with those it was told of,
 /// so nobody else may come in between.
-async fn announce(ctx: &Context, spec: &ClusterMemberSpec, address: Ipv4Addr, others: &Etcd) -> Result<Vec<String>, StepError> {
+async fn announce(
+    ctx: &Context,
+    spec: &ClusterMemberSpec,
+    address: Ipv4Addr,
+    others: &Etcd,
+) -> Result<Vec<String>, StepError> {
     let has_data = ctx.files.stat(ETCD_DATA)?.is_some();
     let (mut notes, known) = others.collect(&spec.name, address, has_data).await?;
     if has_data && !known {
@@ -181,7 +185,11 @@ async fn add(ctx: &Context, others: &Etcd, address: Ipv4Addr) -> Result<(), Step
     loop {
         match others.add_learner(address).await {
             Ok(()) => {
-                tracing::info!(took = begun.elapsed().as_millis(), "etcd knows of its new member {}", peer_url(address));
+                tracing::info!(
+                    took = begun.elapsed().as_millis(),
+                    "etcd knows of its new member {}",
+                    peer_url(address)
+                );
                 return Ok(());
             }
             Err(error) if begun.elapsed() > Duration::from_secs(60) => return Err(error.into()),
@@ -199,7 +207,9 @@ pub(super) async fn take_turn(ctx: &Context, reason: &str) -> Result<Box<dyn Hel
                 tracing::info!(took = begun.elapsed().as_millis(), reason, "this node has the turn to change etcd");
                 return Ok(turn);
             }
-            Taken::HeldBy(held_by) if begun.elapsed() > LONGEST_QUEUE => return Err(StepError::Skip(Skip::Turn { held_by })),
+            Taken::HeldBy(held_by) if begun.elapsed() > LONGEST_QUEUE => {
+                return Err(StepError::Skip(Skip::Turn { held_by }));
+            }
             Taken::HeldBy(held_by) => tracing::debug!(held_by, "waits for the turn to change etcd"),
         }
         ctx.clock.sleep(Duration::from_millis(200)).await;
@@ -232,7 +242,10 @@ pub async fn known(ctx: &Context, name: &str) -> Option<NodeSeen> {
     match asked {
         Ok(seen) => seen,
         Err(error) => {
-            tracing::debug!(error = &error as &dyn std::error::Error, "the API does not say what it knows of this node");
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "the API does not say what it knows of this node"
+            );
             None
         }
     }

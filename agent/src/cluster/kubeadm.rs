@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use muster_catalog::kinds::cluster_member::ClusterMemberSpec;
 
-use super::fragments::Fragments;
+use super::{fragments::Fragments, processes};
 use crate::{
     Context, StepError,
     ports::{CommandError, FileKind, Invocation},
@@ -25,6 +25,18 @@ pub async fn run(ctx: &Context, arguments: &[&str], documents: &str) -> Result<(
 pub async fn reset(ctx: &Context) -> Result<(), StepError> {
     let argv = vec!["kubeadm", "reset", "--force", "--cri-socket", super::documents::CRI_SOCKET];
     execute(ctx, argv, "").await
+}
+
+/// Waits for a kubeadm that a killed agent left running: two at once could each make a CA of their own.
+pub async fn wait_for_others(ctx: &Context) -> Result<(), StepError> {
+    let begun = Instant::now();
+    while !processes::find(&*ctx.files, |words| processes::is(words, "kubeadm"))?.is_empty() {
+        if begun.elapsed() > TIMEOUT {
+            return Err(StepError::failed("a kubeadm that somebody else started does not end").retry());
+        }
+        ctx.clock.sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
 }
 
 async fn execute(ctx: &Context, argv: Vec<&str>, stdin: &str) -> Result<(), StepError> {

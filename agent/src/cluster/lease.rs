@@ -119,7 +119,11 @@ impl Candidate {
                 let beat = lease.map(|lease| lease["spec"].to_string()).unwrap_or_default();
                 match &self.seen {
                     Some((seen, since)) if *seen == beat => {
-                        if now.duration_since(*since) > LENGTH { Step::TakeOver } else { Step::Wait }
+                        if now.duration_since(*since) > LENGTH {
+                            Step::TakeOver
+                        } else {
+                            Step::Wait
+                        }
                     }
                     Some(_) | None => {
                         self.seen = Some((beat, now));
@@ -204,7 +208,10 @@ mod tests {
         let me = Candidate::new("a");
         let written = me.lease(Some(&lease("b", "x")), 0);
         assert_eq!(written["metadata"]["resourceVersion"], "7");
-        assert_eq!((&written["spec"]["leaseTransitions"], &written["spec"]["renewTime"]), (&json!(3), &json!("1970-01-01T00:00:00.000000Z")));
+        assert_eq!(
+            (&written["spec"]["leaseTransitions"], &written["spec"]["renewTime"]),
+            (&json!(3), &json!("1970-01-01T00:00:00.000000Z"))
+        );
         assert_eq!(me.lease(Some(&lease("a", "x")), 0)["spec"]["leaseTransitions"], 2);
     }
 

@@ -161,7 +161,9 @@ mod tests {
 
     #[test]
     fn only_pods_that_need_another_place_move() {
-        assert!(must_move(&json!({"metadata": {"ownerReferences": [{"kind": "ReplicaSet"}]}, "status": {"phase": "Running"}})));
+        assert!(must_move(
+            &json!({"metadata": {"ownerReferences": [{"kind": "ReplicaSet"}]}, "status": {"phase": "Running"}})
+        ));
         assert!(must_move(&json!({"metadata": {}, "status": {"phase": "Pending"}})));
         assert!(!must_move(&json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}})));
         assert!(!must_move(&json!({"metadata": {"ownerReferences": [{"kind": "DaemonSet"}]}})));

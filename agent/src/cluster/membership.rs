@@ -11,8 +11,10 @@ pub fn read(files: &dyn Files) -> Result<Option<Membership>, StepError> {
     let Some(text) = files.read(PATH)? else { return Ok(None) };
     match serde_json::from_slice::<Membership>(&text) {
         Ok(note) if note.version == Membership::VERSION => Ok(Some(note)),
-        Ok(note) => Err(StepError::failed(format!("{PATH} has version {}, which this agent does not know", note.version))
-            .help("a newer agent wrote it: install that one again")),
+        Ok(note) => {
+            Err(StepError::failed(format!("{PATH} has version {}, which this agent does not know", note.version))
+                .help("a newer agent wrote it: install that one again"))
+        }
         // A note that cannot be read is as good as none: the files and the API say the rest.
         Err(error) => {
             tracing::warn!(%error, "the note of this node's membership cannot be read and is made anew");

@@ -9,7 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{client, etcd::{Etcd, Member, peer_url}};
+use super::{
+    client,
+    etcd::{Etcd, Member, peer_url},
+    processes,
+};
 use crate::{Context, StepError};
 
 /// Until a static pod runs: image and sandbox are there, the machine may be slow.
@@ -127,24 +131,17 @@ fn read(metrics: &str) -> Vitals {
 
 /// Ends this node's etcd; kubelet starts it again. False: it was not found.
 fn restart(ctx: &Context) -> Result<bool, StepError> {
-    for name in ctx.files.list("/proc")?.unwrap_or_default() {
-        let Some(pid) = name.parse().ok().and_then(rustix::process::Pid::from_raw) else { continue };
-        // A process may end while it is looked at.
-        let Ok(Some(arguments)) = ctx.files.read(&format!("/proc/{name}/cmdline")) else { continue };
-        if is_etcd(&arguments) {
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM)
-                .map_err(|error| StepError::failed("etcd could not be started anew").because(error).retry())?;
-            tracing::info!("etcd has the cluster's data and starts anew to serve");
-            return Ok(true);
-        }
+    let found = processes::find(&*ctx.files, is_etcd)?;
+    for pid in &found {
+        rustix::process::kill_process(*pid, rustix::process::Signal::TERM)
+            .map_err(|error| StepError::failed("etcd could not be started anew").because(error).retry())?;
+        tracing::info!("etcd has the cluster's data and starts anew to serve");
     }
-    Ok(false)
+    Ok(!found.is_empty())
 }
 
-fn is_etcd(arguments: &[u8]) -> bool {
-    let mut words = arguments.split(|byte| *byte == 0);
-    let program = words.next().unwrap_or_default();
-    (program == b"etcd" || program.ends_with(b"/etcd")) && words.any(|word| word == b"--data-dir=/var/lib/etcd")
+fn is_etcd(words: &[&[u8]]) -> bool {
+    processes::is(words, "etcd") && words.contains(&b"--data-dir=/var/lib/etcd".as_slice())
 }
 
 #[cfg(test)]
@@ -163,10 +160,9 @@ mod tests {
 
     #[test]
     fn only_this_nodes_etcd_is_ended() {
-        assert!(is_etcd(b"etcd\0--name=a\0--data-dir=/var/lib/etcd\0"));
-        assert!(!is_etcd(b"etcd\0--data-dir=/tmp/other\0"));
-        assert!(!is_etcd(b"etcdctl\0--data-dir=/var/lib/etcd\0"));
-        assert!(!is_etcd(b""));
+        assert!(is_etcd(&[b"etcd", b"--name=a", b"--data-dir=/var/lib/etcd"]));
+        assert!(!is_etcd(&[b"etcd", b"--data-dir=/tmp/other"]));
+        assert!(!is_etcd(&[b"etcdctl", b"--data-dir=/var/lib/etcd"]));
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod network;
 pub mod node;
 pub mod objects;
 pub mod plane;
+mod processes;
 pub mod sign;
 pub mod tickets;
 

@@ -63,7 +63,8 @@ pub async fn mark(
     let mut patch = json!({"metadata": {"labels": labels}});
     if let Some(taints) = taints {
         let node = api::get(client, &path(name)).await?;
-        let mut all: Vec<Value> = list(&node["spec"]["taints"]).filter(|taint| is_controllers(taint)).cloned().collect();
+        let mut all: Vec<Value> =
+            list(&node["spec"]["taints"]).filter(|taint| is_controllers(taint)).cloned().collect();
         all.extend(taints.iter().filter_map(|text| Taint::parse(text)).map(|taint| taint.to_json()));
         patch["spec"] = json!({"taints": all});
         patch["metadata"]["resourceVersion"] = node["metadata"]["resourceVersion"].clone();
@@ -72,7 +73,12 @@ pub async fn mark(
 }
 
 /// The last step into the cluster: waits for kubelet to register the node, and puts its labels and taints on.
-pub async fn settle(ctx: &Context, client: &Client, spec: &ClusterMemberSpec, note: &mut Membership) -> Result<(), StepError> {
+pub async fn settle(
+    ctx: &Context,
+    client: &Client,
+    spec: &ClusterMemberSpec,
+    note: &mut Membership,
+) -> Result<(), StepError> {
     let labels = wanted_labels(spec);
     let taints = super::documents::is_control_plane(spec).then_some(spec.taints.as_slice());
     let mut last = None;

@@ -25,7 +25,11 @@ pub const REFERENCE: &str = "muster-secret:";
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectsError {
     #[error("document {number} is no YAML")]
-    Yaml { number: usize, #[source] source: serde_yaml_ng::Error },
+    Yaml {
+        number: usize,
+        #[source]
+        source: serde_yaml_ng::Error,
+    },
     #[error("document {number} is no Kubernetes object: it needs `apiVersion`, `kind` and `metadata.name`")]
     NoObject { number: usize },
     #[error("{id} stands in the set twice")]
@@ -40,10 +44,12 @@ pub fn parse(text: &str) -> Result<Vec<Value>, ObjectsError> {
         let value = Value::deserialize(document).map_err(|source| ObjectsError::Yaml { number, source })?;
         let items = match value {
             Value::Null => continue,
-            Value::Object(mut list) if list.get("kind").is_some_and(|kind| kind == "List") => match list.remove("items") {
-                Some(Value::Array(items)) => items,
-                Some(_) | None => return Err(ObjectsError::NoObject { number }),
-            },
+            Value::Object(mut list) if list.get("kind").is_some_and(|kind| kind == "List") => {
+                match list.remove("items") {
+                    Some(Value::Array(items)) => items,
+                    Some(_) | None => return Err(ObjectsError::NoObject { number }),
+                }
+            }
             value => vec![value],
         };
         for item in items {
@@ -245,7 +251,13 @@ fn compare(path: &str, old: &Value, new: &Value, secret: bool, lines: &mut Vec<S
             keys.sort();
             keys.dedup();
             for key in keys {
-                compare(&at(key), old.get(key).unwrap_or(&Value::Null), new.get(key).unwrap_or(&Value::Null), secret, lines);
+                compare(
+                    &at(key),
+                    old.get(key).unwrap_or(&Value::Null),
+                    new.get(key).unwrap_or(&Value::Null),
+                    secret,
+                    lines,
+                );
             }
         }
         (Value::Array(old), Value::Array(new)) if old.len() == new.len() => {
@@ -311,7 +323,11 @@ items:
         let paths: Vec<_> = objects.iter().map(|o| kinds().path(&kinds().id(o)).unwrap()).collect();
         assert_eq!(
             paths,
-            ["/api/v1/namespaces/shop", "/api/v1/namespaces/shop/secrets/keys", "/apis/apps/v1/namespaces/shop/deployments/web"]
+            [
+                "/api/v1/namespaces/shop",
+                "/api/v1/namespaces/shop/secrets/keys",
+                "/apis/apps/v1/namespaces/shop/deployments/web"
+            ]
         );
         let unknown = json!({"apiVersion": "x/v1", "kind": "X", "metadata": {"name": "n"}});
         assert_eq!(kinds().path(&kinds().id(&unknown)), None);

@@ -110,7 +110,10 @@ async fn approve_all(client: &Client) {
             Ok(Some(event)) => event,
             Ok(None) => return,
             Err(error) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "the watch on certificate requests began anew");
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "the watch on certificate requests began anew"
+                );
                 continue;
             }
         };

@@ -6,11 +6,11 @@
 
 use std::time::Duration;
 
-use rcgen::{
-    CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SerialNumber,
-};
 use rand::RngCore;
+use rcgen::{
+    CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
+};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509CertificationRequest};

@@ -103,7 +103,14 @@ async fn share_certificates(ctx: &Context, client: &Client, id: &str, token: &Va
     let raw = hex::decode(&key).expect("made by hex::encode");
     let mut data = Map::new();
     for name in [
-        "ca.crt", "ca.key", "front-proxy-ca.crt", "front-proxy-ca.key", "sa.pub", "sa.key", "etcd/ca.crt", "etcd/ca.key",
+        "ca.crt",
+        "ca.key",
+        "front-proxy-ca.crt",
+        "front-proxy-ca.key",
+        "sa.pub",
+        "sa.key",
+        "etcd/ca.crt",
+        "etcd/ca.key",
     ] {
         let sealed = seal(&raw, &file(&*ctx.files, name)?)?;
         let key = name.replace('/', "-");

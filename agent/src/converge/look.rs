@@ -21,18 +21,19 @@ pub enum Seen {
     #[default]
     Nothing,
     Right,
-    Differs(Observed, Change),
-    Error(StepError),
+    /// Boxed, because most are right and there are many.
+    Differs(Box<(Observed, Change)>),
+    Error(Box<StepError>),
 }
 
 impl Seen {
     pub fn of(spec: &Spec, observed: Result<Observed, StepError>) -> Self {
         match observed {
             Ok(observed) => match diff(spec, &observed) {
-                Some(change) => Self::Differs(observed, change),
+                Some(change) => Self::Differs(Box::new((observed, change))),
                 None => Self::Right,
             },
-            Err(error) => Self::Error(error),
+            Err(error) => Self::Error(Box::new(error)),
         }
     }
 }

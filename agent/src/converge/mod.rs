@@ -86,7 +86,7 @@ impl Engine {
     }
 
     /// Makes this node as the catalog says, and tells how it ended.
-    pub async fn converge(&self, catalog: &Catalog, options: &Options) -> Result<Report, ConvergeError> {
+    pub async fn converge(&self, catalog: &Arc<Catalog>, options: &Options) -> Result<Report, ConvergeError> {
         let _one = self.one.lock().await;
         let began = Instant::now();
         let started = self.ctx.clock.now();
@@ -105,7 +105,7 @@ impl Engine {
     }
 
     /// What [`Engine::converge`] would do. Reads only, in the caller's process: see [`crate::dry`] for one that cannot write.
-    pub async fn plan(&self, catalog: &Catalog) -> Result<Vec<Row>, ConvergeError> {
+    pub async fn plan(&self, catalog: &Arc<Catalog>) -> Result<Vec<Row>, ConvergeError> {
         let _one = self.one.lock().await;
         plan::plan(&self.scoped(catalog), &self.ledger, catalog).await
     }

@@ -16,11 +16,10 @@ use muster_plan::{
 use super::{ConvergeError, look::{Seen, look}};
 use crate::{Context, StepError, kinds, ledger::LedgerFile};
 
-pub async fn plan(ctx: &Context, ledger: &LedgerFile, catalog: &Catalog) -> Result<Vec<Row>, ConvergeError> {
-    let catalog = Arc::new(catalog.clone());
+pub async fn plan(ctx: &Context, ledger: &LedgerFile, catalog: &Arc<Catalog>) -> Result<Vec<Row>, ConvergeError> {
     let count = catalog.resource.len();
     let mut schedule = Schedule::new(&catalog.resource)?;
-    let mut seen = look(ctx, &catalog, &(0..count).collect::<Vec<_>>(), true).await;
+    let mut seen = look(ctx, catalog, &(0..count).collect::<Vec<_>>(), true).await;
     // What a row of something before makes uncertain.
     let mut changes = vec![false; count];
     let mut told_by: Vec<Vec<String>> = vec![Vec::new(); count];
@@ -45,12 +44,16 @@ pub async fn plan(ctx: &Context, ledger: &LedgerFile, catalog: &Catalog) -> Resu
             (Some(_), false) | (None, _) => Certainty::Certain,
         };
         match std::mem::take(&mut seen[step]) {
-            Seen::Differs(observed, change) => {
+            Seen::Differs(seen) => {
+                let (observed, change) = *seen;
                 let unclear = hangs_on_others(spec, &observed);
                 row(change.action(), certainty(unclear), change.detail(), change.disrupts(), reason);
             }
-            Seen::Error(StepError::Skip(_)) => {}
-            Seen::Error(error @ StepError::Failed(_)) => {
+            Seen::Error(error) => {
+                if matches!(*error, StepError::Skip(_)) {
+                    schedule.end(step, muster_plan::schedule::End::Right);
+                    continue;
+                }
                 let detail = vec![format!("cannot be looked at: {error}")];
                 let after = before.clone().unwrap_or_else(|| id.clone());
                 row(Action::Change, Certainty::KnownAfter(after), detail, Disrupts::Nothing, reason);

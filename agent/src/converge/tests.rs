@@ -87,6 +87,10 @@ fn command(name: &str, creates: &str) -> Builder {
     }))
 }
 
+fn shared<const N: usize>(resources: [Builder; N]) -> Arc<Catalog> {
+    Arc::new(catalog(resources))
+}
+
 fn catalog<const N: usize>(resources: [Builder; N]) -> Catalog {
     Catalog {
         cluster: "c".parse().unwrap(),
@@ -108,7 +112,7 @@ fn engine(machine: &FakeMachine) -> Engine {
 }
 
 async fn converge(machine: &FakeMachine, catalog: &Catalog) -> Report {
-    engine(machine).converge(catalog, &Options::default()).await.unwrap()
+    engine(machine).converge(&Arc::new(catalog.clone()), &Options::default()).await.unwrap()
 }
 
 fn outcome<'a>(report: &'a Report, resource: &str) -> &'a Outcome {
@@ -175,6 +179,7 @@ async fn a_notification_survives_a_crash_between_change_and_restart() {
         service("x", Disrupts::Nothing).after(&["file./etc/x"]),
     ]);
     let engine = engine(&machine);
+    let all = Arc::new(all);
     // The process ends while systemd restarts the unit.
     let options = Options::default();
     let cut_off = tokio::time::timeout(std::time::Duration::from_millis(50), engine.converge(&all, &options));
@@ -268,7 +273,7 @@ async fn a_full_disk_is_said_and_the_next_run_goes_on() {
     converge(&machine, &catalog([])).await;
     machine.files.full(true);
     let engine = engine(&machine);
-    let all = catalog([file("/x", "x")]);
+    let all = shared([file("/x", "x")]);
     let failed = engine.converge(&all, &Options::default()).await;
     // What failed is told even where the ledger cannot be written.
     let report = failed.unwrap();
@@ -338,7 +343,7 @@ async fn removals_go_first() {
 #[tokio::test]
 async fn the_quick_path_leaves_the_rest_alone() {
     let machine = FakeMachine::new();
-    let all = catalog([file("/x", "x"), file("/y", "y")]);
+    let all = shared([file("/x", "x"), file("/y", "y")]);
     converge(&machine, &all).await;
     machine.files.put("/x", "by hand");
     machine.files.put("/y", "by hand");
@@ -354,7 +359,7 @@ async fn the_quick_path_leaves_the_rest_alone() {
 async fn a_paused_node_only_tells() {
     let machine = FakeMachine::new();
     let options = Options { paused_until: Some(i64::MAX), ..Options::default() };
-    let report = engine(&machine).converge(&catalog([file("/x", "x")]), &options).await.unwrap();
+    let report = engine(&machine).converge(&shared([file("/x", "x")]), &options).await.unwrap();
     assert_eq!(report.steps[0].outcome, Outcome::Skipped { why: Skip::Paused { until: i64::MAX } });
     assert_eq!(machine.files.text("/x"), None);
 }
@@ -370,7 +375,7 @@ async fn told_to_stop_it_ends_the_step_under_way_and_begins_no_other() {
         files.put("/slow", "");
         Output::default()
     });
-    let all = catalog([
+    let all = shared([
         command("slow", "/slow"),
         file("/after", "x").after(&["command.slow"]),
         package("late").after(&["command.slow"]),
@@ -392,8 +397,9 @@ async fn drafts_and_older_generations_are_refused() {
     converge(&machine, &all).await;
     all.generation.counter = 6;
     let engine = engine(&machine);
+    let all = Arc::new(all);
     assert!(matches!(engine.converge(&all, &Options::default()).await, Err(ConvergeError::Older { .. })));
-    let draft = Catalog { draft: true, ..all };
+    let draft = Arc::new(Catalog { draft: true, ..Catalog::clone(&all) });
     assert!(matches!(engine.converge(&draft, &Options::default()).await, Err(ConvergeError::Draft)));
     assert!(engine.plan(&draft).await.is_ok());
 }
@@ -404,7 +410,7 @@ async fn secrets_reach_the_file_and_nothing_else() {
     machine.coordinator.put_secret("password", b"hunter2");
     let Spec::File(spec) = file("/etc/password", "").0.spec else { unreachable!() };
     let secret = FileSpec { content: None, secret: Some("password".into()), mode: "0600".into(), ..spec };
-    let all = catalog([of(Spec::File(secret))]);
+    let all = shared([of(Spec::File(secret))]);
     let plan = engine(&machine).plan(&all).await.unwrap();
     let report = converge(&machine, &all).await;
     assert_eq!(machine.files.text("/etc/password").as_deref(), Some("hunter2"));

@@ -46,9 +46,9 @@ type Batch = Vec<(usize, Duration, Result<Ended, StepError>)>;
 
 impl<'a> Walk<'a> {
     /// The first look.
-    pub async fn begin(engine: &'a Engine, catalog: &Catalog, options: &'a Options) -> Result<Self, ConvergeError> {
+    pub async fn begin(engine: &'a Engine, catalog: &Arc<Catalog>, options: &'a Options) -> Result<Self, ConvergeError> {
         let ctx = engine.scoped(catalog);
-        let catalog = Arc::new(catalog.clone());
+        let catalog = Arc::clone(catalog);
         let count = catalog.resource.len();
         let mut left_out = vec![false; count];
         let mut wanted: Vec<usize> = (0..count).collect();
@@ -200,7 +200,7 @@ impl<'a> Walk<'a> {
             return Decision::Ends(Outcome::Blocked { by: by.clone() }, Vec::new());
         }
         let detail = match &self.seen[step] {
-            Seen::Differs(_, change) => change.detail(),
+            Seen::Differs(seen) => seen.1.detail(),
             Seen::Nothing | Seen::Right | Seen::Error(_) => Vec::new(),
         };
         let now = self.ctx.clock.now();
@@ -222,8 +222,8 @@ impl<'a> Walk<'a> {
     /// The first look's difference, where nothing changed before it since.
     fn usable(&mut self, schedule: &Schedule, step: usize) -> Option<(Observed, Change)> {
         match std::mem::take(&mut self.seen[step]) {
-            Seen::Differs(observed, change) if !schedule.touched(step) => Some((observed, change)),
-            Seen::Differs(..) | Seen::Nothing | Seen::Right | Seen::Error(_) => None,
+            Seen::Differs(seen) if !schedule.touched(step) => Some(*seen),
+            Seen::Differs(_) | Seen::Nothing | Seen::Right | Seen::Error(_) => None,
         }
     }
 

@@ -71,7 +71,14 @@ pub async fn apply(ctx: &Context, spec: &ClusterMemberSpec, change: &Change) -> 
     }
 }
 
-async fn become_member(ctx: &Context, spec: &ClusterMemberSpec, role: MemberRole, start: Start, way: Way) -> Result<Done, StepError> {
+async fn become_member(
+    ctx: &Context,
+    spec: &ClusterMemberSpec,
+    role: MemberRole,
+    start: Start,
+    way: Way,
+) -> Result<Done, StepError> {
+    kubeadm::wait_for_others(ctx).await?;
     let mut note = match way {
         Way::Fresh => blank(spec, start),
         Way::Continue { from: _ } => {

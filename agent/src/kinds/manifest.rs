@@ -114,7 +114,13 @@ impl Set {
     }
 }
 
-async fn see(ctx: &Context, client: &Client, set: &Set, id: &ObjectId, object: &Value) -> Result<ObjectSeen, StepError> {
+async fn see(
+    ctx: &Context,
+    client: &Client,
+    set: &Set,
+    id: &ObjectId,
+    object: &Value,
+) -> Result<ObjectSeen, StepError> {
     let seen = |state| ObjectSeen { id: id.clone(), state };
     let Some(path) = set.kinds.path(id) else {
         return Ok(seen(ObjectState::KnownAfter(format!("its kind {} is defined", id.kind))));
@@ -128,13 +134,22 @@ async fn see(ctx: &Context, client: &Client, set: &Set, id: &ObjectId, object: &
     }
     // An older generation's mark is no difference: it is renewed with the next change.
     let generation = written_by.unwrap_or(ctx.scope.generation).to_string();
-    let dry = api::dry_apply(client, &path, &objects::dressed(object, id, &set.name, &generation)).await.map_err(|error| of(id, error))?;
+    let dry = api::dry_apply(client, &path, &objects::dressed(object, id, &set.name, &generation))
+        .await
+        .map_err(|error| of(id, error))?;
     let lines = objects::differences(&live, &dry);
     Ok(seen(if lines.is_empty() { ObjectState::AsWritten } else { ObjectState::Differs(lines) }))
 }
 
 /// The API server's opinion of an object that is not there: an error now is better than one when it is applied.
-async fn absent(client: &Client, set: &Set, id: &ObjectId, object: &Value, path: &str, generation: &str) -> Result<ObjectState, StepError> {
+async fn absent(
+    client: &Client,
+    set: &Set,
+    id: &ObjectId,
+    object: &Value,
+    path: &str,
+    generation: &str,
+) -> Result<ObjectState, StepError> {
     match api::dry_apply(client, path, &objects::dressed(object, id, &set.name, generation)).await {
         Ok(_) => Ok(ObjectState::Absent),
         Err(error) if error.is_not_found() => {
@@ -182,7 +197,11 @@ fn of(id: &ObjectId, error: ApiError) -> StepError {
     match &error {
         ApiError::Refused { message, code, .. } => {
             let step = StepError::failed(format!("{id}: {message}"));
-            if *code == 409 || *code >= 429 { step.retry() } else { step.help("the API server refuses the object as it is written") }
+            if *code == 409 || *code >= 429 {
+                step.retry()
+            } else {
+                step.help("the API server refuses the object as it is written")
+            }
         }
         ApiError::Unreachable(_) | ApiError::Unreadable { .. } => error.into(),
     }

@@ -14,10 +14,9 @@ pub async fn observe(ctx: &Context, spec: &PodNetworkSpec) -> Result<Observed, S
         Mode::External => return Ok(Observed::default()),
         Mode::Vxlan | Mode::Direct => {}
     }
-    let address: Ipv4Addr = spec
-        .address
-        .parse()
-        .map_err(|_| StepError::failed(format!("`{}` is no IPv4 address: pod networks are IPv4 so far", spec.address)))?;
+    let address: Ipv4Addr = spec.address.parse().map_err(|_| {
+        StepError::failed(format!("`{}` is no IPv4 address: pod networks are IPv4 so far", spec.address))
+    })?;
     let mut observed = network::look(address).await?;
     if observed.interface.is_none() {
         return Err(StepError::failed(format!("no interface of this node has the address {address}"))

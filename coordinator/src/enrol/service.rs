@@ -49,20 +49,8 @@ impl Enrolment {
         Self { authority, store, provider, clock }
     }
 
-    /// Blocking work of the store, off the threads that serve.
-    async fn store<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&dyn IdentityStore) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, Status> {
-        let store = self.store.clone();
-        match tokio::task::spawn_blocking(move || work(&*store)).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the store does not answer");
-                Err(Status::unavailable("the coordinator cannot reach its store; try again"))
-            }
-            Err(_) => Err(Status::internal("the store's work broke off")),
-        }
+    fn read(&self) -> Result<Identities, Status> {
+        self.store.read().map_err(unreachable)
     }
 
     fn answer(&self, name: &str, issued: Issued) -> Response<Certificate> {
@@ -75,19 +63,17 @@ impl Enrolment {
     }
 
     /// Changes the identities; a refusal changes nothing.
-    async fn change<T: Send + 'static>(
-        &self,
-        mut change: impl FnMut(&mut Identities) -> Result<T, Refusal> + Send + 'static,
-    ) -> Result<T, Status> {
-        let outcome = self
-            .store(move |store| {
-                let mut outcome = None;
-                store.change(&mut |identities| outcome.insert(change(identities)).is_ok())?;
-                Ok(outcome)
-            })
-            .await?;
+    fn change<T>(&self, mut change: impl FnMut(&mut Identities) -> Result<T, Refusal>) -> Result<T, Status> {
+        let mut outcome = None;
+        let changed = self.store.change(&mut |identities| outcome.insert(change(identities)).is_ok());
+        changed.map_err(unreachable)?;
         outcome.ok_or_else(|| Status::internal("the store changed nothing"))?.map_err(refuse)
     }
+}
+
+fn unreachable(error: StoreError) -> Status {
+    tracing::error!(error = &error as &dyn std::error::Error, "the store does not answer");
+    Status::unavailable("the coordinator cannot reach its store; try again")
 }
 
 fn refuse(refusal: Refusal) -> Status {
@@ -123,7 +109,7 @@ impl enrolment_server::Enrolment for Enrolment {
         let now = self.clock.now();
 
         // Look, ask the provider, then take: a caller from the wrong place uses nobody's token up.
-        let known = self.store(move |store| store.read()).await?;
+        let known = self.read()?;
         let node = known.look(&token, &key, &instance, now).map_err(refuse)?.clone();
         let canonical = address.to_canonical();
         let vouched = self.provider.vouch(&node, &instance, canonical).await.map_err(|error| {
@@ -138,13 +124,11 @@ impl enrolment_server::Enrolment for Enrolment {
         }
         let issued = self.authority.issue(Role::Agent, node.as_str(), &csr_pem).map_err(failed)?;
         let (serial, not_after) = (issued.serial, issued.not_after);
-        let node = self
-            .change(move |identities| {
-                let node = identities.take(&token, key, &instance, now)?;
-                identities.issued(Role::Agent, node.as_str(), serial, not_after, now);
-                Ok(node)
-            })
-            .await?;
+        let node = self.change(|identities| {
+            let node = identities.take(&token, key, &instance, now)?;
+            identities.issued(Role::Agent, node.as_str(), serial, not_after, now);
+            Ok(node)
+        })?;
         tracing::info!(%node, %address, %serial, "enrolled");
         Ok(self.answer(node.as_str(), issued))
     }
@@ -152,16 +136,14 @@ impl enrolment_server::Enrolment for Enrolment {
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<Certificate>, Status> {
         let peer = authz::peer(&request)?.clone();
         let now = self.clock.now();
-        self.store(move |store| store.read()).await?.may_renew(&peer, now).map_err(refuse)?;
+        self.read()?.may_renew(&peer, now).map_err(refuse)?;
         let issued = self.authority.issue(peer.role, &peer.name, &request.get_ref().csr_pem).map_err(failed)?;
-        let (shown, new, not_after) = (peer.clone(), issued.serial, issued.not_after);
-        self.change(move |identities| {
-            identities.may_renew(&shown, now)?;
-            identities.shown(&shown);
-            identities.issued(shown.role, &shown.name, new, not_after, now);
+        self.change(|identities| {
+            identities.may_renew(&peer, now)?;
+            identities.shown(&peer);
+            identities.issued(peer.role, &peer.name, issued.serial, issued.not_after, now);
             Ok(())
-        })
-        .await?;
+        })?;
         tracing::info!(role = %peer.role, name = peer.name, serial = %issued.serial, expired = peer.expired, "renewed");
         Ok(self.answer(&peer.name, issued))
     }

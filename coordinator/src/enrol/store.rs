@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use super::Identities;
 use crate::store::StoreError;
 
-/// Reads, and changes by compare-and-set.
+/// Reads, and changes by compare-and-set. Called where calls are served: it answers in microseconds, as the store port says.
 pub trait IdentityStore: Send + Sync + 'static {
     fn read(&self) -> Result<Identities, StoreError>;
 

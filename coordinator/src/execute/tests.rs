@@ -68,7 +68,9 @@ impl Intents for Memory {
     }
 
     fn disk_made(&self, disk: &DiskName, _id: &str) -> Result<(), IntentError> {
-        self.write(|kept| drop(kept.disks.insert(disk.clone())))
+        self.write(|kept| {
+            kept.disks.insert(disk.clone());
+        })
     }
 
     fn removed(&self, node: &NodeName, _id: &str) -> Result<(), IntentError> {
@@ -164,8 +166,7 @@ impl Coordinator {
                 return;
             }
         }
-        let input =
-            Input { policy: &self.policy, seen: &self.seen, parent: self.blueprint.as_ref(), seed: 1 };
+        let input = Input { policy: &self.policy, seen: &self.seen, parent: self.blueprint.as_ref(), seed: 1 };
         let (next, report) = plan(input);
         panic!("no fixed point: {report:?}\n{:?}", steps(&next, &self.seen));
     }

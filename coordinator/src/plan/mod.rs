@@ -9,6 +9,8 @@ mod input;
 mod make;
 mod render;
 mod saved;
+#[cfg(test)]
+mod tests;
 
 pub use compare::differences;
 pub use fixed::refuse_fixed;

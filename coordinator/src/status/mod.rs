@@ -1,6 +1,8 @@
 //! How things are: what `muster status`, `nodes` and `node why` show, as one value that programs can read as JSON.
 
 mod gather;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use muster_ids::{AppName, ClusterName, EndpointName, EnvName, Generation, NodeName, PoolName};

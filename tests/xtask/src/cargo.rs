@@ -25,11 +25,16 @@ pub struct Programs {
     pub easypay: PathBuf,
 }
 
-/// Builds all programs. By one command over the workspace, whose features are those that the tests have: asked for one
-/// by one, their dependencies would be compiled anew for each set of features.
+/// Selects all programs with the features that the tests have. Cargo turns on what development dependencies ask of shared
+/// ones (tokio's `test-util`) only where it builds tests or examples, and without `--examples`, of which there need be none,
+/// tokio and all above it would be compiled a second time.
+const AS_IN_TESTS: [&str; 3] = ["--workspace", "--bins", "--examples"];
+
+/// Builds all programs, by one command over the workspace: asked for one by one, each would have its own features, and
+/// its dependencies would be compiled anew.
 pub fn build(progress: &Progress, root: &Path) -> Result<Programs> {
     progress.stage("build muster, muster-agent and easypay", || {
-        cargo(root).args(["build", "--quiet", "--workspace", "--exclude", "xtask", "--bins"]).show()
+        cargo(root).args(["build", "--quiet"]).args(AS_IN_TESTS).args(["--exclude", "xtask"]).show()
     })?;
     let dir = target_dir(root)?.join("debug");
     Ok(Programs { muster: dir.join("muster"), agent: dir.join("muster-agent"), easypay: dir.join("easypay") })

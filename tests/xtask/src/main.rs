@@ -20,6 +20,7 @@ mod repository;
 mod rootfs;
 mod test;
 
+use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -53,7 +54,7 @@ enum Task {
     Build,
     /// Bring up the shipped site's local environment, making all that is missing
     ///
-    /// Example: cargo xtask up -- --yes
+    /// Example: cargo xtask up -- --site my-site
     Up {
         /// Handed on to `muster up`
         #[arg(last = true)]
@@ -103,14 +104,19 @@ fn run() -> Result<()> {
         }
         Task::Up { args } => {
             let built = build(&root, &progress, &checkout)?;
-            let mut muster = Cmd::new(&built.programs.muster)
-                .args(["up", "--environment", "local", "--site"])
-                .arg(checkout.join("catalogs"))
-                .arg("--artefacts")
-                .arg(&built.manifest)
-                .args(args)
-                .env("PATH", search_path())
-                .into_inner();
+            // By the environment and not by arguments, so that the user's own arguments and variables come first.
+            let mut muster = Cmd::new(&built.programs.muster).arg("up").args(args).env("PATH", search_path());
+            let site = checkout.join("catalogs");
+            for (name, value) in [
+                ("MUSTER_ENVIRONMENT", OsStr::new("local")),
+                ("MUSTER_SITE", site.as_os_str()),
+                ("MUSTER_ARTEFACTS", built.manifest.as_os_str()),
+            ] {
+                if std::env::var_os(name).is_none() {
+                    muster = muster.env(name, value);
+                }
+            }
+            let mut muster = muster.into_inner();
             // muster takes our place: its exit code and its signals are the user's.
             return Err(muster.exec()).with_context(|| format!("cannot start {}", built.programs.muster.display()));
         }

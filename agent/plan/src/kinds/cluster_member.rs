@@ -114,7 +114,9 @@ pub enum Change {
 pub enum Way {
     Fresh,
     /// With what an attempt that was cut has made.
-    Continue { from: Stage },
+    Continue {
+        from: Stage,
+    },
     /// After `kubeadm reset`: going on failed, or nobody knows what the files are.
     StartOver,
 }
@@ -203,11 +205,7 @@ fn unnoted(spec: &ClusterMemberSpec, observed: &Observed) -> Change {
     if complete && known {
         return Change::Adopt;
     }
-    Change::Become {
-        role: spec.role,
-        start: spec.start,
-        way: if files.any() { Way::StartOver } else { Way::Fresh },
-    }
+    Change::Become { role: spec.role, start: spec.start, way: if files.any() { Way::StartOver } else { Way::Fresh } }
 }
 
 fn go_on(spec: &ClusterMemberSpec, membership: &Membership) -> Change {
@@ -302,7 +300,8 @@ mod tests {
             pods: "10.244.0.0/16".into(),
             services: "10.96.0.0/12".into(),
             image_repository: "registry.k8s.io".into(),
-            labels: [("pool".to_owned(), "a".to_owned()), ("node-role.kubernetes.io/x".to_owned(), String::new())].into(),
+            labels: [("pool".to_owned(), "a".to_owned()), ("node-role.kubernetes.io/x".to_owned(), String::new())]
+                .into(),
             taints: vec![],
             api_names: vec![],
             settings: None,
@@ -389,7 +388,9 @@ mod tests {
                 taints: ["a:NoSchedule".to_owned()].into(),
             }),
         };
-        let Some(Change::Mark { set, remove, taints }) = diff(&spec(ControlPlane, Start::Init), &observed) else { panic!() };
+        let Some(Change::Mark { set, remove, taints }) = diff(&spec(ControlPlane, Start::Init), &observed) else {
+            panic!()
+        };
         assert_eq!(set.len(), 4, "{set:?}");
         assert_eq!(remove.iter().collect::<Vec<_>>(), ["old"]);
         assert_eq!(taints, Some(vec![]));

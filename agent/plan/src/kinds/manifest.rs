@@ -20,7 +20,10 @@ pub struct ObjectId {
 impl ObjectId {
     /// The same object whatever the version of its group by which it was applied.
     pub fn same_object(&self, other: &Self) -> bool {
-        self.group() == other.group() && self.kind == other.kind && self.namespace == other.namespace && self.name == other.name
+        self.group() == other.group()
+            && self.kind == other.kind
+            && self.namespace == other.namespace
+            && self.name == other.name
     }
 
     pub fn group(&self) -> &str {
@@ -96,11 +99,8 @@ pub fn diff(_spec: &ManifestSpec, observed: &Observed) -> Option<Change> {
     let wanted: BTreeSet<_> = observed.objects.iter().map(|object| object.id.clone()).collect();
     let held = observed.inventory.clone().unwrap_or_default();
     let prune = held.iter().filter(|old| !wanted.iter().any(|id| id.same_object(old))).cloned().collect();
-    let apply: Vec<_> = observed
-        .objects
-        .iter()
-        .filter_map(|object| Some((object.id.clone(), lines(object)?)))
-        .collect();
+    let apply: Vec<_> =
+        observed.objects.iter().filter_map(|object| Some((object.id.clone(), lines(object)?))).collect();
     let change = Change { prune, apply, first: observed.inventory.is_none(), inventory: wanted };
     let quiet = change.apply.is_empty() && observed.inventory.as_ref() == Some(&change.inventory);
     (!quiet).then_some(change)
@@ -145,10 +145,7 @@ mod tests {
             inventory: Some([id("Deployment", "web"), id("Service", "old")].into()),
         };
         let change = diff(&spec(), &observed).unwrap();
-        assert_eq!(
-            change.detail(),
-            ["- service shop/old", "~ deployment shop/api", "    spec.replicas 2 → 3"]
-        );
+        assert_eq!(change.detail(), ["- service shop/old", "~ deployment shop/api", "    spec.replicas 2 → 3"]);
         assert_eq!(change.inventory, [id("Deployment", "api"), id("Deployment", "web")].into());
     }
 
@@ -164,8 +161,7 @@ mod tests {
     #[test]
     fn a_moved_api_version_is_the_same_object() {
         let old = ObjectId { api_version: "apps/v1beta1".into(), ..id("Deployment", "web") };
-        let observed =
-            Observed { objects: vec![seen("web", ObjectState::AsWritten)], inventory: Some([old].into()) };
+        let observed = Observed { objects: vec![seen("web", ObjectState::AsWritten)], inventory: Some([old].into()) };
         assert!(diff(&spec(), &observed).unwrap().prune.is_empty());
     }
 

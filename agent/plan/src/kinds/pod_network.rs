@@ -156,7 +156,11 @@ impl Describe for Change {
         lines.extend(self.make_device.iter().map(|d| format!("+ device {DEVICE}, VXLAN {}, MTU {}", d.vni, d.mtu)));
         lines.extend(self.adjust_device.iter().map(|d| format!("~ device {DEVICE}, MTU {}", d.mtu)));
         lines.extend(self.remove_routes.iter().map(|range| format!("- route {range}")));
-        lines.extend(self.add_routes.iter().map(|(range, route)| format!("+ route {range} via {} dev {}", route.via, route.device)));
+        lines.extend(
+            self.add_routes
+                .iter()
+                .map(|(range, route)| format!("+ route {range} via {} dev {}", route.via, route.device)),
+        );
         let entries = self.add_neighbours.len().max(self.add_forwarding.len());
         if entries > 0 {
             lines.push(format!("+ {entries} neighbours of {DEVICE}"));
@@ -281,7 +285,11 @@ pub fn diff(spec: &PodNetworkSpec, observed: &Observed) -> Option<Change> {
 }
 
 /// Entries of `left` that `right` has not; with `only_keys`, whose key it has not.
-fn differing<K: Ord + Clone, V: PartialEq + Clone>(left: &BTreeMap<K, V>, right: &BTreeMap<K, V>, only_keys: bool) -> BTreeMap<K, V> {
+fn differing<K: Ord + Clone, V: PartialEq + Clone>(
+    left: &BTreeMap<K, V>,
+    right: &BTreeMap<K, V>,
+    only_keys: bool,
+) -> BTreeMap<K, V> {
     left.iter()
         .filter(|(key, value)| match right.get(*key) {
             None => true,

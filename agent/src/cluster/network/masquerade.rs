@@ -47,7 +47,9 @@ pub async fn masqueraded(ctx: &Context) -> Result<Option<Range>, StepError> {
 }
 
 fn missing(error: CommandError) -> StepError {
-    StepError::failed("nft cannot be run").because(error).help("the role needs the package nftables before the pod_network")
+    StepError::failed("nft cannot be run")
+        .because(error)
+        .help("the role needs the package nftables before the pod_network")
 }
 
 fn rule(pods: Range) -> Value {

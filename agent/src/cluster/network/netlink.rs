@@ -25,7 +25,11 @@ pub enum NetlinkError {
     #[error("no netlink socket can be opened")]
     Socket(#[source] std::io::Error),
     #[error("the kernel refuses to {what}")]
-    Refused { what: String, #[source] source: rtnetlink::Error },
+    Refused {
+        what: String,
+        #[source]
+        source: rtnetlink::Error,
+    },
     #[error("there is no interface {0}")]
     NoInterface(String),
 }
@@ -71,7 +75,8 @@ pub async fn look(address: Ipv4Addr) -> Result<Observed, NetlinkError> {
     let handle = &socket.handle;
     let links: Vec<LinkMessage> =
         handle.link().get().execute().try_collect().await.map_err(refused("list the interfaces"))?;
-    let names: BTreeMap<u32, (String, u32)> = links.iter().map(|link| (link.header.index, name_and_mtu(link))).collect();
+    let names: BTreeMap<u32, (String, u32)> =
+        links.iter().map(|link| (link.header.index, name_and_mtu(link))).collect();
     let mut observed = Observed::default();
     let vxlan = links.iter().find(|link| name_and_mtu(link).0 == DEVICE);
     observed.device = vxlan.map(device);
@@ -171,7 +176,6 @@ fn ours(message: &RouteMessage, names: &BTreeMap<u32, (String, u32)>) -> Option<
 fn is_ours(message: &RouteMessage) -> bool {
     message.header.protocol == RouteProtocol::Other(PROTOCOL) && message.header.table == MAIN_TABLE
 }
-
 
 /// RT_TABLE_MAIN.
 const MAIN_TABLE: u8 = 254;
@@ -316,7 +320,8 @@ async fn write_routes(handle: &Handle, change: &Change) -> Result<(), NetlinkErr
         handle.route().del(message).execute().await.map_err(refused(format!("remove the route to {range}")))?;
     }
     for (range, route) in &change.add_routes {
-        let index = find(handle, &route.device).await?.ok_or_else(|| NetlinkError::NoInterface(route.device.clone()))?;
+        let index =
+            find(handle, &route.device).await?.ok_or_else(|| NetlinkError::NoInterface(route.device.clone()))?;
         let mut message = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(range.address, range.prefix)
             .gateway(route.via)

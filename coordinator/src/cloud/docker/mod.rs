@@ -12,6 +12,8 @@ mod cloud;
 mod container;
 mod engine;
 mod error;
+#[cfg(test)]
+mod live;
 mod network;
 mod node;
 mod observe;

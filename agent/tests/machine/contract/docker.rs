@@ -1,0 +1,64 @@
+//! Docker.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::StreamExt;
+use muster_agent::{
+    adapters::{docker::Bollard, fake::FakeDocker},
+    ports::{Docker, DockerError, DockerEvent},
+};
+use muster_catalog::kinds::container::ContainerSpec;
+
+const NAME: &str = "muster-contract";
+
+fn spec(name: &str, image: &str) -> ContainerSpec {
+    ContainerSpec {
+        name: name.into(),
+        image: image.into(),
+        command: vec!["sleep".into(), "1000".into()],
+        environment: BTreeMap::new(),
+        ports: vec!["127.0.0.1:18099:80".into()],
+        volumes: vec![],
+        network: None,
+        absent: false,
+    }
+}
+
+/// `image` can be had.
+async fn keeps(docker: &dyn Docker, image: &str) {
+    assert_eq!(docker.container(NAME).await.unwrap(), None);
+    docker.remove(NAME).await.unwrap();
+    let nowhere = docker.pull("127.0.0.1:1/muster-no-such-image:1").await.unwrap_err();
+    assert!(matches!(nowhere, DockerError::Registry { .. } | DockerError::NoImage { .. }), "{nowhere:?}");
+
+    let mut events = docker.events();
+    let labels = BTreeMap::from([("muster-try".to_owned(), "contract".to_owned())]);
+    // The stream has to be asked once before the daemon knows of it.
+    let heard = tokio::spawn(async move { while events.next().await != Some(DockerEvent::Container { name: NAME.into() }) {} });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    docker.run(&spec(NAME, image), &labels).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), heard).await.expect("heard of it").unwrap();
+    let state = docker.container(NAME).await.unwrap().expect("it is there");
+    assert!(state.running && state.labels.get("muster-try").is_some_and(|label| label == "contract"), "{state:?}");
+    assert_eq!(docker.image(image).await.unwrap().as_ref(), Some(&state.image));
+
+    let twice = docker.run(&spec("muster-contract-2", image), &labels).await;
+    assert!(matches!(twice, Err(DockerError::PortInUse { .. })), "{twice:?}");
+    assert_eq!(docker.container("muster-contract-2").await.unwrap(), None, "no half container stays");
+    docker.restart(NAME).await.unwrap();
+    docker.remove(NAME).await.unwrap();
+    assert_eq!(docker.container(NAME).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn the_fake_keeps_it() {
+    let docker = FakeDocker::default();
+    docker.publish("x:1");
+    keeps(&docker, "x:1").await;
+}
+
+#[tokio::test]
+#[ignore = "needs Docker: cargo xtask test"]
+async fn the_real_one_keeps_it() {
+    keeps(&Bollard::new(), &crate::lab::artefacts().services_image).await;
+}

@@ -1,0 +1,7 @@
+//! What every adapter of a port promises.
+
+mod commands;
+mod docker;
+mod files;
+mod packages;
+mod units;

@@ -1,0 +1,101 @@
+//! What goes wrong on a node is said clearly, costs nothing, and the next run goes on.
+
+use muster_ids::ResourceId;
+use muster_plan::{Outcome, Report};
+
+use crate::lab::Lab;
+
+fn failed(report: &Report, resource: &str) -> (String, String, bool) {
+    let resource: ResourceId = resource.parse().unwrap();
+    let step = report.steps.iter().find(|step| step.resource == resource);
+    let Some(Outcome::Failed { error, help, retry }) = step.map(|step| &step.outcome) else { panic!("{report:#?}") };
+    (error.clone(), help.clone().unwrap_or_default(), *retry)
+}
+
+fn package(name: &str) -> String {
+    format!("[[package]]\nname = \"{name}\"\n")
+}
+
+#[test]
+#[ignore = "needs Docker: cargo xtask test"]
+fn what_apt_refuses_is_said_in_words_that_lead_on() {
+    let lab = Lab::start();
+    // Before there is any source.
+    let (status, report) = lab.apply(&package("runc"));
+    let (error, help, _) = failed(&report, "package.runc");
+    assert_eq!((status, error.as_str()), (4, "there is no package runc"));
+    assert!(help.contains("apt_source"), "{help}");
+
+    // The repository does not answer; then it does.
+    lab.stop_server();
+    let toml = format!("{}{}", lab.source(), package("runc"));
+    let (_, report) = lab.apply(&toml);
+    let (error, help, retry) = failed(&report, "apt_source.muster");
+    assert!(error.starts_with("the package repository does not answer") && retry, "{error}");
+    assert!(help.contains("reach"), "{help}");
+    let blocked = report.steps.iter().any(|step| matches!(&step.outcome, Outcome::Blocked { by } if by.kind() == "apt_source"));
+    assert!(blocked, "{report:#?}");
+    lab.start_server();
+
+    // Signed by another key than the one that is given.
+    let other = include_str!("other-key.asc");
+    let (start, rest) = toml.split_once("-----BEGIN PGP").unwrap();
+    let (_, end) = rest.split_once("-----END PGP PUBLIC KEY BLOCK-----\n").unwrap();
+    let forged = format!("{start}{other}{end}");
+    let (_, report) = lab.apply(&forged);
+    let (error, help, _) = failed(&report, "apt_source.muster");
+    assert!(error.contains("is not signed by the key"), "{error}");
+    assert!(help.contains("nothing was installed"), "{help}");
+
+    // A package and a version that nobody has; the others go in.
+    let toml = format!(
+        "{}{}{}[[package]]\nname = \"kubectl\"\nversion = \"9.9-*\"\n",
+        lab.source(),
+        package("runc"),
+        package("muster-no-such-package")
+    );
+    let (status, report) = lab.apply(&toml);
+    assert_eq!(status, 6);
+    assert_eq!(failed(&report, "package.muster-no-such-package").0, "there is no package muster-no-such-package");
+    assert_eq!(failed(&report, "package.kubectl").0, "there is no package kubectl of version 9.9-*");
+    lab.must(&["runc", "--version"]);
+}
+
+#[test]
+#[ignore = "needs Docker: cargo xtask test"]
+fn a_full_disk_is_said_and_the_next_run_goes_on() {
+    let lab = Lab::start();
+    // A folder with room for nothing, where files go and where apt keeps what it fetched.
+    lab.must(&["sh", "-c", "mkdir -p /srv/small && mount -t tmpfs -o size=64k tmpfs /srv/small && mount -t tmpfs -o size=1m tmpfs /var/cache/apt/archives"]);
+    let content = "0123456789abcdef".repeat(10_000);
+    let toml = format!(
+        "{}{}[[file]]\npath = \"/srv/small/big\"\ncontent = \"{content}\"\n[[file]]\npath = \"/srv/other\"\ncontent = \"x\"\n",
+        lab.source(),
+        package("docker.io")
+    );
+    let (status, report) = lab.apply(&toml);
+    assert_eq!(status, 6, "{report:#?}");
+    let (error, help, retry) = failed(&report, "file./srv/small/big");
+    assert!(error.starts_with("cannot write /srv/small/big: No space left") && help.contains("disk is full") && retry, "{error}");
+    let (error, help, retry) = failed(&report, "package.docker.io");
+    assert!(error == "the disk is full" && help.contains("free") && retry, "{error}");
+    assert_eq!(lab.must(&["ls", "-A", "/srv/small"]), "", "nothing by halves");
+    assert_eq!(lab.must(&["cat", "/srv/other"]), "x");
+
+    lab.must(&["sh", "-c", "mount -o remount,size=1m /srv/small && umount /var/cache/apt/archives"]);
+    let (status, report) = lab.apply(&toml);
+    assert!(status == 2 && report.converged, "{report:#?}");
+}
+
+#[test]
+#[ignore = "needs Docker: cargo xtask test"]
+fn a_missing_unit_and_a_missing_registry_are_said() {
+    let lab = Lab::start();
+    let (_, report) = lab.apply("[[service]]\nname = \"muster-no-such\"\n");
+    let (error, help, _) = failed(&report, "service.muster-no-such");
+    assert_eq!(error, "there is no unit muster-no-such.service");
+    assert!(help.contains("package"), "{help}");
+    let (_, report) = lab.apply("[[image]]\nname = \"x:1\"\n");
+    let (error, help, retry) = failed(&report, "image.x:1");
+    assert!(error.starts_with("the Docker daemon does not answer") && help.contains("service resource") && retry, "{error}");
+}

@@ -1,0 +1,9 @@
+//! The ports' contracts, fake and real side by side, and the agent's program on a real node.
+//!
+//! What changes a machine runs in a container of the node image, and is left out unless it is asked for: those tests are ignored
+//! ones, and fail loudly where Docker or the artefacts are missing.
+
+mod apply;
+mod contract;
+mod errors;
+mod lab;
