@@ -17,7 +17,9 @@ use crate::{
     catalog::{Catalog, Resource},
     diagnostic::{Diagnostic, Diagnostics},
     graph,
-    kinds::{self, Claim, Spec, cluster_member::MemberRole, cluster_member::Start, pod_network::Mode, pod_network::Peer},
+    kinds::{
+        self, Claim, Spec, cluster_member::MemberRole, cluster_member::Start, pod_network::Mode, pod_network::Peer,
+    },
     role::{self, Role, Written},
     shape::{self, Rules, nearest},
     site::{Pool, Site},
@@ -238,9 +240,7 @@ impl Compiler<'_> {
             }
             rendered = self.engine.tree(&rendered, self.errors);
             let strict = Rules { partial: false, templates: false };
-            if self.errors.len() > before
-                || !shape::check(schema, &rendered, strict, &self.site.sources, self.errors)
-            {
+            if self.errors.len() > before || !shape::check(schema, &rendered, strict, &self.site.sources, self.errors) {
                 return false;
             }
         }
@@ -334,7 +334,13 @@ impl Compiler<'_> {
         if let Some(Json::Object(own)) = map.remove("labels") {
             labels.extend(own);
         }
-        let mut taints: Vec<Json> = self.pool.taints.iter().map(|t| t.clone().into()).collect();
+        // Applications run on workers: endpoints lead there.
+        let of_role = match self.pool.member {
+            MemberRole::ControlPlane => Some("node-role.kubernetes.io/control-plane:NoSchedule".into()),
+            MemberRole::Worker => None,
+        };
+        let mut taints: Vec<Json> = of_role.into_iter().collect();
+        taints.extend(self.pool.taints.iter().map(|t| Json::from(t.as_str())));
         if let Some(Json::Array(own)) = map.remove("taints") {
             taints.extend(own);
         }

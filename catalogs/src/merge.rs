@@ -48,9 +48,8 @@ mod tests {
             "[a-z]{0,4}".prop_map(Value::String),
             prop::collection::vec(any::<i64>().prop_map(|n| node(Value::Integer(n))), 0..3).prop_map(Value::Array),
         ];
-        let value = leaf.prop_recursive(4, 32, 4, |inner| {
-            prop::collection::btree_map("[a-d]", inner, 0..4).prop_map(table)
-        });
+        let value =
+            leaf.prop_recursive(4, 32, 4, |inner| prop::collection::btree_map("[a-d]", inner, 0..4).prop_map(table));
         // A file is always a table.
         prop::collection::btree_map("[a-d]", value, 0..4).prop_map(|values| node(table(values)))
     }

@@ -8,66 +8,114 @@ use crate::{kinds, kinds::Spec, schema, shape, tables};
 
 /// One example for each kind. A test loads them all.
 pub const EXAMPLES: &[(&str, &str)] = &[
-    ("apt_source", r#"[[apt_source]]
+    (
+        "apt_source",
+        r#"[[apt_source]]
 name = "kubernetes"
 url = "{{ packages.kubernetes.url }}"
 key = "{{ packages.kubernetes.key }}"
-suites = ["/"]"#),
-    ("cluster_member", r#"[[cluster_member]]
-settings = "/etc/kubernetes/muster""#),
-    ("command", r#"[[command]]
+suites = ["/"]"#,
+    ),
+    (
+        "cluster_member",
+        r#"[[cluster_member]]
+settings = "/etc/kubernetes/muster""#,
+    ),
+    (
+        "command",
+        r#"[[command]]
 name = "make-database"
 run = ["/usr/local/bin/make-database", "--name", "orders"]
 creates = "/var/lib/orders/database"
-after = ["package.orders"]"#),
-    ("container", r#"[[container]]
+after = ["package.orders"]"#,
+    ),
+    (
+        "container",
+        r#"[[container]]
 name = "cache"
 image = "docker.io/library/redis:7"
 ports = ["6379:6379"]
-volumes = ["/srv/cache:/data"]"#),
-    ("directory", r#"[[directory]]
+volumes = ["/srv/cache:/data"]"#,
+    ),
+    (
+        "directory",
+        r#"[[directory]]
 path = "/srv/cache"
 mode = "0750"
-owner = "cache""#),
-    ("file", r#"[[file]]
+owner = "cache""#,
+    ),
+    (
+        "file",
+        r#"[[file]]
 path = "/etc/orders/orders.conf"
 template = "files/orders.conf.j2"
 mode = "0640"
 group = "orders"
-notify = ["service.orders"]"#),
-    ("group", r#"[[group]]
+notify = ["service.orders"]"#,
+    ),
+    (
+        "group",
+        r#"[[group]]
 name = "orders"
-system = true"#),
-    ("image", r#"[[image]]
-name = "docker.io/library/redis:7""#),
-    ("kernel_module", r#"[[kernel_module]]
+system = true"#,
+    ),
+    (
+        "image",
+        r#"[[image]]
+name = "docker.io/library/redis:7""#,
+    ),
+    (
+        "kernel_module",
+        r#"[[kernel_module]]
 name = "overlay"
-when = 'facts.virtualization != "container"'"#),
-    ("manifest", r#"[[manifest]]
+when = 'facts.virtualization != "container"'"#,
+    ),
+    (
+        "manifest",
+        r#"[[manifest]]
 name = "quota"
-source = "files/quota.yaml""#),
-    ("mount", r#"[[mount]]
+source = "files/quota.yaml""#,
+    ),
+    (
+        "mount",
+        r#"[[mount]]
 path = "/srv/scratch"
 source = "tmpfs"
 fstype = "tmpfs"
-options = ["size=1g", "mode=1777"]"#),
-    ("package", r#"[[package]]
+options = ["size=1g", "mode=1777"]"#,
+    ),
+    (
+        "package",
+        r#"[[package]]
 name = "orders"
 version = "2.4-*"
-hold = true"#),
-    ("pod_network", r#"[[pod_network]]
-mtu = 1400"#),
-    ("service", r#"[[service]]
+hold = true"#,
+    ),
+    (
+        "pod_network",
+        r#"[[pod_network]]
+mtu = 1400"#,
+    ),
+    (
+        "service",
+        r#"[[service]]
 name = "orders"
 on_notify = "reload"
-disrupts = "service""#),
-    ("sysctl", r#"[[sysctl]]
+disrupts = "service""#,
+    ),
+    (
+        "sysctl",
+        r#"[[sysctl]]
 key = "vm.max_map_count"
-value = "262144""#),
-    ("user", r#"[[user]]
+value = "262144""#,
+    ),
+    (
+        "user",
+        r#"[[user]]
 name = "cache"
 system = true
-home = "/srv/cache""#),
+home = "/srv/cache""#,
+    ),
 ];
 
 const HEAD: &str = "# The language

@@ -402,9 +402,29 @@ mod tests {
     #[test]
     fn schemas_use_only_what_is_checked() {
         let known = [
-            "$defs", "$ref", "$schema", "additionalProperties", "anyOf", "const", "default", "description", "enum",
-            "format", "items", "maxLength", "maximum", "minItems", "minimum", "oneOf", "pattern", "patternProperties",
-            "properties", "propertyNames", "required", "title", "type",
+            "$defs",
+            "$ref",
+            "$schema",
+            "additionalProperties",
+            "anyOf",
+            "const",
+            "default",
+            "description",
+            "enum",
+            "format",
+            "items",
+            "maxLength",
+            "maximum",
+            "minItems",
+            "minimum",
+            "oneOf",
+            "pattern",
+            "patternProperties",
+            "properties",
+            "propertyNames",
+            "required",
+            "title",
+            "type",
         ];
         let numbers = ["double", "float", "int32", "int64", "uint", "uint8", "uint16", "uint32", "uint64"];
         fn walk(schema: &Json, see: &mut dyn FnMut(&str, &Json)) {

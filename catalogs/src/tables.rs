@@ -146,7 +146,7 @@ pub(crate) struct PoolTable {
     /// Labels of its nodes in Kubernetes.
     #[serde(default)]
     pub(crate) labels: BTreeMap<String, String>,
-    /// Taints of its nodes in Kubernetes.
+    /// Taints of its nodes in Kubernetes. Control planes always have their own besides.
     #[serde(default)]
     pub(crate) taints: Vec<Taint>,
     /// CPUs of each node (Docker). Absent: all of the machine's.

@@ -80,6 +80,7 @@ fn a_node_joins_when_all_that_it_needs_is_there() {
         "file./etc/kubernetes/muster/container-node.yaml",
         "sysctl.net.ipv4.ip_forward",
         "apt_source.kubernetes",
+        "pod_network.10.244.0.0/16",
     ] {
         assert!(before.contains(needed), "{needed}");
     }
@@ -93,7 +94,19 @@ fn applications_come_after_the_cluster_and_only_on_control_planes() {
     let site = site();
     let worker = compile(&site, &node(&site, "workers", facts("container")), Generation::default()).unwrap();
     assert!(!worker.to_toml().contains("manifest"));
-    assert!(worker.to_toml().contains("\"muster.dev/disk-easypay\" = \"true\""), "the worker that holds the disk says so");
+    assert!(
+        worker.to_toml().contains("\"muster.dev/disk-easypay\" = \"true\""),
+        "the worker that holds the disk says so"
+    );
+}
+
+#[test]
+fn applications_stay_off_control_planes() {
+    let taint = "taints = [\"node-role.kubernetes.io/control-plane:NoSchedule\"]";
+    assert!(control_plane().to_toml().contains(taint));
+    let site = site();
+    let worker = compile(&site, &node(&site, "workers", facts("container")), Generation::default()).unwrap();
+    assert!(!worker.to_toml().contains("NoSchedule"));
 }
 
 #[test]
@@ -208,7 +221,10 @@ key = "https://packages.example/key.asc"
 "#,
     );
     let list = |id: &str| before(&catalog, id).into_iter().collect::<Vec<_>>();
-    assert_eq!(list("service.one.service"), ["apt_source.x", "file./etc/systemd/system/one.service.d/10-more.conf", "package.one"]);
+    assert_eq!(
+        list("service.one.service"),
+        ["apt_source.x", "file./etc/systemd/system/one.service.d/10-more.conf", "package.one"]
+    );
     assert_eq!(list("service.two"), ["file./etc/systemd/system/two.service"]);
     assert_eq!(list("service.three"), ["apt_source.x", "package.bundle", "package.one"]);
     assert_eq!(list("service.four"), ["apt_source.x", "package.bundle"]);
@@ -259,5 +275,8 @@ fn a_value_that_is_no_text_may_come_from_an_expression() {
         "[[command]]\nname = \"x\"\nrun = \"{{ ['echo', facts.arch] }}\"\ntimeout = \"{{ facts.cpus * 30 }}\"\non_notify = \"{{ facts.cpus > 1 }}\"\n",
     );
     let muster_catalog::Spec::Command(command) = &catalog.resource[0].spec else { panic!("a command") };
-    assert_eq!((command.run.as_slice(), command.timeout, command.on_notify), (&["echo".to_owned(), "amd64".to_owned()][..], 60, true));
+    assert_eq!(
+        (command.run.as_slice(), command.timeout, command.on_notify),
+        (&["echo".to_owned(), "amd64".to_owned()][..], 60, true)
+    );
 }

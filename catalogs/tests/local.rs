@@ -41,7 +41,8 @@ path = "/srv/page"
 
 #[test]
 fn what_needs_a_cluster_is_refused() {
-    let text = "include = [\"base\"]\n\n[[cluster_member]]\n\n[[file]]\npath = \"/etc/a\"\ncontent = \"{{ cluster.name }}\"\n";
+    let text =
+        "include = [\"base\"]\n\n[[cluster_member]]\n\n[[file]]\npath = \"/etc/a\"\ncontent = \"{{ cluster.name }}\"\n";
     let errors = local("a.toml", text, &mut texts, &facts("vm")).unwrap_err().to_string();
     assert!(errors.contains("`include` belongs to a role of a site\n  ┌─ a.toml:1:12"), "{errors}");
     assert!(errors.contains("a cluster member needs a coordinator\n  ┌─ a.toml:3:1"), "{errors}");

@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeSet,
+    net::Ipv4Addr,
     time::{Duration, Instant},
 };
 
@@ -46,26 +47,32 @@ pub async fn leave(ctx: &Context, spec: &ClusterMemberSpec, known: bool) -> Resu
     }
     if documents::is_control_plane(spec) {
         let turn = join::take_turn(ctx, "leaves etcd").await?;
-        hand_over(ctx).await;
-        let reset = kubeadm::reset(ctx).await;
+        let left = leave_etcd(ctx, spec).await;
         turn.give().await;
-        reset?;
-    } else {
-        kubeadm::reset(ctx).await?;
+        left?;
     }
+    kubeadm::reset(ctx).await?;
     membership::forget(&*ctx.files)?;
     Ok(Done { notes })
 }
 
-/// Spares the cluster an election; it does without where this fails.
-async fn hand_over(ctx: &Context) {
-    let handed = async {
-        let own = Etcd::at(&*ctx.files, &etcd::client_url("127.0.0.1"))?;
-        own.hand_over().await.map_err(StepError::from)
-    };
-    if let Err(error) = handed.await {
+/// Takes this node's vote out of etcd. kubeadm's reset would, while it finds this node's pods in the API.
+async fn leave_etcd(ctx: &Context, spec: &ClusterMemberSpec) -> Result<(), StepError> {
+    let own = Etcd::at(&*ctx.files, &etcd::client_url("127.0.0.1"));
+    let address: Ipv4Addr =
+        spec.address.parse().map_err(|_| StepError::failed(format!("`{}` is no IPv4 address", spec.address)))?;
+    let Ok(own) = own else { return Ok(()) };
+    // An own member that does not answer has left already, or kubeadm's reset tries.
+    let Ok(members) = own.members().await else { return Ok(()) };
+    let is_own = |member: &&etcd::Member| member.peer_urls.contains(&etcd::peer_url(address));
+    let (Some(member), true) = (members.iter().find(is_own), members.len() > 1) else { return Ok(()) };
+    // Spares the cluster an election; it does without where this fails.
+    if let Err(error) = own.hand_over().await {
         tracing::debug!(%error, "etcd's lead was not handed over");
     }
+    let others: Vec<String> =
+        members.iter().filter(|other| other.id != member.id).flat_map(|other| other.client_urls.clone()).collect();
+    Ok(Etcd::connect(&*ctx.files, &others).await?.remove(member.id).await?)
 }
 
 /// Cordons, and evicts until no pod but the node's own is left.

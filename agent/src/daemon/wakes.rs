@@ -48,6 +48,10 @@ impl Pending {
 pub(super) fn again(report: &Report, repeats: u32, now: i64) -> Option<Duration> {
     let mut soonest: Option<Duration> = None;
     let mut sooner = |wait: Duration| soonest = Some(soonest.map_or(wait, |soonest| soonest.min(wait)));
+    if report.node_ready == Some(false) {
+        // Nothing here changes when kubelet becomes ready, and somebody waits to be told.
+        sooner(grown(Duration::from_millis(500), repeats, Duration::from_secs(5)));
+    }
     for step in &report.steps {
         match &step.outcome {
             Outcome::Skipped { why: Skip::Waits { .. } | Skip::Turn { .. } } => {

@@ -71,7 +71,7 @@ impl Lab {
         let name = format!("muster-agent-test-{}-{number}", std::process::id());
         let (network, node, server) = (format!("{name}-net"), format!("{name}-node"), format!("{name}-server"));
         must(&["network", "create", "--label", "muster-try=agent-tests", &network]);
-        let lab = Self { network: network.clone(), node: node.clone(), server: server.clone(), server_address: String::new(), artefacts };
+        let mut lab = Self { network: network.clone(), node: node.clone(), server: server.clone(), server_address: String::new(), artefacts };
         let repository = format!("{}:/srv/debian:ro", lab.artefacts.apt_repository);
         let registry = format!("{}:/srv/registry:ro", lab.artefacts.registry);
         let label = ["--label", "muster-try=agent-tests", "--network", &network];
@@ -80,7 +80,7 @@ impl Lab {
         run.extend([lab.artefacts.services_image.as_str(), "sh", "-c", SERVE]);
         must(&run);
         let address = must(&["inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", &server]);
-        let lab = Self { server_address: address, ..lab.disarmed() };
+        lab.server_address = address;
 
         let held = held_capabilities();
         let mut run = vec!["run", "--detach", "--name", &node, "--hostname", "node-1"];
@@ -103,18 +103,6 @@ impl Lab {
         lab.put("/root/key.asc", &key);
         must(&["cp", env!("CARGO_BIN_EXE_muster-agent"), &format!("{node}:/usr/local/bin/muster-agent")]);
         lab
-    }
-
-    /// The same without its end, to be made anew.
-    fn disarmed(self) -> Self {
-        let lab = std::mem::ManuallyDrop::new(self);
-        Self {
-            network: lab.network.clone(),
-            node: lab.node.clone(),
-            server: lab.server.clone(),
-            server_address: lab.server_address.clone(),
-            artefacts: lab.artefacts.clone(),
-        }
     }
 
     /// Status and output of a program in the node.

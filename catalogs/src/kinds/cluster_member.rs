@@ -115,6 +115,8 @@ impl Kind for ClusterMemberSpec {
             "socat",
         ];
         let mut needs: Vec<Need> = packages.iter().map(|p| Need::Named("package", (*p).to_owned())).collect();
+        // With the pods' network in place the node is Ready as soon as it has joined.
+        needs.push(Need::Kind("pod_network"));
         needs.extend([Need::Kind("kernel_module"), Need::Kind("sysctl"), Need::Kind("mount")]);
         needs.push(Need::Named("service", "containerd".to_owned()));
         let folders =

@@ -8,11 +8,11 @@ use std::fmt::Write as _;
 use muster_planner::{blueprint::LoadBalancerPlan, steps::configuration};
 
 /// Raised when the text below changes: load balancers are then configured anew.
-const TEMPLATE: u32 = 1;
+const TEMPLATE: u32 = 2;
 
 /// The whole configuration file.
 ///
-/// Figures: a dead target is out after two failed checks half a second apart, and one that answers is in again after one.
+/// Figures: a dead target is out after two failed checks, the second soon after the first, and one that answers is in again after one.
 /// A connection that a target refuses is tried once more on another target, because nothing was sent yet; what was sent
 /// is never sent again. HTTP uses a connection of its own to the target for each request for that reason.
 pub fn render(plan: &LoadBalancerPlan) -> String {
@@ -67,7 +67,7 @@ backend nodes
     option httpchk
     http-check send meth GET uri {check}
     http-check expect status 200
-    default-server check check-ssl verify none inter 500ms fall 2 rise 1 on-marked-down shutdown-sessions
+    default-server check check-ssl verify none inter 500ms fastinter 200ms fall 2 rise 1 on-marked-down shutdown-sessions
 "
     )
     .expect("writing to a string");
@@ -96,7 +96,7 @@ backend nodes
     option httpchk
     http-check send meth GET uri {check}
     http-check expect rstatus ^[23]
-    default-server check inter 500ms fall 2 rise 1
+    default-server check inter 500ms fastinter 200ms fall 2 rise 1
 "
     )
     .expect("writing to a string");

@@ -28,7 +28,11 @@ pub fn node_inputs(blueprint: &Blueprint, name: &NodeName, facts: Facts) -> Opti
                 pods: plan.pods.to_string(),
             })
             .collect(),
-        start: if node.init && !blueprint.born { Start::Init } else { Start::Join },
+        start: match node.state {
+            NodeState::Draining => Start::Leave,
+            NodeState::InService if node.init && !blueprint.born => Start::Init,
+            NodeState::InService | NodeState::Retired => Start::Join,
+        },
         endpoints: blueprint.load_balancers.iter().map(|(name, plan)| (name.clone(), plan.address)).collect(),
         disks: node.disks.clone(),
         facts,

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use muster_catalog::{Catalog, Facts, SiteFiles};
+use muster_catalog::{Catalog, Facts, SiteFiles, Spec, kinds::cluster_member::Start};
 use muster_coordinator::{
     app::{Parts, Running, start},
     backup,
@@ -457,7 +457,14 @@ impl Agent {
                 push::Push::Generation(_) | push::Push::Converge(_) => {
                     let Ok(Some((catalog, _))) = self.pull("").await else { continue };
                     let fails = behaviour.fails_on.as_ref().is_some_and(|text| catalog.to_toml().contains(text));
-                    let report = if fails { failed() } else { converged() };
+                    let leaves = catalog.resource.iter().any(|resource| {
+                        matches!(&resource.spec, Spec::ClusterMember(member) if member.start == Start::Leave)
+                    });
+                    let mut report = if fails { failed() } else { converged() };
+                    if leaves {
+                        // It has left: its kubelet knows of no cluster any more.
+                        report.node_ready = None;
+                    }
                     if self.try_report(catalog.generation, &report).await.is_err() {
                         return;
                     }

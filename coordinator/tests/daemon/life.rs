@@ -88,6 +88,16 @@ async fn more_and_fewer_workers() {
     lab.apply(&plan.id, "").await.unwrap();
     lab.agent("workers-3").await.run(Behaviour::default());
     lab.until("six nodes", |status| status.nodes.len() == 6 && status.written()).await;
+
+    // Back again: one is drained, leaves, and its instance goes; its name is never used again.
+    lab.publish(&files).await;
+    let gone = |status: &Status| status.nodes.len() == 5 && status.written();
+    let status = lab.until("five nodes", gone).await;
+    let named = |name: &str| status.nodes.iter().any(|other| other.name.as_str() == name);
+    let left = ["workers-1", "workers-2", "workers-3"].into_iter().find(|name| !named(name)).unwrap();
+    let world = lab.cloud.fake.world().instances;
+    assert!(world.iter().filter(|made| made.node.as_str() == left).all(|made| made.gone.is_some()));
+    assert!(lab.running.as_ref().unwrap().ctx.state.snapshot().identities.revocations.nodes.contains(&node(left)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

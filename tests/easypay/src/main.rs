@@ -39,7 +39,7 @@ enum Command {
     ///
     /// Example: easypay pay --url http://10.89.0.11 --rate 20 --for 60s --ledger payments.jsonl
     Pay {
-        /// Where EasyPay answers, as http://HOST[:PORT].
+        /// Where EasyPay answers, as `http://HOST` or `http://HOST:PORT`.
         #[arg(long)]
         url: client::http::Target,
         /// Payments a second.
@@ -63,7 +63,7 @@ enum Command {
     ///
     /// Example: easypay verify --url http://10.89.0.11 --ledger payments.jsonl
     Verify {
-        /// Where EasyPay answers, as http://HOST[:PORT].
+        /// Where EasyPay answers, as `http://HOST` or `http://HOST:PORT`.
         #[arg(long)]
         url: client::http::Target,
         /// What `easypay pay` wrote.

@@ -84,10 +84,10 @@ pub fn started(node: &str, unit: &str) -> anyhow::Result<String> {
     on_node(node, &["systemctl", "show", "--property", "ExecMainStartTimestampMonotonic", "--value", unit])
 }
 
-/// `min` of the workers raised by one: a sixth node comes, is ready, and nothing else is made again.
+/// The workers' count raised by one: a sixth node comes, is ready, and nothing else is made again.
 pub fn worker(lab: &mut Lab) -> anyhow::Result<()> {
     let before = lab.containers()?;
-    lab.edit("environments/local.toml", |text| text.replacen("min = 2", "min = 3", 1))?;
+    lab.edit("muster.toml", |text| text.replacen("count = 2", "count = 3", 1))?;
     lab.expect(&["apply", "--yes"], &[0])?;
     lab.wait_ready(NODES + 1, Duration::from_secs(240))?;
     let after = lab.containers()?;

@@ -65,13 +65,12 @@ pub struct Lab<'a> {
 pub fn live(progress: &Progress, root: &Path, lab: &Lab) -> Result<()> {
     progress.stage("the Docker adapter keeps its contract", || {
         cargo(root)
-            .args(["test", "--quiet", "--package", "muster-coordinator", "--lib", "docker_keeps"])
-            .args(["--", "--ignored"])
+            .args(["test", "--quiet", "--workspace", "--lib", "docker_keeps", "--", "--ignored"])
             .show()
     })?;
     progress.stage("live tests", || {
         cargo(root)
-            .args(["test", "--package", "muster-tests", "--test", "live"])
+            .args(["test", "--workspace", "--test", "live"])
             .env("MUSTER_LIVE", "1")
             .env("MUSTER_ARTEFACTS", lab.manifest)
             .env("MUSTER_BIN", lab.muster)

@@ -3,10 +3,14 @@
 //! A new configuration is checked by haproxy before it takes the place of the old one, then the master process starts a
 //! new worker that is given the listening sockets: no connection is refused, and the old worker ends its own in peace.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use muster_ids::EndpointName;
 use muster_planner::blueprint::LoadBalancerPlan;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
 
 use super::{
     archive::Upload,
@@ -19,8 +23,9 @@ use crate::cloud::haproxy;
 
 pub(super) const CONFIG: &str = "/etc/haproxy/muster.cfg";
 const NEXT: &str = "/etc/haproxy/muster.next.cfg";
-/// How long a fresh haproxy is watched before it counts as running.
-const GRACE: Duration = Duration::from_millis(300);
+/// How long a fresh haproxy may take to listen.
+const GRACE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(100);
 
 impl DockerCloud {
     fn balancer_spec(&self, name: &EndpointName, plan: &LoadBalancerPlan) -> ContainerSpec {
@@ -49,7 +54,7 @@ impl DockerCloud {
         let found = self.engine.container(&spec.name).await?;
         let Some(found) = found.filter(|found| found.labels.get(SPEC) == Some(&spec.digest())) else {
             self.engine.ensure_container(&self.config.scope, &spec, &file).await?;
-            return self.stays(&spec).await;
+            return self.stays(&spec, plan).await;
         };
         if found.labels.get(LABEL) != Some(&self.config.scope.to_string()) {
             return Err(DockerError::Name { name: spec.name, id: short(&found.id) });
@@ -60,7 +65,7 @@ impl DockerCloud {
                 self.engine.stop(&found.id).await?;
                 self.engine.upload(&found.id, &file).await?;
                 self.engine.start(&found.id, &spec).await?;
-                self.stays(&spec).await
+                self.stays(&spec, plan).await
             }
             State::Removing => Err(DockerError::Removing { name: spec.name }),
         }
@@ -71,7 +76,7 @@ impl DockerCloud {
             return Ok(());
         }
         self.engine.upload(id, &[Upload::file(NEXT, 0o644, config)]).await?;
-        let (code, text) = self.engine.exec(id, &["haproxy", "-c", "-q", "-f", NEXT]).await?;
+        let (code, text) = self.engine.exec(id, &["haproxy", "-c", "-f", NEXT]).await?;
         if code != 0 {
             return Err(DockerError::Balancer(text.trim().to_owned()));
         }
@@ -82,15 +87,27 @@ impl DockerCloud {
         self.engine.signal(id, "SIGUSR2").await
     }
 
-    async fn stays(&self, spec: &ContainerSpec) -> Result<(), DockerError> {
-        tokio::time::sleep(GRACE).await;
-        let Some(found) = self.engine.container(&spec.name).await? else {
-            return Err(DockerError::Removing { name: spec.name.clone() });
-        };
-        match found.state {
-            State::Running => Ok(()),
-            State::Created | State::Paused | State::Stopped | State::Restarting | State::Removing => {
-                Err(DockerError::Ended { name: spec.name.clone(), log: self.engine.log(&found.id, 5).await })
+    /// Waits until it takes connections, or tells why it ended.
+    async fn stays(&self, spec: &ContainerSpec, plan: &LoadBalancerPlan) -> Result<(), DockerError> {
+        let front = SocketAddr::new(plan.address, plan.listen);
+        let deadline = Instant::now() + GRACE;
+        loop {
+            sleep(PAUSE).await;
+            let Some(found) = self.engine.container(&spec.name).await? else {
+                return Err(DockerError::Removing { name: spec.name.clone() });
+            };
+            match found.state {
+                State::Running => {}
+                State::Created | State::Paused | State::Stopped | State::Restarting | State::Removing => {
+                    let log = self.engine.log(&found.id, 5).await;
+                    return Err(DockerError::Ended { name: spec.name.clone(), log });
+                }
+            }
+            if matches!(timeout(PAUSE, TcpStream::connect(front)).await, Ok(Ok(_))) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(DockerError::Deaf { front });
             }
         }
     }

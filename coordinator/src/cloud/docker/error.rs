@@ -39,6 +39,8 @@ pub enum DockerError {
     Balancer(String),
     #[error("container {name} ended at once: {log}")]
     Ended { name: String, log: String },
+    #[error("nothing listens at {front} yet")]
+    Deaf { front: std::net::SocketAddr },
     #[error("container {id} of {name} is not there to be started")]
     Gone { name: String, id: String },
     #[error("Docker is removing {name} just now")]
@@ -79,7 +81,7 @@ impl DockerError {
             Self::Balancer(_) => "this is a fault of muster: the old configuration stays in use".to_owned(),
             Self::Ended { name, .. } => format!("docker logs {name}"),
             Self::Refused { status, .. } if *status < 500 => "docker events and the daemon's log say more".to_owned(),
-            Self::Gone { .. } | Self::Removing { .. } | Self::Refused { .. } | Self::Lost { .. } => return None,
+            Self::Deaf { .. } | Self::Gone { .. } | Self::Removing { .. } | Self::Refused { .. } | Self::Lost { .. } => return None,
         };
         Some(hint)
     }

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 /// More than any answer of EasyPay.
 const ANSWER_LIMIT: usize = 1024 * 1024;
 
-/// A server, from `http://HOST[:PORT]`.
+/// A server, from `http://HOST` or `http://HOST:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     host: String,
