@@ -342,7 +342,8 @@ impl Compiler<'_> {
         let mut taints: Vec<Json> = of_role.into_iter().collect();
         taints.extend(self.pool.taints.iter().map(|t| Json::from(t.as_str())));
         if let Some(Json::Array(own)) = map.remove("taints") {
-            taints.extend(own);
+            // Twice the same is what kubelet refuses to start with.
+            own.into_iter().for_each(|taint| if !taints.contains(&taint) { taints.push(taint) });
         }
         map.insert("name".to_owned(), json!(node.name));
         map.insert("role".to_owned(), json!(self.pool.member));

@@ -64,9 +64,7 @@ pub struct Lab<'a> {
 /// Runs the tests that make containers on this machine: first the Docker adapter's contract, then a whole cluster.
 pub fn live(progress: &Progress, root: &Path, lab: &Lab) -> Result<()> {
     progress.stage("the Docker adapter keeps its contract", || {
-        cargo(root)
-            .args(["test", "--quiet", "--workspace", "--lib", "docker_keeps", "--", "--ignored"])
-            .show()
+        cargo(root).args(["test", "--quiet", "--workspace", "--lib", "docker_keeps", "--", "--ignored"]).show()
     })?;
     progress.stage("live tests", || {
         cargo(root)
