@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use crate::{
     Context, Scope,
-    adapters::{apt::Apt, clock::SystemClock, commands::SystemCommands, docker::Bollard, files::RealFiles, local::Alone, systemd::Systemd},
+    adapters::{
+        apt::Apt, clock::SystemClock, commands::SystemCommands, docker::Bollard, files::RealFiles, local::Alone,
+        systemd::Systemd,
+    },
     cluster::{self, client::KubeFiles},
     converge::Engine,
     ledger::LedgerFile,

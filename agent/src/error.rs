@@ -96,7 +96,8 @@ mod tests {
     #[test]
     fn an_outcome_tells_the_whole_chain_once() {
         let cause = std::io::Error::other("disk full");
-        let outcome = StepError::failed("cannot write /etc/x").because(cause).help("free some space").retry().into_outcome();
+        let outcome =
+            StepError::failed("cannot write /etc/x").because(cause).help("free some space").retry().into_outcome();
         assert_eq!(
             outcome,
             Outcome::Failed {

@@ -19,7 +19,8 @@ const FILES: &[(&str, &str)] = &[
 /// Installs the running binary and its units; enables it, and starts it unless `start` is false.
 pub async fn install(ctx: &Context, start: bool) -> Result<Vec<String>, StepError> {
     let mut did = Vec::new();
-    let own = std::env::current_exe().map_err(|error| StepError::failed("cannot find the running binary").because(error))?;
+    let own =
+        std::env::current_exe().map_err(|error| StepError::failed("cannot find the running binary").because(error))?;
     if own.as_path() != std::path::Path::new(BINARY) {
         let content = std::fs::read(&own).map_err(|source| FileError { what: "read", path: own.clone(), source })?;
         if ctx.files.read(BINARY)?.as_deref() != Some(&content) {

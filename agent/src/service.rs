@@ -46,15 +46,9 @@ pub async fn run() -> anyhow::Result<()> {
     let state = PathBuf::from(STATE);
     let clock: Arc<dyn muster_proto::Clock> = Arc::new(SystemClock);
     let jitter = Jitter::random();
-    let keeper = Keeper::new(
-        &config,
-        CredentialStore::new(&state),
-        INSTANCE.into(),
-        io::tcp(),
-        clock.clone(),
-        jitter.clone(),
-    )
-    .context("this node's identity cannot be read")?;
+    let keeper =
+        Keeper::new(&config, CredentialStore::new(&state), INSTANCE.into(), io::tcp(), clock.clone(), jitter.clone())
+            .context("this node's identity cannot be read")?;
     let enrolled = keeper.enrolled().cloned();
     let link = keeper.link();
     let coordinator = app::Coordinator {

@@ -26,7 +26,8 @@ pub enum StandaloneError {
 
 /// Reads a file of `[[file]]`, `[[package]]` and so on as in a role, or a whole compiled catalog.
 pub fn load(path: &Path, facts: &Facts) -> Result<Catalog, StandaloneError> {
-    let text = std::fs::read_to_string(path).map_err(|source| StandaloneError::Read { path: path.to_owned(), source })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|source| StandaloneError::Read { path: path.to_owned(), source })?;
     if text.lines().any(|line| line == "[[resource]]") {
         return Catalog::from_toml(&text).map_err(|source| StandaloneError::Catalog { path: path.to_owned(), source });
     }

@@ -340,10 +340,15 @@ impl Compiler<'_> {
             MemberRole::Worker => None,
         };
         let mut taints: Vec<Json> = of_role.into_iter().collect();
-        taints.extend(self.pool.taints.iter().map(|t| Json::from(t.as_str())));
+        let mut more: Vec<Json> = self.pool.taints.iter().map(|t| Json::from(t.as_str())).collect();
         if let Some(Json::Array(own)) = map.remove("taints") {
+            more.extend(own);
+        }
+        for taint in more {
             // Twice the same is what kubelet refuses to start with.
-            own.into_iter().for_each(|taint| if !taints.contains(&taint) { taints.push(taint) });
+            if !taints.contains(&taint) {
+                taints.push(taint);
+            }
         }
         map.insert("name".to_owned(), json!(node.name));
         map.insert("role".to_owned(), json!(self.pool.member));

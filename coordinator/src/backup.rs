@@ -98,9 +98,7 @@ pub fn write(
     let copy = tempfile::Builder::new().prefix(".backup-").tempdir_in(folder).map_err(at(folder))?;
     let store = copy.path().join(STORE);
     let connection = rusqlite::Connection::open(folder.join(STORE)).map_err(BackupError::Copy)?;
-    connection
-        .execute("VACUUM INTO ?1", [store.to_string_lossy().as_ref()])
-        .map_err(BackupError::Copy)?;
+    connection.execute("VACUUM INTO ?1", [store.to_string_lossy().as_ref()]).map_err(BackupError::Copy)?;
     drop(connection);
 
     let recipients = recipients.iter().map(|recipient| recipient as &dyn age::Recipient);
@@ -139,8 +137,7 @@ pub fn restore(folder: &Path, sealed: impl Read, identity: &str) -> Result<Manif
         return Err(BackupError::NotEmpty(folder.to_owned()));
     }
     let decryptor = age::Decryptor::new(sealed).map_err(BackupError::Open)?;
-    let plain =
-        decryptor.decrypt(std::iter::once(&identity as &dyn age::Identity)).map_err(BackupError::Open)?;
+    let plain = decryptor.decrypt(std::iter::once(&identity as &dyn age::Identity)).map_err(BackupError::Open)?;
     let files = read(plain)?;
     let part = |name: &'static str| files.get(name).ok_or(BackupError::Lacks(name));
     let manifest: Manifest =
@@ -283,7 +280,10 @@ mod tests {
         let sealed = sealed(folder.path(), &identity);
         let leak = b"\"generation\"";
         assert!(!sealed.windows(leak.len()).any(|window| window == leak), "nothing is in clear");
-        let left = fs::read_dir(folder.path()).unwrap().filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with(".backup")).count();
+        let left = fs::read_dir(folder.path())
+            .unwrap()
+            .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with(".backup"))
+            .count();
         assert_eq!(left, 0, "no copy stays");
 
         let empty = tempfile::tempdir().unwrap();

@@ -52,11 +52,7 @@ pub struct Published {
 
 impl Library {
     /// `provided`: values for templates that stand in no file, by name.
-    pub fn new(
-        store: Arc<dyn Store>,
-        environment: EnvName,
-        provided: BTreeMap<String, serde_json::Value>,
-    ) -> Self {
+    pub fn new(store: Arc<dyn Store>, environment: EnvName, provided: BTreeMap<String, serde_json::Value>) -> Self {
         Self { store, environment, provided, sites: Mutex::default(), blueprints: Mutex::default() }
     }
 

@@ -29,7 +29,8 @@ pub const PREFIX: &str = "muster-easypay-local-";
 impl Lab {
     /// Copies the shipped site. `MUSTER_BIN` and `MUSTER_ARTEFACTS` are set by the task runner.
     pub fn new() -> anyhow::Result<Self> {
-        let muster = PathBuf::from(std::env::var_os("MUSTER_BIN").context("MUSTER_BIN is not set: run cargo xtask test")?);
+        let muster =
+            PathBuf::from(std::env::var_os("MUSTER_BIN").context("MUSTER_BIN is not set: run cargo xtask test")?);
         let artefacts = PathBuf::from(
             std::env::var_os("MUSTER_ARTEFACTS").context("MUSTER_ARTEFACTS is not set: run cargo xtask test")?,
         );
@@ -104,6 +105,12 @@ impl Lab {
         let list = on_node(
             "control-plane-2",
             &[
+                "kubectl",
+                "--kubeconfig=/etc/kubernetes/admin.conf",
+                "--namespace=kube-system",
+                "exec",
+                "etcd-control-plane-2",
+                "--",
                 "etcdctl",
                 "--endpoints=https://127.0.0.1:2379",
                 "--cacert=/etc/kubernetes/pki/etcd/ca.crt",
@@ -120,7 +127,12 @@ impl Lab {
     pub fn tell_all(&self) {
         for args in [&["status"][..], &["events"], &["nodes"]] {
             if let Ok(output) = self.muster(args) {
-                println!("$ muster {}\n{}{}", args.join(" "), String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+                println!(
+                    "$ muster {}\n{}{}",
+                    args.join(" "),
+                    String::from_utf8_lossy(&output.stdout),
+                    String::from_utf8_lossy(&output.stderr)
+                );
             }
         }
     }

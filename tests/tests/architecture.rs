@@ -8,7 +8,8 @@ use std::{
 
 /// Crates that decide and do nothing: none may reach a runtime, the network or a cloud.
 const PURE: [&str; 4] = ["muster-ids", "muster-catalog", "muster-plan", "muster-planner"];
-const IMPURE: [&str; 9] = ["tokio", "tonic", "bollard", "kube", "k8s-openapi", "hyper", "rusqlite", "reqwest", "aws-config"];
+const IMPURE: [&str; 9] =
+    ["tokio", "tonic", "bollard", "kube", "k8s-openapi", "hyper", "rusqlite", "reqwest", "aws-config"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the workspace").to_owned()

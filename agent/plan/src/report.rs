@@ -40,9 +40,13 @@ pub struct StepReport {
 pub enum Outcome {
     AlreadyRight,
     Done,
-    Skipped { why: Skip },
+    Skipped {
+        why: Skip,
+    },
     /// Something that it depends on failed or was skipped.
-    Blocked { by: ResourceId },
+    Blocked {
+        by: ResourceId,
+    },
     Failed {
         error: String,
         /// What to do, where the agent knows.

@@ -1,7 +1,7 @@
 //! One line of a plan: what would change at one resource.
 
-use muster_ids::ResourceId;
 use muster_catalog::kinds::service::Disrupts;
+use muster_ids::ResourceId;
 use serde::{Deserialize, Serialize};
 
 /// One change that an apply would make.

@@ -113,7 +113,7 @@ impl Schedule {
     }
 
     /// The next step that may be taken, where one may.
-    pub fn next(&mut self) -> Option<usize> {
+    pub fn take(&mut self) -> Option<usize> {
         self.ready.pop_front()
     }
 
@@ -273,7 +273,7 @@ mod tests {
     fn walk(resources: &[Resource], mut end: impl FnMut(usize) -> End) -> (Schedule, Vec<usize>) {
         let mut schedule = Schedule::new(resources).unwrap();
         let mut order = Vec::new();
-        while let Some(step) = schedule.next() {
+        while let Some(step) = schedule.take() {
             order.push(step);
             schedule.end(step, end(step));
         }

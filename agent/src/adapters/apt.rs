@@ -42,9 +42,20 @@ impl Apt {
     fn apt_get(options: &[&str]) -> Invocation {
         let lock = format!("DPkg::Lock::Timeout={LOCK_WAIT}");
         let mut argv = vec![
-            "apt-get", "--yes", "--quiet=2", "--no-install-recommends", "--option", &lock,
-            "--option", "Dpkg::Options::=--force-confdef", "--option", "Dpkg::Options::=--force-confold",
-            "--option", "Dpkg::Use-Pty=0", "--option", "APT::Get::AllowUnauthenticated=false",
+            "apt-get",
+            "--yes",
+            "--quiet=2",
+            "--no-install-recommends",
+            "--option",
+            &lock,
+            "--option",
+            "Dpkg::Options::=--force-confdef",
+            "--option",
+            "Dpkg::Options::=--force-confold",
+            "--option",
+            "Dpkg::Use-Pty=0",
+            "--option",
+            "APT::Get::AllowUnauthenticated=false",
         ];
         argv.extend(options);
         Invocation::new(argv)
@@ -111,7 +122,9 @@ impl<'a> Quiet<'a> {
 
 impl Drop for Quiet<'_> {
     fn drop(&mut self) {
-        if self.ours && let Err(error) = self.files.remove(POLICY, false) {
+        if self.ours
+            && let Err(error) = self.files.remove(POLICY, false)
+        {
             tracing::warn!(%error, "the policy that keeps packages from starting services stays");
         }
     }
@@ -121,7 +134,13 @@ impl Drop for Quiet<'_> {
 impl Packages for Apt {
     async fn installed(&self) -> Result<Arc<BTreeMap<String, Installed>>, PackageError> {
         // The database's text is its own stamp: reading it costs less than starting dpkg-query to learn that nothing changed.
-        let mut stamp = self.files.read("/var/lib/dpkg/status").ok().flatten().map(|text| muster_ids::Digest::of(text).as_bytes().to_vec()).unwrap_or_default();
+        let mut stamp = self
+            .files
+            .read("/var/lib/dpkg/status")
+            .ok()
+            .flatten()
+            .map(|text| muster_ids::Digest::of(text).as_bytes().to_vec())
+            .unwrap_or_default();
         for name in self.files.list("/var/lib/dpkg/updates").ok().flatten().unwrap_or_default() {
             stamp.extend_from_slice(name.as_bytes());
         }
@@ -229,7 +248,9 @@ fn explain(program: &str, output: &Output) -> PackageError {
     if let Some(line) = line("has no installation candidate") {
         return PackageError::NotFound { name: quoted(line).unwrap_or_default(), version: None };
     }
-    for needle in ["is not signed", "NO_PUBKEY", "signatures couldn't be verified", "signatures were invalid", "EXPKEYSIG"] {
+    for needle in
+        ["is not signed", "NO_PUBKEY", "signatures couldn't be verified", "signatures were invalid", "EXPKEYSIG"]
+    {
         if let Some(line) = line(needle) {
             let source_name = quoted(line).unwrap_or_else(|| address(line));
             return PackageError::Unsigned { source_name };
@@ -243,9 +264,18 @@ fn explain(program: &str, output: &Output) -> PackageError {
     if line("unauthenticated packages").is_some() {
         return PackageError::Untrusted { name: "(see apt's output)".to_owned() };
     }
-    for needle in ["Could not connect to", "Unable to connect to", "Could not resolve", "Connection failed", "Failed to fetch", "Connection timed out"] {
+    for needle in [
+        "Could not connect to",
+        "Unable to connect to",
+        "Could not resolve",
+        "Connection failed",
+        "Failed to fetch",
+        "Connection timed out",
+    ] {
         if let Some(line) = line(needle) {
-            return PackageError::Unreachable { what: line.trim_start_matches("E: ").trim_start_matches("W: ").to_owned() };
+            return PackageError::Unreachable {
+                what: line.trim_start_matches("E: ").trim_start_matches("W: ").to_owned(),
+            };
         }
     }
     PackageError::Failed { program: program.to_owned(), tail: output.tail(6).replace('\n', " | ") }
@@ -265,7 +295,9 @@ mod tests {
 
     #[test]
     fn dpkg_lines_become_packages() {
-        let all = parse("install installed bash 5.2\nhold installed libc6:amd64 2.36-9\ndeinstall config-files nginx 1.2\ninstall half-configured x 1\n");
+        let all = parse(
+            "install installed bash 5.2\nhold installed libc6:amd64 2.36-9\ndeinstall config-files nginx 1.2\ninstall half-configured x 1\n",
+        );
         assert_eq!(all["bash"], Installed { version: "5.2".into(), complete: true, hold: false });
         assert!(all["libc6"].hold && all["libc6:amd64"].hold);
         assert_eq!(all["nginx"].version, "");
@@ -274,7 +306,10 @@ mod tests {
 
     #[test]
     fn apt_is_understood() {
-        let name = |name: &str, version: Option<&str>| PackageError::NotFound { name: name.into(), version: version.map(Into::into) };
+        let name = |name: &str, version: Option<&str>| PackageError::NotFound {
+            name: name.into(),
+            version: version.map(Into::into),
+        };
         assert_eq!(said("E: Unable to locate package nosuch"), name("nosuch", None));
         assert_eq!(said("E: Version '9.9' for 'bash' was not found"), name("bash", Some("9.9")));
         assert_eq!(said("E: Package 'x' has no installation candidate"), name("x", None));
@@ -283,8 +318,14 @@ mod tests {
             PackageError::Unsigned { source_name: "http://10.89.0.3/debian muster InRelease".into() }
         );
         assert_eq!(said("dpkg: error: writing to '/x': No space left on device"), PackageError::DiskFull);
-        assert!(matches!(said("E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7 (apt)"), PackageError::Locked { .. }));
-        assert!(matches!(said("W: Failed to fetch http://a/b  Could not connect to a:80"), PackageError::Unreachable { .. }));
+        assert!(matches!(
+            said("E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7 (apt)"),
+            PackageError::Locked { .. }
+        ));
+        assert!(matches!(
+            said("W: Failed to fetch http://a/b  Could not connect to a:80"),
+            PackageError::Unreachable { .. }
+        ));
         assert!(matches!(said("E: something new"), PackageError::Failed { .. }));
     }
 }

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Mutex, PoisonError},
-
 };
 
 use bollard::{
@@ -90,7 +89,9 @@ impl Docker for Bollard {
         while let Some(step) = progress.next().await {
             let message = match step {
                 Ok(_) => continue,
-                Err(Error::DockerResponseServerError { message, .. } | Error::DockerStreamError { error: message }) => message,
+                Err(Error::DockerResponseServerError { message, .. } | Error::DockerStreamError { error: message }) => {
+                    message
+                }
                 Err(error) => return Err(other(error)),
             };
             let image = name.to_owned();
@@ -164,16 +165,18 @@ fn async_stream(
     client: bollard::Docker,
     options: bollard::query_parameters::EventsOptions,
 ) -> impl futures::Stream<Item = DockerEvent> + Send {
-    client.events(Some(options)).take_while(|event| futures::future::ready(event.is_ok())).filter_map(|event| async move {
-        let event = event.ok()?;
-        let actor = event.actor?;
-        let name = actor.attributes.and_then(|mut attributes| attributes.remove("name"));
-        match event.typ? {
-            bollard::models::EventMessageTypeEnum::CONTAINER => Some(DockerEvent::Container { name: name? }),
-            bollard::models::EventMessageTypeEnum::IMAGE => Some(DockerEvent::Image { name: name.or(actor.id)? }),
-            _other => None,
-        }
-    })
+    client.events(Some(options)).take_while(|event| futures::future::ready(event.is_ok())).filter_map(
+        |event| async move {
+            let event = event.ok()?;
+            let actor = event.actor?;
+            let name = actor.attributes.and_then(|mut attributes| attributes.remove("name"));
+            match event.typ? {
+                bollard::models::EventMessageTypeEnum::CONTAINER => Some(DockerEvent::Container { name: name? }),
+                bollard::models::EventMessageTypeEnum::IMAGE => Some(DockerEvent::Image { name: name.or(actor.id)? }),
+                _other => None,
+            }
+        },
+    )
 }
 
 fn body(spec: &ContainerSpec, labels: &BTreeMap<String, String>) -> ContainerCreateBody {
@@ -183,7 +186,11 @@ fn body(spec: &ContainerSpec, labels: &BTreeMap<String, String>) -> ContainerCre
         let (host, inner) = pair.rsplit_once(':').unwrap_or((pair, pair));
         let (address, host) = host.rsplit_once(':').map_or((None, host), |(address, host)| (Some(address), host));
         let binding = PortBinding { host_ip: address.map(str::to_owned), host_port: Some(host.to_owned()) };
-        bindings.entry(format!("{inner}/{protocol}")).or_insert_with(|| Some(Vec::new())).get_or_insert_default().push(binding);
+        bindings
+            .entry(format!("{inner}/{protocol}"))
+            .or_insert_with(|| Some(Vec::new()))
+            .get_or_insert_default()
+            .push(binding);
     }
     ContainerCreateBody {
         image: Some(spec.image.clone()),
@@ -204,4 +211,3 @@ fn body(spec: &ContainerSpec, labels: &BTreeMap<String, String>) -> ContainerCre
         ..ContainerCreateBody::default()
     }
 }
-

@@ -230,7 +230,10 @@ impl Systemd {
                 &("org.freedesktop.systemd1.Unit", "NeedDaemonReload"),
             )
             .await;
-        asked.ok().and_then(|reply| bool::try_from(reply.body().deserialize::<zbus::OwnedVariant>().ok()?).ok()).unwrap_or(false)
+        asked
+            .ok()
+            .and_then(|reply| bool::try_from(reply.body().deserialize::<zbus::OwnedVariant>().ok()?).ok())
+            .unwrap_or(false)
     }
 }
 

@@ -14,15 +14,18 @@ use clap::{CommandFactory, Parser, Subcommand};
 use muster_catalog::Catalog;
 
 use crate::{
-    Scope, app, dry, facts, install,
+    Scope, app,
     converge::{Engine, Options},
+    dry, facts, install,
     standalone::{self, StandaloneError},
 };
 
 /// Keeps a node as its catalog says.
 #[derive(Parser)]
 #[command(name = "muster-agent", version, about, max_term_width = 110)]
-#[command(after_help = "Examples:\n  muster-agent plan web.toml       what would change, from one file\n  muster-agent apply web.toml      make it so\n  muster-agent run                 the daemon, as systemd starts it")]
+#[command(
+    after_help = "Examples:\n  muster-agent plan web.toml       what would change, from one file\n  muster-agent apply web.toml      make it so\n  muster-agent run                 the daemon, as systemd starts it"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -33,7 +36,9 @@ enum Command {
     /// Converges the resources of one file, without a coordinator.
     ///
     /// Ends with 0 where nothing had to change, 2 where something was changed, 4 where something failed, 6 for both, 1 for an error before it began.
-    #[command(after_help = "Example:\n  muster-agent apply web.toml\n\n  # web.toml\n  [[package]]\n  name = \"nginx-light\"\n\n  [[file]]\n  path = \"/etc/motd\"\n  content = \"Kept by muster.\\n\"")]
+    #[command(
+        after_help = "Example:\n  muster-agent apply web.toml\n\n  # web.toml\n  [[package]]\n  name = \"nginx-light\"\n\n  [[file]]\n  path = \"/etc/motd\"\n  content = \"Kept by muster.\\n\""
+    )]
     Apply {
         /// A file of resources as in a role, or a compiled catalog.
         file: PathBuf,
@@ -98,7 +103,9 @@ pub fn main() -> ExitCode {
             match error.downcast_ref() {
                 // Diagnostics come with heads of their own.
                 Some(StandaloneError::Wrong(diagnostics)) => eprintln!("{diagnostics}"),
-                Some(StandaloneError::Read { .. } | StandaloneError::Catalog { .. }) | None => eprintln!("error: {error:#}"),
+                Some(StandaloneError::Read { .. } | StandaloneError::Catalog { .. }) | None => {
+                    eprintln!("error: {error:#}")
+                }
             }
             ExitCode::from(1)
         }

@@ -67,7 +67,9 @@ fn skip(why: &Skip) -> String {
     match why {
         Skip::Turn { held_by } => format!("waits for a turn, {held_by} has it"),
         Skip::NotTheLeader { leader } => format!("{leader} does it"),
-        Skip::Contested { until } => format!("something else changes it again and again; left alone until {}", time(*until)),
+        Skip::Contested { until } => {
+            format!("something else changes it again and again; left alone until {}", time(*until))
+        }
         Skip::Paused { until } => format!("paused until {}", time(*until)),
         Skip::Guard => "its guard says that it need not run".to_owned(),
         Skip::Waits { what } => format!("waits for {what}"),
@@ -92,7 +94,11 @@ pub fn rows(rows: &[Row]) -> String {
             Certainty::Certain => String::new(),
             Certainty::KnownAfter(after) => {
                 unknown += 1;
-                if *after == row.resource { "  (not known)".to_owned() } else { format!("  (known after {})", name(after)) }
+                if *after == row.resource {
+                    "  (not known)".to_owned()
+                } else {
+                    format!("  (known after {})", name(after))
+                }
             }
         };
         let _ = writeln!(text, "  {sign} {:<40} {}{known}", name(&row.resource), row.reason);
@@ -135,7 +141,8 @@ mod tests {
             detail: detail.iter().map(|&line| line.to_owned()).collect(),
             took: 0,
         };
-        let failed = Outcome::Failed { error: "no such unit".into(), help: Some("add its package".into()), retry: false };
+        let failed =
+            Outcome::Failed { error: "no such unit".into(), help: Some("add its package".into()), retry: false };
         let ended = Report {
             steps: vec![
                 step("file", "/etc/x", Outcome::Done, &["- a", "+ b"]),
@@ -170,7 +177,12 @@ mod tests {
         let package = ResourceId::new("package", "x");
         let all = [
             row(package.clone(), Action::Create, Certainty::Certain, "differs from the catalog"),
-            row(ResourceId::new("service", "x"), Action::Change, Certainty::KnownAfter(package), "differs from the catalog"),
+            row(
+                ResourceId::new("service", "x"),
+                Action::Change,
+                Certainty::KnownAfter(package),
+                "differs from the catalog",
+            ),
         ];
         insta::assert_snapshot!(rows(&all), @r"
           + package x                                differs from the catalog

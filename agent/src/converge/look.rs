@@ -118,9 +118,7 @@ async fn look_at_files(ctx: &Context, catalog: &Arc<Catalog>, steps: Vec<usize>)
 fn look_at_file(ctx: &Context, accounts: &Accounts<'_>, spec: &Spec) -> Seen {
     let observed = match spec {
         Spec::File(file) => file::look(&*ctx.files, accounts, file).map(Observed::File),
-        Spec::Directory(folder) => {
-            directory::look(&*ctx.files, accounts, &ctx.scope, folder).map(Observed::Directory)
-        }
+        Spec::Directory(folder) => directory::look(&*ctx.files, accounts, &ctx.scope, folder).map(Observed::Directory),
         Spec::AptSource(_)
         | Spec::ClusterMember(_)
         | Spec::Command(_)

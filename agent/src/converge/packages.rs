@@ -96,7 +96,9 @@ impl Item<'_> {
     }
 
     async fn alone(self, catalog: &Catalog) -> (usize, Result<Ended, StepError>) {
-        let Spec::Package(package) = &catalog.resource[self.step].spec else { return (self.step, Ok(Ended::default())) };
+        let Spec::Package(package) = &catalog.resource[self.step].spec else {
+            return (self.step, Ok(Ended::default()));
+        };
         let end = match transact(self.work.ctx, &transaction(package, &self.change)).await {
             Ok(()) => self.work.verify().await.map(|()| self.ended()),
             Err(error) => Err(error.into()),

@@ -13,7 +13,10 @@ use muster_plan::{
     schedule::Schedule,
 };
 
-use super::{ConvergeError, look::{Seen, look}};
+use super::{
+    ConvergeError,
+    look::{Seen, look},
+};
 use crate::{Context, StepError, kinds, ledger::LedgerFile};
 
 pub async fn plan(ctx: &Context, ledger: &LedgerFile, catalog: &Arc<Catalog>) -> Result<Vec<Row>, ConvergeError> {
@@ -23,13 +26,13 @@ pub async fn plan(ctx: &Context, ledger: &LedgerFile, catalog: &Arc<Catalog>) ->
     // What a row of something before makes uncertain.
     let mut changes = vec![false; count];
     let mut told_by: Vec<Vec<String>> = vec![Vec::new(); count];
-    for step in 0..count {
+    for (step, told_by) in told_by.iter_mut().enumerate() {
         let id = schedule.id(step).clone();
         let pending = ledger.read(|ledger| ledger.pending.get(&id).cloned()).unwrap_or_default();
-        told_by[step].extend(pending.iter().map(ToString::to_string));
+        told_by.extend(pending.iter().map(ToString::to_string));
     }
     let mut rows = Vec::new();
-    while let Some(step) = schedule.next() {
+    while let Some(step) = schedule.take() {
         let spec = &catalog.resource[step].spec;
         let id = schedule.id(step).clone();
         let before = first_changed(&schedule, step, &changes);
@@ -70,7 +73,13 @@ pub async fn plan(ctx: &Context, ledger: &LedgerFile, catalog: &Arc<Catalog>) ->
                 {
                     // Its guard may say otherwise once that is done.
                     let detail = vec![command.run.join(" ")];
-                    row(Action::Run, Certainty::KnownAfter(before.clone()), detail, command.disrupts, "its guard is asked again");
+                    row(
+                        Action::Run,
+                        Certainty::KnownAfter(before.clone()),
+                        detail,
+                        command.disrupts,
+                        "its guard is asked again",
+                    );
                 }
             }
         }
@@ -79,7 +88,10 @@ pub async fn plan(ctx: &Context, ledger: &LedgerFile, catalog: &Arc<Catalog>) ->
                 told_by[target].push(id.to_string());
             }
         }
-        schedule.end(step, if changes[step] { muster_plan::schedule::End::Changed } else { muster_plan::schedule::End::Right });
+        schedule.end(
+            step,
+            if changes[step] { muster_plan::schedule::End::Changed } else { muster_plan::schedule::End::Right },
+        );
     }
     Ok(rows)
 }
@@ -95,7 +107,9 @@ fn first_changed(schedule: &Schedule, step: usize, changes: &[bool]) -> Option<m
 fn hangs_on_others(spec: &Spec, observed: &Observed) -> bool {
     match (spec, observed) {
         (Spec::Service(_), Observed::Service(service)) => !service.loaded,
-        (Spec::Command(_) | Spec::ClusterMember(_) | Spec::Manifest(_) | Spec::Image(_) | Spec::Container(_), _) => true,
+        (Spec::Command(_) | Spec::ClusterMember(_) | Spec::Manifest(_) | Spec::Image(_) | Spec::Container(_), _) => {
+            true
+        }
         (_, _) => false,
     }
 }

@@ -83,11 +83,13 @@ impl Step<'_> {
         let observed = kinds::observe(self.ctx, &self.resource.spec).await?;
         match diff(&self.resource.spec, &observed) {
             None => Ok(()),
-            Some(change) => {
-                Err(StepError::failed(format!("{} still differs after it was changed: {}", self.id, change.detail().join("; ")))
-                    .help("does another program change it, or does it end at once? see its log")
-                    .retry())
-            }
+            Some(change) => Err(StepError::failed(format!(
+                "{} still differs after it was changed: {}",
+                self.id,
+                change.detail().join("; ")
+            ))
+            .help("does another program change it, or does it end at once? see its log")
+            .retry()),
         }
     }
 

@@ -46,7 +46,11 @@ type Batch = Vec<(usize, Duration, Result<Ended, StepError>)>;
 
 impl<'a> Walk<'a> {
     /// The first look.
-    pub async fn begin(engine: &'a Engine, catalog: &Arc<Catalog>, options: &'a Options) -> Result<Self, ConvergeError> {
+    pub async fn begin(
+        engine: &'a Engine,
+        catalog: &Arc<Catalog>,
+        options: &'a Options,
+    ) -> Result<Self, ConvergeError> {
         let ctx = engine.scoped(catalog);
         let catalog = Arc::clone(catalog);
         let count = catalog.resource.len();
@@ -109,7 +113,7 @@ impl<'a> Walk<'a> {
         let mut waiting: Vec<usize> = Vec::new();
         let mut packages = Gathering::default();
         loop {
-            while let Some(step) = schedule.next() {
+            while let Some(step) = schedule.take() {
                 match self.decide(&schedule, step) {
                     Decision::Right => {
                         right.push(step);

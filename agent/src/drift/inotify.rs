@@ -64,7 +64,10 @@ pub async fn watch(places: Places, tell: UnboundedSender<ResourceId>) {
 impl Watcher {
     fn new(places: Places) -> io::Result<Self> {
         let kernel = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        #[expect(deprecated, reason = "an OwnedFd owns its descriptor, which is all that the successor's unsafe contract asks")]
+        #[expect(
+            deprecated,
+            reason = "an OwnedFd owns its descriptor, which is all that the successor's unsafe contract asks"
+        )]
         let kernel = AsyncFd::try_new(kernel).map_err(io::Error::from)?;
         let mut watcher = Self { kernel, folders: HashMap::new(), missing: BTreeMap::new(), places };
         for folder in watcher.places.keys().cloned().collect::<Vec<_>>() {
@@ -85,8 +88,11 @@ impl Watcher {
                     }
                     return Ok(());
                 }
-                Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::ACCESS) if nearest != "/" => {
-                    nearest = nearest.rsplit_once('/').map_or("/", |(above, _)| if above.is_empty() { "/" } else { above });
+                Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::ACCESS)
+                    if nearest != "/" =>
+                {
+                    nearest =
+                        nearest.rsplit_once('/').map_or("/", |(above, _)| if above.is_empty() { "/" } else { above });
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -109,7 +115,8 @@ impl Watcher {
                             let flags = event.events();
                             overflow |= flags.contains(ReadFlags::QUEUE_OVERFLOW);
                             let Some(folder) = self.folders.get(&event.wd()) else { continue };
-                            let name = event.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                            let name =
+                                event.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
                             if flags.intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::IGNORED) {
                                 again.insert(folder.clone());
                             }
@@ -119,7 +126,8 @@ impl Watcher {
                                 again.extend(below.iter().cloned());
                             }
                             let names = self.places.get(folder);
-                            let of = |name: &str| names.and_then(|names| names.get(name)).into_iter().flatten().cloned();
+                            let of =
+                                |name: &str| names.and_then(|names| names.get(name)).into_iter().flatten().cloned();
                             changed.extend(of(&name).chain(of("")));
                         }
                         Err(rustix::io::Errno::WOULDBLOCK) => break,

@@ -48,6 +48,8 @@ fn paths(spec: &Spec) -> Vec<String> {
         Spec::Command(spec) => spec.creates.iter().cloned().collect(),
         // Heard over D-Bus; enabling shows as a link.
         Spec::Service(_) => Vec::new(),
-        Spec::ClusterMember(_) | Spec::Container(_) | Spec::Image(_) | Spec::Manifest(_) | Spec::PodNetwork(_) => Vec::new(),
+        Spec::ClusterMember(_) | Spec::Container(_) | Spec::Image(_) | Spec::Manifest(_) | Spec::PodNetwork(_) => {
+            Vec::new()
+        }
     }
 }

@@ -23,7 +23,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 type Names = HashMap<String, ResourceId>;
 
 pub fn spawn(tasks: &mut JoinSet<()>, ctx: &Context, catalog: &Catalog, tell: &UnboundedSender<ResourceId>) {
-    let (mut units_by_name, mut containers, mut images, mut mounts) = (Names::new(), Names::new(), Names::new(), Vec::new());
+    let (mut units_by_name, mut containers, mut images, mut mounts) =
+        (Names::new(), Names::new(), Names::new(), Vec::new());
     for resource in &catalog.resource {
         let id = resource.id();
         match &resource.spec {

@@ -106,7 +106,8 @@ pub fn mode(text: &str) -> Result<u32, StepError> {
 /// An account that a file is to belong to, or what to do without it.
 pub fn known(id: Option<u32>, what: &str, name: &str) -> Result<u32, StepError> {
     id.ok_or_else(|| {
-        StepError::failed(format!("there is no {what} `{name}`"))
-            .help(format!("add it as a {what} resource, and `after = [\"{what}.{name}\"]`; or does a package bring it?"))
+        StepError::failed(format!("there is no {what} `{name}`")).help(format!(
+            "add it as a {what} resource, and `after = [\"{what}.{name}\"]`; or does a package bring it?"
+        ))
     })
 }

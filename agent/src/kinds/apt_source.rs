@@ -32,7 +32,8 @@ fn indexed(lists: &[String], url: &str, suite: &str) -> bool {
         suite => format!("{place}_dists_{suite}_"),
     };
     lists.iter().any(|name| {
-        name.strip_prefix(&begins).is_some_and(|rest| matches!(rest, "InRelease" | "Release" | "._InRelease" | "._Release"))
+        name.strip_prefix(&begins)
+            .is_some_and(|rest| matches!(rest, "InRelease" | "Release" | "._InRelease" | "._Release"))
     })
 }
 
@@ -78,8 +79,10 @@ async fn fetch(ctx: &Context, url: &str, sha256: Option<&str>) -> Result<Vec<u8>
     if let Some(wanted) = sha256 {
         let found = Digest::of(&key).to_string();
         if found != wanted {
-            return Err(StepError::failed(format!("the key from {url} has the SHA-256 {found}, and {wanted} was asked for"))
-                .help("nothing was trusted: find out who changed it before you write the new digest"));
+            return Err(StepError::failed(format!(
+                "the key from {url} has the SHA-256 {found}, and {wanted} was asked for"
+            ))
+            .help("nothing was trusted: find out who changed it before you write the new digest"));
         }
     }
     if !key.starts_with(b"-----BEGIN PGP PUBLIC KEY BLOCK-----") {

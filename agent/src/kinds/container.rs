@@ -8,10 +8,11 @@ use muster_plan::kinds::container::{Change, Current, LABEL, Observed, digest};
 use crate::{Context, Done, StepError};
 
 pub async fn observe(ctx: &Context, spec: &ContainerSpec) -> Result<Observed, StepError> {
-    let current = ctx.docker.container(&spec.name).await?.map(|state| Current {
-        running: state.running,
-        digest: state.labels.get(LABEL).cloned(),
-    });
+    let current = ctx
+        .docker
+        .container(&spec.name)
+        .await?
+        .map(|state| Current { running: state.running, digest: state.labels.get(LABEL).cloned() });
     Ok(Observed { current })
 }
 

@@ -40,7 +40,8 @@ fn loaded(ctx: &Context, name: &str) -> Result<bool, StepError> {
 pub async fn apply(ctx: &Context, spec: &KernelModuleSpec, change: &Change) -> Result<Done, StepError> {
     if change.load {
         program::must(ctx, vec!["modprobe".into(), "--".into(), spec.name.clone()]).await.map_err(|error| {
-            error.help("is the module part of this kernel? on a node that is a container the host's kernel must have it")
+            error
+                .help("is the module part of this kernel? on a node that is a container the host's kernel must have it")
         })?;
     }
     if let Some(text) = &change.kept {

@@ -25,7 +25,9 @@ impl From<CommandError> for StepError {
         match error {
             CommandError::NotFound { .. } => step.help("which package brings it? name it in `after`"),
             CommandError::Start { source, .. } => step.because(source),
-            CommandError::TimedOut { .. } => step.help("give it a longer `timeout`, or find out what it waits for").retry(),
+            CommandError::TimedOut { .. } => {
+                step.help("give it a longer `timeout`, or find out what it waits for").retry()
+            }
             CommandError::NoSandbox { .. } => step.help("guards need a kernel with Landlock (5.13 or newer)"),
         }
     }

@@ -31,7 +31,8 @@ pub async fn apply(ctx: &Context, spec: &ServiceSpec, change: &Change) -> Result
             state = ctx.units.state(&unit).await?;
         }
         if state.masked {
-            return Err(StepError::failed(format!("{unit} is masked")).help(format!("`systemctl unmask {unit}`, if it should run")));
+            return Err(StepError::failed(format!("{unit} is masked"))
+                .help(format!("`systemctl unmask {unit}`, if it should run")));
         }
         if !state.loaded {
             return Err(UnitError::NotFound { name: unit }.into());

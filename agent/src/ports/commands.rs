@@ -93,7 +93,11 @@ pub enum CommandError {
     #[error("`{program}` is not installed")]
     NotFound { program: String },
     #[error("`{program}` cannot be started")]
-    Start { program: String, #[source] source: std::io::Error },
+    Start {
+        program: String,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("`{program}` did not end within {} s and was killed{}", .after.as_secs(), tail_of(.tail))]
     TimedOut { program: String, after: Duration, tail: String },
     #[error("there is no way to run `{program}` without write access on this kernel")]

@@ -71,7 +71,10 @@ pub struct JoinTicket {
 
 impl fmt::Debug for JoinTicket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinTicket").field("ca_hash", &self.ca_hash).field("expires", &self.expires).finish_non_exhaustive()
+        f.debug_struct("JoinTicket")
+            .field("ca_hash", &self.ca_hash)
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
     }
 }
 

@@ -44,7 +44,11 @@ pub enum DockerError {
     #[error("the Docker daemon does not answer on /var/run/docker.sock")]
     Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the registry does not answer for image {image}")]
-    Registry { image: String, #[source] source: Box<dyn std::error::Error + Send + Sync> },
+    Registry {
+        image: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("no registry has image {image}")]
     NoImage { image: String },
     #[error("port {port} is in use already")]
@@ -56,10 +60,12 @@ pub enum DockerError {
 impl From<DockerError> for crate::StepError {
     fn from(error: DockerError) -> Self {
         match error {
-            DockerError::Unreachable(source) => Self::failed("the Docker daemon does not answer on /var/run/docker.sock")
-                .because(source)
-                .help("is Docker installed and running? a service resource `docker` keeps it so")
-                .retry(),
+            DockerError::Unreachable(source) => {
+                Self::failed("the Docker daemon does not answer on /var/run/docker.sock")
+                    .because(source)
+                    .help("is Docker installed and running? a service resource `docker` keeps it so")
+                    .retry()
+            }
             DockerError::Registry { image, source } => {
                 Self::failed(format!("the registry does not answer for image {image}"))
                     .because(source)

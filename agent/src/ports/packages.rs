@@ -72,13 +72,19 @@ impl From<PackageError> for crate::StepError {
         let message = error.to_string();
         let step = Self::failed(message);
         match error {
-            PackageError::NotFound { .. } => {
-                step.help("check the name and the version, and that an apt_source has it (`apt-cache policy NAME` on the node)")
+            PackageError::NotFound { .. } => step.help(
+                "check the name and the version, and that an apt_source has it (`apt-cache policy NAME` on the node)",
+            ),
+            PackageError::Unsigned { .. } => {
+                step.help("give the apt_source the repository's own key; nothing was installed from it")
             }
-            PackageError::Unsigned { .. } => step.help("give the apt_source the repository's own key; nothing was installed from it"),
-            PackageError::Untrusted { .. } => step.help("add an apt_source with its key; muster installs nothing unsigned"),
+            PackageError::Untrusted { .. } => {
+                step.help("add an apt_source with its key; muster installs nothing unsigned")
+            }
             PackageError::Unreachable { .. } => step.help("can this node reach the repository's address?").retry(),
-            PackageError::DiskFull => step.help("free some space (`apt-get clean`, old logs); the next run goes on").retry(),
+            PackageError::DiskFull => {
+                step.help("free some space (`apt-get clean`, old logs); the next run goes on").retry()
+            }
             PackageError::Locked { .. } => step.help("it waits and tries again by itself").retry(),
             PackageError::Failed { .. } => step.retry(),
             PackageError::NoApt => step.help("muster's package kind needs a Debian system"),

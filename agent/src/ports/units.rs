@@ -47,20 +47,28 @@ pub enum UnitError {
     #[error("{verb} of {name} ended as `{result}`{}", if tail.is_empty() { String::new() } else { format!("; its log ends: {tail}") })]
     Job { verb: &'static str, name: String, result: String, tail: String },
     #[error("systemd refuses to {verb} {name}")]
-    Refused { verb: &'static str, name: String, #[source] source: Box<dyn std::error::Error + Send + Sync> },
+    Refused {
+        verb: &'static str,
+        name: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 impl From<UnitError> for crate::StepError {
     fn from(error: UnitError) -> Self {
         let message = error.to_string();
         match error {
-            UnitError::Unreachable(source) => {
-                Self::failed(message).because(source).help("the service kind needs systemd as the init of this machine").retry()
-            }
+            UnitError::Unreachable(source) => Self::failed(message)
+                .because(source)
+                .help("the service kind needs systemd as the init of this machine")
+                .retry(),
             UnitError::NotFound { .. } => {
                 Self::failed(message).help("which package brings it? add it, or write the unit file as a file resource")
             }
-            UnitError::Job { name, .. } => Self::failed(message).help(format!("see `journalctl -u {name}` on the node")).retry(),
+            UnitError::Job { name, .. } => {
+                Self::failed(message).help(format!("see `journalctl -u {name}` on the node")).retry()
+            }
             UnitError::Refused { source, .. } => Self::failed(message).because(source).retry(),
         }
     }

@@ -178,15 +178,21 @@ fn a_bare_node_becomes_as_written_and_stays_so() {
     // By hand, and back.
     lab.must(&[
         "sh", "-c",
-        "set -e; systemctl stop containerd; sysctl -qw net.ipv4.ip_forward=0; umount /srv/scratch; docker rm -f database;
+        "set -e; docker rm -f database; systemctl stop containerd; sysctl -qw net.ipv4.ip_forward=0; umount /srv/scratch;
          printf x > /srv/drop/stranger; usermod --shell /bin/sh app; apt-mark unhold kubelet;
          sed -i s/RemainAfterExit/RemainAfterExi7/ /etc/systemd/system/muster-container.service",
     ]);
     let (status, report) = lab.apply(&toml);
     assert!(status == 2 && report.converged, "{report:#?}");
     for drifted in [
-        "container.database", "directory./srv/drop", "file./etc/systemd/system/muster-container.service", "mount./srv/scratch",
-        "package.kubelet", "service.containerd", "sysctl.net.ipv4.ip_forward", "user.app",
+        "container.database",
+        "directory./srv/drop",
+        "file./etc/systemd/system/muster-container.service",
+        "mount./srv/scratch",
+        "package.kubelet",
+        "service.containerd",
+        "sysctl.net.ipv4.ip_forward",
+        "user.app",
     ] {
         assert!(report.drift.contains(&id(drifted)), "{drifted}: {:#?}", report.drift);
     }
@@ -247,7 +253,7 @@ fn a_kill_in_the_middle_of_apt_is_mended() {
     let killed = lab.run(&[
         "sh", "-c",
         "muster-agent apply /root/apply.toml >/dev/null 2>&1 &
-         while ! grep -qs ' unpack docker.io' /var/log/dpkg.log; do sleep 0.01; done
+         for try in $(seq 3000); do grep -qs ' install docker.io' /var/log/dpkg.log && break; sleep 0.01; done
          for process in muster-agent apt-get dpkg; do kill -9 $(pidof $process); done; sleep 0.3; dpkg --audit | head -1",
     ]);
     assert!(!killed.1.trim().is_empty(), "dpkg was cut off: {killed:?}");

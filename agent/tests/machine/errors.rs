@@ -33,7 +33,8 @@ fn what_apt_refuses_is_said_in_words_that_lead_on() {
     let (error, help, retry) = failed(&report, "apt_source.muster");
     assert!(error.starts_with("the package repository does not answer") && retry, "{error}");
     assert!(help.contains("reach"), "{help}");
-    let blocked = report.steps.iter().any(|step| matches!(&step.outcome, Outcome::Blocked { by } if by.kind() == "apt_source"));
+    let blocked =
+        report.steps.iter().any(|step| matches!(&step.outcome, Outcome::Blocked { by } if by.kind() == "apt_source"));
     assert!(blocked, "{report:#?}");
     lab.start_server();
 
@@ -76,7 +77,10 @@ fn a_full_disk_is_said_and_the_next_run_goes_on() {
     let (status, report) = lab.apply(&toml);
     assert_eq!(status, 6, "{report:#?}");
     let (error, help, retry) = failed(&report, "file./srv/small/big");
-    assert!(error.starts_with("cannot write /srv/small/big: No space left") && help.contains("disk is full") && retry, "{error}");
+    assert!(
+        error.starts_with("cannot write /srv/small/big: No space left") && help.contains("disk is full") && retry,
+        "{error}"
+    );
     let (error, help, retry) = failed(&report, "package.docker.io");
     assert!(error == "the disk is full" && help.contains("free") && retry, "{error}");
     assert_eq!(lab.must(&["ls", "-A", "/srv/small"]), "", "nothing by halves");
@@ -97,5 +101,8 @@ fn a_missing_unit_and_a_missing_registry_are_said() {
     assert!(help.contains("package"), "{help}");
     let (_, report) = lab.apply("[[image]]\nname = \"x:1\"\n");
     let (error, help, retry) = failed(&report, "image.x:1");
-    assert!(error.starts_with("the Docker daemon does not answer") && help.contains("service resource") && retry, "{error}");
+    assert!(
+        error.starts_with("the Docker daemon does not answer") && help.contains("service resource") && retry,
+        "{error}"
+    );
 }

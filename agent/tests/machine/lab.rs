@@ -21,7 +21,8 @@ pub struct Artefacts {
 
 /// Panics where they are not there: a test that cannot run must say so.
 pub fn artefacts() -> Artefacts {
-    let path = std::env::var("MUSTER_ARTEFACTS").expect("MUSTER_ARTEFACTS names the list of artefacts: run `cargo xtask test`");
+    let path = std::env::var("MUSTER_ARTEFACTS")
+        .expect("MUSTER_ARTEFACTS names the list of artefacts: run `cargo xtask test`");
     let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
@@ -32,11 +33,44 @@ pub fn inside() {
 }
 
 const CAPABILITIES: &[&str] = &[
-    "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER",
-    "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE", "LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN",
-    "NET_BIND_SERVICE", "NET_BROADCAST", "NET_RAW", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN",
-    "SYS_BOOT", "SYS_CHROOT", "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME",
-    "SYS_TTY_CONFIG", "WAKE_ALARM",
+    "AUDIT_CONTROL",
+    "AUDIT_READ",
+    "AUDIT_WRITE",
+    "BLOCK_SUSPEND",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "KILL",
+    "LEASE",
+    "LINUX_IMMUTABLE",
+    "MAC_ADMIN",
+    "MAC_OVERRIDE",
+    "MKNOD",
+    "NET_ADMIN",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYSLOG",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_CHROOT",
+    "SYS_MODULE",
+    "SYS_NICE",
+    "SYS_PACCT",
+    "SYS_PTRACE",
+    "SYS_RAWIO",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "WAKE_ALARM",
 ];
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -71,7 +105,13 @@ impl Lab {
         let name = format!("muster-agent-test-{}-{number}", std::process::id());
         let (network, node, server) = (format!("{name}-net"), format!("{name}-node"), format!("{name}-server"));
         must(&["network", "create", "--label", "muster-try=agent-tests", &network]);
-        let mut lab = Self { network: network.clone(), node: node.clone(), server: server.clone(), server_address: String::new(), artefacts };
+        let mut lab = Self {
+            network: network.clone(),
+            node: node.clone(),
+            server: server.clone(),
+            server_address: String::new(),
+            artefacts,
+        };
         let repository = format!("{}:/srv/debian:ro", lab.artefacts.apt_repository);
         let registry = format!("{}:/srv/registry:ro", lab.artefacts.registry);
         let label = ["--label", "muster-try=agent-tests", "--network", &network];
@@ -79,7 +119,8 @@ impl Lab {
         run.extend(label);
         run.extend([lab.artefacts.services_image.as_str(), "sh", "-c", SERVE]);
         must(&run);
-        let address = must(&["inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", &server]);
+        let address =
+            must(&["inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", &server]);
         lab.server_address = address;
 
         let held = held_capabilities();
@@ -89,10 +130,30 @@ impl Lab {
             run.extend(["--cap-add", capability]);
         }
         run.extend([
-            "--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined", "--security-opt", "systempaths=unconfined",
-            "--device-cgroup-rule", "a *:* rwm", "--cgroupns", "private", "--tmpfs", "/run:exec,mode=755", "--tmpfs", "/run/lock",
-            "--tmpfs", "/tmp:exec,mode=1777", "--volume", "/var", "--stop-signal", "SIGRTMIN+3", "--env", "container=docker",
-            &lab.artefacts.node_image, "/sbin/init",
+            "--security-opt",
+            "seccomp=unconfined",
+            "--security-opt",
+            "apparmor=unconfined",
+            "--security-opt",
+            "systempaths=unconfined",
+            "--device-cgroup-rule",
+            "a *:* rwm",
+            "--cgroupns",
+            "private",
+            "--tmpfs",
+            "/run:exec,mode=755",
+            "--tmpfs",
+            "/run/lock",
+            "--tmpfs",
+            "/tmp:exec,mode=1777",
+            "--volume",
+            "/var",
+            "--stop-signal",
+            "SIGRTMIN+3",
+            "--env",
+            "container=docker",
+            &lab.artefacts.node_image,
+            "/sbin/init",
         ]);
         must(&run);
         lab.wait("systemd runs", Duration::from_secs(60), || {
@@ -177,11 +238,44 @@ impl Drop for Lab {
 /// What this process itself may hand on.
 fn held_capabilities() -> std::collections::BTreeSet<&'static str> {
     const NAMES: &[&str] = &[
-        "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP", "LINUX_IMMUTABLE",
-        "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO",
-        "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME",
-        "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG",
-        "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ",
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "DAC_READ_SEARCH",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "SETGID",
+        "SETUID",
+        "SETPCAP",
+        "LINUX_IMMUTABLE",
+        "NET_BIND_SERVICE",
+        "NET_BROADCAST",
+        "NET_ADMIN",
+        "NET_RAW",
+        "IPC_LOCK",
+        "IPC_OWNER",
+        "SYS_MODULE",
+        "SYS_RAWIO",
+        "SYS_CHROOT",
+        "SYS_PTRACE",
+        "SYS_PACCT",
+        "SYS_ADMIN",
+        "SYS_BOOT",
+        "SYS_NICE",
+        "SYS_RESOURCE",
+        "SYS_TIME",
+        "SYS_TTY_CONFIG",
+        "MKNOD",
+        "LEASE",
+        "AUDIT_WRITE",
+        "AUDIT_CONTROL",
+        "SETFCAP",
+        "MAC_OVERRIDE",
+        "MAC_ADMIN",
+        "SYSLOG",
+        "WAKE_ALARM",
+        "BLOCK_SUSPEND",
+        "AUDIT_READ",
     ];
     let status = std::fs::read_to_string("/proc/self/status").expect("/proc/self/status");
     let bits = status.lines().find_map(|line| line.strip_prefix("CapBnd:")).expect("CapBnd");

@@ -59,7 +59,9 @@ impl Session {
     fn command(&mut self, words: &[&str]) -> Option<()> {
         let world = &mut self.world;
         match *words {
-            ["pool", name, "gone"] => drop(world.policy.pools.remove(&name.parse().ok()?)?),
+            ["pool", name, "gone"] => {
+                world.policy.pools.remove(&name.parse().ok()?)?;
+            }
             ["pool", name, count] => world.pool(name, count.parse().ok()?),
             ["disrupt", name, budget] => {
                 world.policy.pools.get_mut(&name.parse().ok()?)?.disrupt = budget.parse().ok()?;
@@ -81,8 +83,12 @@ impl Session {
                 let nodes: Option<Vec<NodeName>> = nodes.iter().map(|node| node.parse().ok()).collect();
                 world.cluster().ready.extend(nodes?);
             }
-            ["unready", node] => drop(world.cluster().ready.remove(&node.parse().ok()?)),
-            ["left", node] => drop(world.cluster().left.insert(node.parse().ok()?)),
+            ["unready", node] => {
+                world.cluster().ready.remove(&node.parse().ok()?);
+            }
+            ["left", node] => {
+                world.cluster().left.insert(node.parse().ok()?);
+            }
             ["stop", node] => {
                 world.truth.instances.get_mut(&node.parse().ok()?)?.running = false;
             }
@@ -122,9 +128,8 @@ impl Session {
         for row in rows(&self.world.policy, parent.as_ref(), &next, &self.world.seen) {
             self.say(format_args!("  {row}"));
         }
-        for finding in self.world.findings(parent.as_ref()) {
-            panic!("the checker finds: {finding}\n{}", self.output);
-        }
+        let findings = self.world.findings(parent.as_ref());
+        assert!(findings.is_empty(), "the checker finds: {findings:?}\n{}", self.output);
     }
 
     fn show(&mut self) -> Option<()> {

@@ -88,9 +88,10 @@ impl AgentApi {
 
     fn take_turn(&self, node: &NodeName, request: &v1::TurnRequest) -> Result<Result<(), String>, Status> {
         let ctx = &self.ctx;
-        let turn: Turn = request.turn.parse().map_err(|error: crate::turns::UnknownTurn| {
-            Status::invalid_argument(error.to_string())
-        })?;
+        let turn: Turn = request
+            .turn
+            .parse()
+            .map_err(|error: crate::turns::UnknownTurn| Status::invalid_argument(error.to_string()))?;
         let published = ctx.current().map_err(published)?;
         if !published.blueprint.nodes.contains_key(node) {
             return Err(Status::permission_denied(format!("{node} is not in the blueprint")));
@@ -140,9 +141,10 @@ impl AgentApi {
             }
         }
         self.follow_rollout(node, generation, report)?;
-        let differs = view.report.as_ref().is_none_or(|before| {
-            (before.converged, before.node_ready) != (report.converged, report.node_ready)
-        });
+        let differs = view
+            .report
+            .as_ref()
+            .is_none_or(|before| (before.converged, before.node_ready) != (report.converged, report.node_ready));
         if differs || generation != view.generation {
             ctx.wake.notify_one();
         }
@@ -261,9 +263,11 @@ impl agent_server::Agent for AgentApi {
 
     async fn give_turn(&self, request: Request<v1::TurnRequest>) -> Result<Response<v1::Empty>, Status> {
         let node = node_of(&request)?;
-        let turn: Turn = request.get_ref().turn.parse().map_err(|error: crate::turns::UnknownTurn| {
-            Status::invalid_argument(error.to_string())
-        })?;
+        let turn: Turn = request
+            .get_ref()
+            .turn
+            .parse()
+            .map_err(|error: crate::turns::UnknownTurn| Status::invalid_argument(error.to_string()))?;
         self.ctx.turns().give(turn, &node);
         self.ctx.local.drop_turn(&turn.to_string(), &node).map_err(local)?;
         Ok(Response::new(v1::Empty {}))

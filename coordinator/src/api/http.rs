@@ -51,7 +51,8 @@ async fn agent(State(state): State<HttpState>, Path(digest): Path<String>) -> Re
     match tokio::fs::File::open(path).await {
         Ok(file) => {
             let length = file.metadata().await.map(|metadata| metadata.len().to_string()).unwrap_or_default();
-            let headers = [(header::CONTENT_TYPE, "application/octet-stream".to_owned()), (header::CONTENT_LENGTH, length)];
+            let headers =
+                [(header::CONTENT_TYPE, "application/octet-stream".to_owned()), (header::CONTENT_LENGTH, length)];
             (headers, Body::from_stream(ReaderStream::with_capacity(file, 1 << 18))).into_response()
         }
         Err(error) => {
@@ -91,9 +92,11 @@ fn text(status: &status::Status) -> String {
     gauge("muster_node_converged", "Whether the node is as written.", each(&|node| flag(node.converged)));
     gauge("muster_node_connected", "Whether the node's agent is connected.", each(&|node| flag(node.connected)));
     gauge("muster_node_drift", "Resources put back in the last converge.", each(&|node| node.drift.len().to_string()));
-    gauge("muster_node_generation", "Counter of the generation that the node has.", each(&|node| {
-        node.generation.map_or(0, |generation| generation.counter).to_string()
-    }));
+    gauge(
+        "muster_node_generation",
+        "Counter of the generation that the node has.",
+        each(&|node| node.generation.map_or(0, |generation| generation.counter).to_string()),
+    );
     let usage = |value: &dyn Fn(crate::state::Usage) -> u64| -> Vec<_> {
         let nodes = status.nodes.iter().filter_map(|node| Some((node, node.usage?)));
         nodes.map(|(node, usage)| (format!("{{node=\"{}\"}}", node.name), value(usage).to_string())).collect()

@@ -156,13 +156,7 @@ pub fn start<L: Accept>(parts: Parts, grpc: L, http: Option<TcpListener>) -> Res
     let (rotation, identity) = Rotation::start(authority.clone(), revocations.clone(), clock.clone())?;
     let stop = CancellationToken::new();
     let cut = CancellationToken::new();
-    let tls = ServerTls {
-        realm,
-        identity,
-        revocations: revocations.clone(),
-        clock: clock.clone(),
-        cut: cut.clone(),
-    };
+    let tls = ServerTls { realm, identity, revocations: revocations.clone(), clock: clock.clone(), cut: cut.clone() };
     let gate = Gate::new(Arc::new(Blueprinted(ctx.clone())), revocations, clock.clone());
     let enrolment = Enrolment::new(authority, Arc::new(state.clone()), Arc::new(cloud), clock);
     let operator = OperatorServer::new(OperatorApi::new(ctx.clone(), state_dir));

@@ -51,7 +51,9 @@ pub enum Command {
     #[command(after_help = "Example:\n  muster validate --site my-site -e prod")]
     Validate,
     /// Bring an environment up on this machine and follow until it answers
-    #[command(after_help = "Example:\n  muster up --site my-site\n\nRun again, it changes nothing; after a kill it goes on.")]
+    #[command(
+        after_help = "Example:\n  muster up --site my-site\n\nRun again, it changes nothing; after a kill it goes on."
+    )]
     Up(Up),
     /// Show what would change in cloud, nodes and cluster, and why
     #[command(after_help = "Example:\n  muster plan -e local\n\nExit codes: 0 nothing to do, 1 error, 2 changes.")]
@@ -61,7 +63,9 @@ pub enum Command {
         wait: u32,
     },
     /// Do what a plan showed, or plan and apply at once
-    #[command(after_help = "Examples:\n  muster apply 41-9c02de\n  muster apply --only workers-2\n\nExit codes: 0 done, 1 error, 3 the plan is stale.")]
+    #[command(
+        after_help = "Examples:\n  muster apply 41-9c02de\n  muster apply --only workers-2\n\nExit codes: 0 done, 1 error, 3 the plan is stale."
+    )]
     Apply(Apply),
     /// What runs, and what is not as written
     #[command(after_help = "Example:\n  muster status --watch")]
@@ -193,4 +197,3 @@ pub enum CoordinatorCommand {
     /// Make a recovery key pair: the identity into a file (0600), the recipient to standard output
     Key { file: PathBuf },
 }
-

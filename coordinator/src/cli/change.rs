@@ -30,18 +30,21 @@ pub async fn plan(global: &Global, wait: u32) -> anyhow::Result<Ended> {
 }
 
 /// Has the coordinator plan this site. `None`: it found errors, which are printed.
-pub async fn make(client: &mut Client, global: &Global, files: &SiteFiles, wait: u32) -> anyhow::Result<Option<SavedPlan>> {
+pub async fn make(
+    client: &mut Client,
+    global: &Global,
+    files: &SiteFiles,
+    wait: u32,
+) -> anyhow::Result<Option<SavedPlan>> {
     let mut stage = Stage::begin("planning");
-    let request = v1::PlanRequest {
-        site: Some(v1::SiteFiles { files: files.0.clone().into_iter().collect() }),
-        wait,
-    };
+    let request = v1::PlanRequest { site: Some(v1::SiteFiles { files: files.0.clone().into_iter().collect() }), wait };
     let mut events = client.plan(request).await.map_err(failure)?.into_inner();
     while let Some(event) = events.message().await.map_err(failure)? {
         match event.event {
             Some(v1::plan_event::Event::Progress(text)) => stage.update(text),
             Some(v1::plan_event::Event::PlanJson(json)) => {
-                let plan = serde_json::from_str(&json).context("the coordinator's plan cannot be read: is it of another version?")?;
+                let plan = serde_json::from_str(&json)
+                    .context("the coordinator's plan cannot be read: is it of another version?")?;
                 stage.done("");
                 return Ok(Some(plan));
             }

@@ -38,7 +38,9 @@ pub async fn connect(site: &Site) -> anyhow::Result<Client> {
             let address = local::addresses::Addresses::of(*subnet)?.coordinator;
             (format!("{address}:{}", local::GRPC_PORT), credentials(&realm).await?)
         }
-        Provider::Aws { .. } => anyhow::bail!("AWS is not offered yet\n  help: use an environment with [provider.docker]"),
+        Provider::Aws { .. } => {
+            anyhow::bail!("AWS is not offered yet\n  help: use an environment with [provider.docker]")
+        }
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let trust = Trust::Ca(credentials.ca.clone());
@@ -51,7 +53,9 @@ pub async fn connect(site: &Site) -> anyhow::Result<Client> {
 
 /// Where the operator's identity for one environment is kept.
 fn folder(realm: &Realm) -> anyhow::Result<PathBuf> {
-    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".local/state")));
+    let state = std::env::var_os("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(std::env::home_dir()?.join(".local/state")));
     let state = state.context("neither XDG_STATE_HOME nor HOME is set: there is no place for the operator's key")?;
     Ok(state.join("muster").join(format!("{}-{}", realm.cluster, realm.environment)))
 }

@@ -53,7 +53,8 @@ async fn backup(global: &Global, file: &Path, recipients: Vec<String>) -> anyhow
     let mut client = connect::connect(&site).await?;
     let mut chunks = client.backup(v1::BackupRequest { recipients }).await.map_err(failure)?.into_inner();
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut temporary = tempfile::NamedTempFile::new_in(folder).with_context(|| format!("cannot write to {}", folder.display()))?;
+    let mut temporary =
+        tempfile::NamedTempFile::new_in(folder).with_context(|| format!("cannot write to {}", folder.display()))?;
     let mut bytes = 0;
     while let Some(chunk) = chunks.message().await.map_err(failure)? {
         bytes += chunk.data.len();

@@ -32,7 +32,9 @@ pub async fn until(
         let told = match look::ask(client).await {
             Ok(status) if good(&status) => return Ok(status),
             Ok(status) => status.progress(),
-            Err(error) => format!("waiting for the coordinator: {}", error.to_string().lines().next().unwrap_or_default()),
+            Err(error) => {
+                format!("waiting for the coordinator: {}", error.to_string().lines().next().unwrap_or_default())
+            }
         };
         if told != last {
             moved = Instant::now();
@@ -44,7 +46,10 @@ pub async fn until(
                 Ok(status) => status.text(),
                 Err(error) => error.to_string(),
             };
-            bail!("nothing moved for {} s: {last}\n{failing}\n  help: muster node why NODE; muster events; run this command again to go on", patience.as_secs());
+            bail!(
+                "nothing moved for {} s: {last}\n{failing}\n  help: muster node why NODE; muster events; run this command again to go on",
+                patience.as_secs()
+            );
         }
         tokio::time::sleep(EVERY).await;
     }

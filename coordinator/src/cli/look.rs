@@ -19,9 +19,16 @@ pub fn validate(global: &Global) -> anyhow::Result<Ended> {
     let Some((files, site)) = site::load(global)? else { return Ok(Ended::Error) };
     let (nodes, roles) = (site.pools.values().map(|pool| pool.min).sum::<u32>(), site.roles.len());
     if global.json {
-        render::print_json(&json!({ "valid": true, "cluster": site.cluster, "environment": site.environment, "site": files.digest() }))?;
+        render::print_json(
+            &json!({ "valid": true, "cluster": site.cluster, "environment": site.environment, "site": files.digest() }),
+        )?;
     } else {
-        println!("{}/{} is valid: {} files, {roles} roles, {nodes} nodes.", site.cluster, site.environment, files.0.len());
+        println!(
+            "{}/{} is valid: {} files, {roles} roles, {nodes} nodes.",
+            site.cluster,
+            site.environment,
+            files.0.len()
+        );
     }
     Ok(Ended::Good)
 }
@@ -36,7 +43,8 @@ async fn client(global: &Global) -> anyhow::Result<Option<Client>> {
 /// Asks the coordinator how things are.
 pub async fn ask(client: &mut Client) -> anyhow::Result<Status> {
     let reply = client.status(v1::StatusRequest {}).await.map_err(failure)?.into_inner();
-    serde_json::from_str(&reply.status_json).context("the coordinator's status cannot be read: is it of another version?")
+    serde_json::from_str(&reply.status_json)
+        .context("the coordinator's status cannot be read: is it of another version?")
 }
 
 /// `muster status`.
@@ -104,7 +112,10 @@ pub async fn events(global: &Global, follow: bool, after: u64) -> anyhow::Result
     while let Some(event) = events.message().await.map_err(failure)? {
         if global.json {
             let v1::Event { number, time, level, node, what, text } = event;
-            println!("{}", json!({ "number": number, "time": time, "level": level, "node": node, "what": what, "text": text }));
+            println!(
+                "{}",
+                json!({ "number": number, "time": time, "level": level, "node": node, "what": what, "text": text })
+            );
         } else {
             println!("{}", line(&event));
         }

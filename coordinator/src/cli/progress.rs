@@ -20,7 +20,8 @@ impl Stage {
     pub fn begin(what: impl Into<String>) -> Self {
         let what = what.into();
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{spinner} {prefix} {elapsed:>4} {msg}").expect("a fixed template");
+            let style =
+                ProgressStyle::with_template("{spinner} {prefix} {elapsed:>4} {msg}").expect("a fixed template");
             let bar = ProgressBar::new_spinner().with_style(style).with_prefix(format!("{what:<28}"));
             bar.enable_steady_tick(Duration::from_millis(120));
             bar

@@ -5,7 +5,12 @@ use serde::Serialize;
 
 /// Prints diagnostics to standard error, or as JSON to standard output.
 pub fn diagnostics(diagnostics: &Diagnostics, json: bool) -> anyhow::Result<()> {
-    if json { print_json(diagnostics) } else { eprintln!("{diagnostics}"); Ok(()) }
+    if json {
+        print_json(diagnostics)
+    } else {
+        eprintln!("{diagnostics}");
+        Ok(())
+    }
 }
 
 /// An error with its causes, each once, on one line; their help lines below.
@@ -83,7 +88,8 @@ mod tests {
 
     #[test]
     fn causes_come_before_help() {
-        let error = anyhow::anyhow!("connection refused").context("no coordinator\n  help: muster up").context("plan failed");
+        let error =
+            anyhow::anyhow!("connection refused").context("no coordinator\n  help: muster up").context("plan failed");
         assert_eq!(chain(&error), "plan failed: no coordinator: connection refused\n  help: muster up");
     }
 

@@ -52,7 +52,10 @@ fn walk(folder: &Path, name: &str, files: &mut BTreeMap<String, String>) -> anyh
         // A link out of the site would send a file that nobody reviewed.
         let kind = entry.file_type()?;
         if kind.is_symlink() {
-            bail!("{}: a symbolic link; a site holds plain files only\n  help: copy the file into the site", entry.path().display());
+            bail!(
+                "{}: a symbolic link; a site holds plain files only\n  help: copy the file into the site",
+                entry.path().display()
+            );
         } else if kind.is_dir() {
             walk(&entry.path(), &inner, files)?;
         } else {

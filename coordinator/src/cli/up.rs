@@ -21,7 +21,9 @@ pub async fn up(global: &Global, args: &Up) -> anyhow::Result<Ended> {
     if manifest.kubernetes != site.kubernetes {
         bail!(
             "muster.toml: cluster.kubernetes is {}, and the artefacts on this machine are for {}\n  help: write kubernetes = \"{}\"",
-            site.kubernetes, manifest.kubernetes, manifest.kubernetes
+            site.kubernetes,
+            manifest.kubernetes,
+            manifest.kubernetes
         );
     }
     let stage = Stage::begin("coordinator");
@@ -45,7 +47,8 @@ pub async fn up(global: &Global, args: &Up) -> anyhow::Result<Ended> {
         }
     }
     let mut stage = Stage::begin("nodes");
-    let status = follow::until(&mut client, &mut stage, Duration::from_secs(args.patience), |status| status.written()).await?;
+    let status =
+        follow::until(&mut client, &mut stage, Duration::from_secs(args.patience), |status| status.written()).await?;
     stage.done(&format!("{} as written", status.nodes.len()));
 
     for app in &status.apps {
@@ -87,7 +90,10 @@ pub async fn down(global: &Global, unprotect: bool) -> anyhow::Result<Ended> {
     let found = engine.containers(&scope).await?.len();
     let volumes = engine.volumes(&scope).await?.len();
     if found + volumes > 0
-        && !change::agreed(global, &format!("Take down {scope}: {found} containers, {volumes} volumes with all their data?"))?
+        && !change::agreed(
+            global,
+            &format!("Take down {scope}: {found} containers, {volumes} volumes with all their data?"),
+        )?
     {
         println!("Nothing was changed.");
         return Ok(Ended::Good);
@@ -99,7 +105,10 @@ pub async fn down(global: &Global, unprotect: bool) -> anyhow::Result<Ended> {
         render::print_json(&serde_json::json!({
             "containers": removed.containers, "volumes": removed.volumes, "networks": removed.networks }))?;
     } else {
-        println!("{} containers, {} volumes, {} networks removed.", removed.containers, removed.volumes, removed.networks);
+        println!(
+            "{} containers, {} volumes, {} networks removed.",
+            removed.containers, removed.volumes, removed.networks
+        );
     }
     Ok(Ended::Good)
 }

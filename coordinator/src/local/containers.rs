@@ -35,7 +35,11 @@ fn labels(scope: &Scope, role: Role) -> BTreeMap<String, String> {
 }
 
 /// Packages and images, read-only.
-pub fn artefacts(scope: &Scope, manifest: &Manifest, address: Ipv4Addr) -> anyhow::Result<(ContainerSpec, Vec<Upload>)> {
+pub fn artefacts(
+    scope: &Scope,
+    manifest: &Manifest,
+    address: Ipv4Addr,
+) -> anyhow::Result<(ContainerSpec, Vec<Upload>)> {
     let host = |path: &Path, at: &str| -> anyhow::Result<Mount> {
         let path = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?.to_owned();
         Ok(Mount::Host { path, at: at.to_owned(), read_only: true })
@@ -90,7 +94,6 @@ pub fn coordinator(
         stop_timeout: Some(5),
         ..ContainerSpec::default()
     };
-    let files =
-        vec![Upload::folder("/etc/muster", 0o755), Upload::file("/etc/muster/coordinator.toml", 0o644, config)];
+    let files = vec![Upload::folder("/etc/muster", 0o755), Upload::file("/etc/muster/coordinator.toml", 0o644, config)];
     (spec, files)
 }

@@ -34,8 +34,8 @@ impl Manifest {
     pub fn read(path: Option<&Path>) -> anyhow::Result<Self> {
         let path = path.with_context(|| format!("what the local environment is made from is not named\n{HELP}"))?;
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}\n{HELP}", path.display()))?;
-        let manifest: Self =
-            serde_json::from_str(&text).with_context(|| format!("{} is no list of artefacts\n{HELP}", path.display()))?;
+        let manifest: Self = serde_json::from_str(&text)
+            .with_context(|| format!("{} is no list of artefacts\n{HELP}", path.display()))?;
         for part in [&manifest.apt_repository, &manifest.apt_key, &manifest.registry] {
             ensure!(part.exists(), "{} is gone\n{HELP}", part.display());
         }

@@ -25,7 +25,9 @@ pub async fn restore(site: &muster_catalog::Site, file: &Path, key: &Path, manif
         scope.name("coordinator")
     );
     if engine.volumes(&scope).await?.contains(&volume) {
-        bail!("the volume {volume} is here and may hold a state\n  help: remove it first if it is lost: docker volume rm {volume}");
+        bail!(
+            "the volume {volume} is here and may hold a state\n  help: remove it first if it is lost: docker volume rm {volume}"
+        );
     }
     engine.ensure_volume(&scope, &volume, Role::Coordinator, HashMap::new()).await?;
     let mut files = Vec::new();

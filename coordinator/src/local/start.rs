@@ -37,7 +37,11 @@ pub async fn start(site: &Site, manifest: &Manifest) -> anyhow::Result<bool> {
 /// The same, with files put into a new coordinator before it starts.
 pub async fn start_with(site: &Site, manifest: &Manifest, state: &[Upload]) -> anyhow::Result<bool> {
     let Provider::Docker { subnet } = &site.provider else {
-        bail!("environment {} does not run on this machine\n  help: muster apply -e {}", site.environment, site.environment)
+        bail!(
+            "environment {} does not run on this machine\n  help: muster apply -e {}",
+            site.environment,
+            site.environment
+        )
     };
     let engine = engine().await?;
     for image in [&manifest.node_image, &manifest.services_image, &manifest.coordinator_image] {
@@ -51,7 +55,8 @@ pub async fn start_with(site: &Site, manifest: &Manifest, state: &[Upload]) -> a
     engine.ensure_volume(&scope, &containers::state_volume(&scope), Role::Coordinator, HashMap::new()).await?;
     let (artefacts, artefact_files) = containers::artefacts(&scope, manifest, addresses.artefacts)?;
     let config = config(site, manifest, addresses)?;
-    let (coordinator, mut coordinator_files) = containers::coordinator(&scope, manifest, addresses.coordinator, &config);
+    let (coordinator, mut coordinator_files) =
+        containers::coordinator(&scope, manifest, addresses.coordinator, &config);
     coordinator_files.extend_from_slice(state);
     let (first, second) = tokio::try_join!(
         engine.ensure_container(&scope, &artefacts, &artefact_files),
@@ -101,7 +106,9 @@ pub async fn answers(address: &str, path: &str) -> anyhow::Result<()> {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    timeout(PATIENCE, whole).await.with_context(|| format!("http://{address}{path} did not answer within {} s", PATIENCE.as_secs()))
+    timeout(PATIENCE, whole)
+        .await
+        .with_context(|| format!("http://{address}{path} did not answer within {} s", PATIENCE.as_secs()))
 }
 
 /// The status of one GET.

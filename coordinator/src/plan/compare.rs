@@ -46,7 +46,11 @@ fn node_differences(shown: Option<&NodePart>, now: &NodeSection) -> Vec<String> 
             if rows.is_empty() { vec![] } else { vec!["answers now, with changes that were not shown".to_owned()] }
         }
         (NodePart::Unborn { resources }, Some(NodePart::Unborn { resources: before })) => {
-            if resources == before { vec![] } else { vec!["its catalog has other resources now".to_owned()] }
+            if resources == before {
+                vec![]
+            } else {
+                vec!["its catalog has other resources now".to_owned()]
+            }
         }
         (NodePart::Unborn { .. }, _) => vec!["is to be made anew".to_owned()],
         (NodePart::NotAnswering { .. }, Some(NodePart::NotAnswering { .. })) => vec![],

@@ -1,10 +1,6 @@
 //! What cannot be changed on a living cluster, until upgrades exist: said when the plan is made, with the place.
 
-use muster_catalog::{
-    Diagnostic, Diagnostics, Site, SiteFiles,
-    diagnostic::Place,
-    site::Provider,
-};
+use muster_catalog::{Diagnostic, Diagnostics, Site, SiteFiles, diagnostic::Place, site::Provider};
 
 /// Refuses a changed Kubernetes version, pod or service range, nodes' network or cluster name.
 pub fn refuse_fixed(files: &SiteFiles, new: &Site, living: &Site) -> Result<(), Diagnostics> {

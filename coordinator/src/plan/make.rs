@@ -222,7 +222,9 @@ async fn collect(
                 let (of_cluster, rows): (Vec<_>, Vec<_>) =
                     rows.into_iter().partition(|row| row.resource.kind() == "manifest");
                 for row in of_cluster {
-                    if !cluster_rows.iter().any(|other| (&other.resource, &other.detail) == (&row.resource, &row.detail))
+                    if !cluster_rows
+                        .iter()
+                        .any(|other| (&other.resource, &other.detail) == (&row.resource, &row.detail))
                     {
                         cluster_rows.push(row);
                     }

@@ -16,6 +16,6 @@ pub use compare::differences;
 pub use fixed::refuse_fixed;
 pub use input::{assumed_facts, node_inputs};
 pub use make::{PlanError, Planned, plan};
-pub use render::render;
 pub(crate) use render::ago;
+pub use render::render;
 pub use saved::{Counts, NodePart, NodeSection, SavedPlan};

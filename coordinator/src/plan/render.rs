@@ -163,8 +163,7 @@ fn summary(plan: &SavedPlan) -> String {
         }
         return text;
     }
-    let mut text =
-        format!("{} to create, {} to change, {} to destroy.", counts.create, counts.change, counts.destroy);
+    let mut text = format!("{} to create, {} to change, {} to destroy.", counts.create, counts.change, counts.destroy);
     match counts.replace {
         0 => text.push_str(" Nothing is replaced."),
         one_or_more => _ = write!(text, " {one_or_more} to replace."),

@@ -40,23 +40,31 @@ fn saved() -> SavedPlan {
         },
     ];
     let mut nodes: std::collections::BTreeMap<NodeName, NodeSection> = (1..=3)
-        .map(|n| (format!("workers-{n}").parse().unwrap(), section("workers", NodePart::Rows { rows: containerd.clone() })))
+        .map(|n| {
+            (format!("workers-{n}").parse().unwrap(), section("workers", NodePart::Rows { rows: containerd.clone() }))
+        })
         .collect();
-    nodes.insert("edge-1".parse().unwrap(), section("edge", NodePart::Unborn {
-        resources: [("file".to_owned(), 12), ("package".to_owned(), 5)].into(),
-    }));
+    nodes.insert(
+        "edge-1".parse().unwrap(),
+        section("edge", NodePart::Unborn { resources: [("file".to_owned(), 12), ("package".to_owned(), 5)].into() }),
+    );
     nodes.insert("control-plane-1".parse().unwrap(), section("control-plane", NodePart::Rows { rows: vec![] }));
-    nodes.insert("control-plane-2".parse().unwrap(), section("control-plane", NodePart::NotAnswering { last_seen: 9_100 }));
-    nodes.insert("control-plane-3".parse().unwrap(), section("control-plane", NodePart::Failed {
-        error: "the disk is full".to_owned(),
-    }));
+    nodes.insert(
+        "control-plane-2".parse().unwrap(),
+        section("control-plane", NodePart::NotAnswering { last_seen: 9_100 }),
+    );
+    nodes.insert(
+        "control-plane-3".parse().unwrap(),
+        section("control-plane", NodePart::Failed { error: "the disk is full".to_owned() }),
+    );
     let cloud = vec![CloudRow {
         action: CloudAction::Create,
         what: "instance edge-1".to_owned(),
         detail: vec!["10.89.1.6".to_owned(), "pods 10.244.6.0/24".to_owned()],
         reason: "pool edge: 0 → 1".to_owned(),
     }];
-    let cluster_rows = vec![row("manifest.easypay", &["networkpolicy easypay/database: front-end on 5432/TCP may reach it"])];
+    let cluster_rows =
+        vec![row("manifest.easypay", &["networkpolicy easypay/database: front-end on 5432/TCP may reach it"])];
     let parent = Publication {
         generation: Generation { epoch: 1, counter: 41 },
         site: Digest::of("old"),

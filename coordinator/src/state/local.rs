@@ -193,20 +193,28 @@ impl Local {
     pub fn events(&self, after: u64, most: u64) -> Result<Vec<Event>, LocalError> {
         let connection = self.lock();
         let (text, first) = if after == 0 {
-            ("SELECT * FROM (SELECT number, time, level, node, what, text FROM event WHERE number > ?1 \
-              ORDER BY number DESC LIMIT ?2) ORDER BY number", 0)
+            (
+                "SELECT * FROM (SELECT number, time, level, node, what, text FROM event WHERE number > ?1 \
+              ORDER BY number DESC LIMIT ?2) ORDER BY number",
+                0,
+            )
         } else {
-            ("SELECT number, time, level, node, what, text FROM event WHERE number > ?1 ORDER BY number LIMIT ?2", after)
+            (
+                "SELECT number, time, level, node, what, text FROM event WHERE number > ?1 ORDER BY number LIMIT ?2",
+                after,
+            )
         };
         let mut statement = connection.prepare_cached(text)?;
-        let events = statement.query_map(params![signed(first), signed(most)], event)?.collect::<Result<Vec<_>, _>>()?;
+        let events =
+            statement.query_map(params![signed(first), signed(most)], event)?.collect::<Result<Vec<_>, _>>()?;
         Ok(events)
     }
 
     /// Keeps a plan under its id; one of the same id is replaced.
     pub fn keep_plan(&self, id: &str, made: i64, json: &str) -> Result<(), LocalError> {
         let connection = self.lock();
-        connection.execute("INSERT OR REPLACE INTO plan (id, made, json) VALUES (?1, ?2, ?3)", params![id, made, json])?;
+        connection
+            .execute("INSERT OR REPLACE INTO plan (id, made, json) VALUES (?1, ?2, ?3)", params![id, made, json])?;
         connection.execute(
             "DELETE FROM plan WHERE id NOT IN (SELECT id FROM plan ORDER BY made DESC, rowid DESC LIMIT ?1)",
             [signed(PLANS_KEPT)],
@@ -341,9 +349,8 @@ mod tests {
             let event = Event::new(count, Level::Info, None, "converged", format!("event {count}"));
             assert_eq!(local.append(event).unwrap().number, count as u64);
         }
-        let numbers = |after, most| -> Vec<u64> {
-            local.events(after, most).unwrap().iter().map(|event| event.number).collect()
-        };
+        let numbers =
+            |after, most| -> Vec<u64> { local.events(after, most).unwrap().iter().map(|event| event.number).collect() };
         assert_eq!(numbers(0, 2), [4, 5]);
         assert_eq!(numbers(2, 100), [3, 4, 5]);
     }

@@ -86,7 +86,9 @@ pub struct Rollout {
 pub enum RolloutState {
     Trying,
     /// It went wrong on the first node: nobody else gets it, and the next apply replaces it.
-    Stopped { why: String },
+    Stopped {
+        why: String,
+    },
 }
 
 /// A pause that ends by itself.
@@ -284,12 +286,8 @@ mod tests {
     fn the_tried_node_stays_ahead() {
         let mut root = Root { current: Some(publication(5)), ..Root::default() };
         root.highest = Generation { epoch: 1, counter: 6 };
-        root.rollout = Some(Rollout {
-            only: node("workers-1"),
-            next: publication(6),
-            since: 0,
-            state: RolloutState::Trying,
-        });
+        root.rollout =
+            Some(Rollout { only: node("workers-1"), next: publication(6), since: 0, state: RolloutState::Trying });
         assert_eq!(root.generation_for(&node("workers-1")).counter, 6);
         assert_eq!(root.generation_for(&node("workers-2")).counter, 5);
         root.republish();

@@ -12,7 +12,7 @@ use muster_planner::{
 
 use super::{AppStatus, EndpointStatus, NodeLife, NodeStatus, PoolStatus, Problem, RolloutStatus, Status, TurnStatus};
 use crate::{
-    context::{Context, SILENT, PublishedError},
+    context::{Context, PublishedError, SILENT},
     library::{LibraryError, Published},
     state::{LocalError, NodeView, Root},
 };
@@ -84,8 +84,7 @@ pub fn of(ctx: &Context) -> Result<Status, StatusError> {
         }
         status.nodes.sort_by(|one, other| (&one.pool, one.name.ordinal()).cmp(&(&other.pool, other.name.ordinal())));
         status.pools = pools(&site, &status.nodes);
-        let ready: BTreeSet<&NodeName> =
-            status.nodes.iter().filter(|node| node.ready).map(|node| &node.name).collect();
+        let ready: BTreeSet<&NodeName> = status.nodes.iter().filter(|node| node.ready).map(|node| &node.name).collect();
         status.endpoints = endpoints(ctx, &blueprint, &ready);
         status.api = blueprint.load_balancers.values().find(|balancer| balancer.tls).map(url);
         status.apps = apps(&site, &blueprint);
@@ -105,7 +104,9 @@ fn node(ctx: &Context, root: &Root, name: &NodeName, plan: &NodePlan, now: i64) 
     let state = match plan.state {
         NodeState::Draining => NodeLife::Draining,
         NodeState::Retired => NodeLife::Retired,
-        NodeState::InService => life(&view, Life { exists, connected, converged, paused: paused.is_some(), now }, &problems),
+        NodeState::InService => {
+            life(&view, Life { exists, connected, converged, paused: paused.is_some(), now }, &problems)
+        }
     };
     Ok(NodeStatus {
         name: name.clone(),

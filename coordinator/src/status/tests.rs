@@ -77,7 +77,8 @@ fn everything_as_written() {
 #[test]
 fn trouble_is_named_with_its_help() {
     let mut status = status();
-    status.nodes[0] = NodeStatus { drift: vec!["file./etc/motd".to_owned()], ..node("control-plane-1", NodeLife::Written) };
+    status.nodes[0] =
+        NodeStatus { drift: vec!["file./etc/motd".to_owned()], ..node("control-plane-1", NodeLife::Written) };
     status.nodes[1] = NodeStatus {
         problems: vec![
             Problem {

@@ -87,7 +87,9 @@ impl Status {
         let mut lines = Vec::new();
         match node.state {
             NodeLife::Silent => {
-                let seen = node.last_seen.map_or("never seen".to_owned(), |seen| format!("last seen {} ago", ago(self.time - seen)));
+                let seen = node
+                    .last_seen
+                    .map_or("never seen".to_owned(), |seen| format!("last seen {} ago", ago(self.time - seen)));
                 lines.push(format!("silent, {seen}"));
             }
             NodeLife::Planned
@@ -142,7 +144,7 @@ impl Status {
             memory += usage.memory_used;
             total += usage.memory_total;
         }
-        let share = |part: u64, whole: u64| if whole == 0 { None } else { Some(part * 100 / whole) };
+        let share = |part: u64, whole: u64| (part * 100).checked_div(whole);
         let text = |name: &str, share: Option<u64>| share.map_or(String::new(), |share| format!("{name} {share} %"));
         (text("cpu", share(cpu, cpus)), text("memory", share(memory, total)))
     }
@@ -157,7 +159,8 @@ impl NodeStatus {
         let generation = self.generation.map_or("-".to_owned(), |has| {
             if has == self.wanted { has.to_string() } else { format!("{has} → {}", self.wanted) }
         });
-        let seen = if self.connected { "connected".to_owned() } else { self.last_seen.map_or("never".to_owned(), clock) };
+        let seen =
+            if self.connected { "connected".to_owned() } else { self.last_seen.map_or("never".to_owned(), clock) };
         vec![
             self.name.to_string(),
             self.pool.to_string(),
@@ -199,7 +202,11 @@ impl NodeStatus {
             if self.ready { " and ready" } else { " and not ready" }
         );
         _ = writeln!(out, "  generation  {generation}, wanted {}", self.wanted);
-        let seen = if self.connected { "now: it is connected".to_owned() } else { self.last_seen.map_or("never".to_owned(), clock) };
+        let seen = if self.connected {
+            "now: it is connected".to_owned()
+        } else {
+            self.last_seen.map_or("never".to_owned(), clock)
+        };
         _ = writeln!(out, "  seen        {seen}");
         _ = writeln!(out, "  steps       {} already right, {} changed", self.already_right, self.changed);
         if let Some(pause) = &self.paused {

@@ -3,11 +3,7 @@
 //! One task a coordinator. It may be killed between any two lines: everything that must not be repeated is in the record
 //! before it is done, and everything else is decided anew from what is seen.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use muster_ids::NodeName;
 use muster_planner::{
@@ -21,7 +17,7 @@ use tokio::time::timeout;
 use super::StateIntents;
 use crate::{
     cloud::{Bootstrap, CloudError},
-    context::{Context, SILENT, Progress, PublishedError},
+    context::{Context, Progress, PublishedError, SILENT},
     events::Level,
     execute::{Outcome, execute},
     library::Published,

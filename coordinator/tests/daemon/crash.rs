@@ -72,9 +72,8 @@ async fn killed_during_a_try_it_goes_on_trying() {
     lab.apply(&plan.id, "workers-1").await.unwrap();
     lab.kill().await;
     lab.start().await;
-    let status = lab.until("everyone follows", |status| {
-        status.written() && status.catalog.as_ref() == Some(&plan.site.short())
-    });
+    let status =
+        lab.until("everyone follows", |status| status.written() && status.catalog.as_ref() == Some(&plan.site.short()));
     status.await;
     drop(agents);
 }

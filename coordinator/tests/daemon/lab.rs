@@ -31,8 +31,8 @@ use muster_proto::{
     signed::CatalogKey,
     tls::{self, Credentials, Trust, client},
     v1::{
-        self, agent_client::AgentClient, enrolment_client::EnrolmentClient, operator_client::OperatorClient, plan_event,
-        push,
+        self, agent_client::AgentClient, enrolment_client::EnrolmentClient, operator_client::OperatorClient,
+        plan_event, push,
     },
 };
 use tokio::{net::TcpListener, sync::watch, time::timeout};
@@ -311,7 +311,8 @@ impl Lab {
         let mut enrolment = EnrolmentClient::new(self.channel(None));
         // A provider that lags does not vouch at once; a machine asks again.
         let certificate = loop {
-            let request = v1::EnrolRequest { token: token.clone(), instance: instance.clone(), csr_pem: csr_pem.clone() };
+            let request =
+                v1::EnrolRequest { token: token.clone(), instance: instance.clone(), csr_pem: csr_pem.clone() };
             match enrolment.enrol(request).await {
                 Ok(certificate) => break certificate.into_inner(),
                 Err(error) if error.message().contains("provider") => {
@@ -527,11 +528,6 @@ pub fn converged() -> Report {
 /// A failure that will not pass.
 pub fn failed() -> Report {
     let outcome = Outcome::Failed { error: "no such user".to_owned(), help: None, retry: false };
-    let step = StepReport {
-        resource: "file./etc/motd".parse().unwrap(),
-        outcome,
-        detail: vec![],
-        took: 1,
-    };
+    let step = StepReport { resource: "file./etc/motd".parse().unwrap(), outcome, detail: vec![], took: 1 };
     Report { steps: vec![step], node_ready: Some(true), ..Report::default() }
 }

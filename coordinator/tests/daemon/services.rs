@@ -51,9 +51,14 @@ async fn tickets_are_minted_for_the_node_that_asks_and_its_own_sort() {
     assert_eq!(one.unwrap().token, "token-for-workers-1");
     assert_eq!(two.unwrap().token, "token-for-workers-2");
     assert_eq!(join(&agents[2], true).await.unwrap().certificate_key, "key");
-    assert_eq!(join(&agents[3], true).await.unwrap_err().code(), Code::PermissionDenied, "a worker is no control plane");
+    assert_eq!(
+        join(&agents[3], true).await.unwrap_err().code(),
+        Code::PermissionDenied,
+        "a worker is no control plane"
+    );
     // An answer to a question that was asked of nobody, or of another.
-    let offer = v1::JoinOffer { id: "made up".to_owned(), ticket: Some(v1::JoinTicket::default()), error: String::new() };
+    let offer =
+        v1::JoinOffer { id: "made up".to_owned(), ticket: Some(v1::JoinTicket::default()), error: String::new() };
     assert_eq!(agents[0].client.clone().offer_join(offer.clone()).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(agents[3].client.clone().offer_join(offer).await.unwrap_err().code(), Code::PermissionDenied);
 }

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 /// (epoch, counter), ordered by epoch first. Recovery of a coordinator raises the epoch, so that what an older
 /// backup publishes still counts as newer than what agents saw before. Rolling back publishes old content as a *new* generation.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(deny_unknown_fields)]
 pub struct Generation {
     pub epoch: u32,

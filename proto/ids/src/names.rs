@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 /// A text that is no DNS label.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{value}` is no {what}: lower-case letters, digits and `-` only, beginning with a letter, at most {most} characters")]
+#[error(
+    "`{value}` is no {what}: lower-case letters, digits and `-` only, beginning with a letter, at most {most} characters"
+)]
 pub struct InvalidName {
     pub what: &'static str,
     pub value: String,

@@ -38,7 +38,9 @@ pub fn drift(lab: &mut Lab) -> anyhow::Result<()> {
         slowest = slowest.max(began.elapsed());
         wait(SOON, || {
             let events = lab.expect(&["events"], &[0])?;
-            let told = events.lines().any(|line| line.contains(node) && line.contains("drift") && line.contains("muster-proof"));
+            let told = events
+                .lines()
+                .any(|line| line.contains(node) && line.contains("drift") && line.contains("muster-proof"));
             ensure!(told, "no event tells of the drift on {node}:\n{events}");
             Ok(())
         })?;

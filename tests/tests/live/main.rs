@@ -70,6 +70,8 @@ fn main() -> ExitCode {
     }
     let result = if failed == 0 { "ok" } else { "FAILED" };
     let took = began.elapsed().as_secs_f64();
-    println!("\ntest result: {result}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out; finished in {took:.2}s\n");
+    println!(
+        "\ntest result: {result}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out; finished in {took:.2}s\n"
+    );
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -36,11 +36,23 @@ pub struct Change {
 /// The act.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Does {
-    Make { mode: u32, uid: Option<u32>, gid: Option<u32> },
+    Make {
+        mode: u32,
+        uid: Option<u32>,
+        gid: Option<u32>,
+    },
     /// Mode and owner where `attributes`, then the paths are removed.
-    Mend { attributes: bool, mode: u32, uid: Option<u32>, gid: Option<u32>, purge: Vec<String> },
+    Mend {
+        attributes: bool,
+        mode: u32,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        purge: Vec<String>,
+    },
     /// With all in it where `tree`.
-    Remove { tree: bool },
+    Remove {
+        tree: bool,
+    },
 }
 
 impl Describe for Change {

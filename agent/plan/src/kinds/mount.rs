@@ -110,12 +110,7 @@ pub fn diff(spec: &MountSpec, observed: &Observed) -> Option<Change> {
         (Some(_), false) if fstab.is_some() && !ours.is_empty() => Does::Remount,
         (Some(_), false) => Does::Nothing,
     };
-    (fstab.is_some() || does != Does::Nothing).then(|| Change {
-        fstab,
-        does,
-        detail,
-        fresh: ours.is_empty(),
-    })
+    (fstab.is_some() || does != Does::Nothing).then_some(Change { fstab, does, detail, fresh: ours.is_empty() })
 }
 
 fn same(spec: &MountSpec, observed: &Observed, mounted: &Mounted) -> bool {

@@ -66,9 +66,10 @@ pub fn diff(spec: &PackageSpec, observed: &Observed) -> Option<Change> {
         });
     }
     let right = observed.complete
-        && observed.version.as_ref().is_some_and(|version| {
-            spec.version.as_ref().is_none_or(|wanted| matches(wanted, version))
-        });
+        && observed
+            .version
+            .as_ref()
+            .is_some_and(|version| spec.version.as_ref().is_none_or(|wanted| matches(wanted, version)));
     let hold = (spec.hold != observed.hold).then_some(spec.hold);
     if right && hold.is_none() {
         return None;

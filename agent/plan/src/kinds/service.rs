@@ -32,7 +32,10 @@ impl Observed {
 
     /// Starts at boot, or cannot be made to by itself (`static` and the like have no `[Install]`).
     fn enabled(&self) -> bool {
-        matches!(self.file.as_str(), "enabled" | "enabled-runtime" | "static" | "indirect" | "generated" | "alias" | "transient")
+        matches!(
+            self.file.as_str(),
+            "enabled" | "enabled-runtime" | "static" | "indirect" | "generated" | "alias" | "transient"
+        )
     }
 
     fn disabled(&self) -> bool {

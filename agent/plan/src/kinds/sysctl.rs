@@ -40,7 +40,15 @@ pub fn path(spec: &SysctlSpec) -> String {
 
 /// The setting's file below `/proc/sys`.
 pub fn proc_path(spec: &SysctlSpec) -> String {
-    let path: String = spec.key.chars().map(|c| match c { '.' => '/', '/' => '.', other => other }).collect();
+    let path: String = spec
+        .key
+        .chars()
+        .map(|c| match c {
+            '.' => '/',
+            '/' => '.',
+            other => other,
+        })
+        .collect();
     format!("/proc/sys/{path}")
 }
 

@@ -30,9 +30,14 @@ pub struct Account {
 /// What would be done.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
-    Create { own_group: bool },
+    Create {
+        own_group: bool,
+    },
     /// usermod's options and values, in order.
-    Modify { options: Vec<(String, String)>, detail: Vec<String> },
+    Modify {
+        options: Vec<(String, String)>,
+        detail: Vec<String>,
+    },
     Remove,
 }
 

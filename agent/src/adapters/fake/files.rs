@@ -104,9 +104,11 @@ impl Files for FakeFiles {
     }
 
     fn look(&self, path: &str, limit: usize) -> Result<Option<(Stat, Vec<u8>)>, FileError> {
-        Ok(self.lock().nodes.get(&clean(path)).map(|node| {
-            (node.stat, node.content[..node.content.len().min(limit)].to_vec())
-        }))
+        Ok(self
+            .lock()
+            .nodes
+            .get(&clean(path))
+            .map(|node| (node.stat, node.content[..node.content.len().min(limit)].to_vec())))
     }
 
     fn write(&self, path: &str, content: &[u8], mode: u32, uid: u32, gid: u32) -> Result<(), FileError> {
@@ -173,8 +175,13 @@ impl Files for FakeFiles {
             return Ok(());
         }
         let inside = format!("{path}/");
-        let below: Vec<String> =
-            state.nodes.range(inside.clone()..).map(|(key, _)| key).take_while(|key| key.starts_with(&inside)).cloned().collect();
+        let below: Vec<String> = state
+            .nodes
+            .range(inside.clone()..)
+            .map(|(key, _)| key)
+            .take_while(|key| key.starts_with(&inside))
+            .cloned()
+            .collect();
         if !below.is_empty() && !tree {
             return Err(failed("remove", &path, ErrorKind::DirectoryNotEmpty));
         }

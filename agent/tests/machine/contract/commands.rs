@@ -35,7 +35,8 @@ async fn the_fake_keeps_it() {
 async fn a_timeout_ends_the_whole_group() {
     let began = Instant::now();
     // The grandchild holds the pipe: killing the shell alone would leave the reader waiting.
-    let run = Invocation::new(["sh", "-c", "echo begun; sleep 300 & echo $! >&2; wait"]).timeout(Duration::from_millis(300));
+    let run =
+        Invocation::new(["sh", "-c", "echo begun; sleep 300 & echo $! >&2; wait"]).timeout(Duration::from_millis(300));
     let Err(CommandError::TimedOut { tail, .. }) = SystemCommands.run(run).await else { panic!("it ended") };
     assert!(began.elapsed() < Duration::from_secs(3));
     let grandchild = tail.trim();
@@ -57,7 +58,8 @@ async fn a_guard_cannot_write() {
     let script = format!("echo x > {}", path.display());
     let guarded = SystemCommands.run(Invocation::new(["sh", "-c", &script]).read_only()).await.unwrap();
     assert!(!guarded.success() && !path.exists());
-    let looking = SystemCommands.run(Invocation::new(["sh", "-c", "cat /etc/passwd > /dev/null"]).read_only()).await.unwrap();
+    let looking =
+        SystemCommands.run(Invocation::new(["sh", "-c", "cat /etc/passwd > /dev/null"]).read_only()).await.unwrap();
     assert!(looking.success(), "{looking:?}");
     assert!(SystemCommands.run(Invocation::new(["sh", "-c", &script])).await.unwrap().success() && path.exists());
 }

@@ -34,7 +34,8 @@ async fn keeps(docker: &dyn Docker, image: &str) {
     let mut events = docker.events();
     let labels = BTreeMap::from([("muster-try".to_owned(), "contract".to_owned())]);
     // The stream has to be asked once before the daemon knows of it.
-    let heard = tokio::spawn(async move { while events.next().await != Some(DockerEvent::Container { name: NAME.into() }) {} });
+    let heard =
+        tokio::spawn(async move { while events.next().await != Some(DockerEvent::Container { name: NAME.into() }) {} });
     tokio::time::sleep(Duration::from_millis(200)).await;
     docker.run(&spec(NAME, image), &labels).await.unwrap();
     tokio::time::timeout(Duration::from_secs(5), heard).await.expect("heard of it").unwrap();

@@ -16,26 +16,26 @@ async fn keeps(packages: &dyn Packages, name: &str) {
         install: [(name.to_owned(), version.map(str::to_owned))].into(),
         ..Transaction::default()
     };
-    assert!(known(&*packages.installed().await.unwrap()).is_none());
+    assert!(known(&packages.installed().await.unwrap()).is_none());
     let error = packages.transact(&missing(None, "muster-no-such-package")).await.unwrap_err();
     assert_eq!(error, PackageError::NotFound { name: "muster-no-such-package".into(), version: None });
     let error = packages.transact(&missing(Some("0.0.0-nosuch"), name)).await.unwrap_err();
     assert_eq!(error, PackageError::NotFound { name: name.into(), version: Some("0.0.0-nosuch".into()) });
-    assert!(known(&*packages.installed().await.unwrap()).is_none(), "nothing by halves");
+    assert!(known(&packages.installed().await.unwrap()).is_none(), "nothing by halves");
 
     packages.transact(&missing(None, name)).await.unwrap();
-    let there = known(&*packages.installed().await.unwrap()).expect("installed");
+    let there = known(&packages.installed().await.unwrap()).expect("installed");
     assert!(there.complete && !there.hold);
     // The same again changes nothing, by its beginning as well.
     let pattern = format!("{}*", &there.version[..2]);
     packages.transact(&missing(Some(&pattern), name)).await.unwrap();
-    assert_eq!(known(&*packages.installed().await.unwrap()).unwrap().version, there.version);
+    assert_eq!(known(&packages.installed().await.unwrap()).unwrap().version, there.version);
 
     packages.transact(&Transaction { hold: vec![name.into()], ..Transaction::default() }).await.unwrap();
-    assert!(known(&*packages.installed().await.unwrap()).unwrap().hold);
+    assert!(known(&packages.installed().await.unwrap()).unwrap().hold);
     let go = Transaction { unhold: vec![name.into()], remove: vec![name.into()], ..Transaction::default() };
     packages.transact(&go).await.unwrap();
-    assert!(known(&*packages.installed().await.unwrap()).is_none());
+    assert!(known(&packages.installed().await.unwrap()).is_none());
 }
 
 #[tokio::test]

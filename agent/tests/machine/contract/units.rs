@@ -62,7 +62,8 @@ async fn inside_a_node_systemd_keeps_it() {
     let units = Systemd::new(Arc::new(SystemCommands));
     units.daemon_reload().await.unwrap();
     keeps(&units).await;
-    // A unit file that is newer than what systemd read.
+    // A unit file that is newer than what systemd read; one that is stopped it forgets, and reads anew.
+    units.start(GOOD).await.unwrap();
     write(GOOD, "/bin/sleep 1000000", "exec");
     assert!(units.state(GOOD).await.unwrap().needs_reload);
     units.daemon_reload().await.unwrap();
