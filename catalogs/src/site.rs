@@ -1,6 +1,6 @@
 //! What a site says, once it is valid for one environment: the type that cannot be wrong.
 //!
-//! The planner reads pools, endpoints and disks from it; [`crate::compile`] makes each node's catalog.
+//! The planner reads pools, endpoints and disks from it; [`crate::compile()`] makes each node's catalog.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -50,7 +50,7 @@ pub struct Site {
     pub disks: BTreeMap<DiskName, Disk>,
     pub apps: BTreeMap<AppName, crate::apps::App>,
     /// Values for templates: `[variables.packages.kubernetes] url = …` is `{{ packages.kubernetes.url }}`. Their own
-    /// texts may be templates; [`crate::compile`] renders them for each node.
+    /// texts may be templates; [`crate::compile()`] renders them for each node.
     pub variables: BTreeMap<String, serde_json::Value>,
     /// Secrets that the coordinator makes once and keeps: `[secret.NAME] generate = true`.
     pub secrets: BTreeMap<String, Secret>,

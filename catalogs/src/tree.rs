@@ -1,7 +1,7 @@
 //! TOML as a tree in which every key and value knows its place, across all files of a site.
 //!
 //! serde loses places with tables that are flattened or tagged, and stops at the first error. So files become
-//! this tree first, are checked against the shape of what they should hold ([`crate::shape`]), and are decoded last.
+//! this tree first, are checked against the shape of what they should hold (`shape`), and are decoded last.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -1,7 +1,7 @@
 //! The loop: look, decide, do, look again.
 //!
-//! 1. Everything cheap is looked at first, all at once and in few task switches ([`look`]): a node as written is done here.
-//! 2. What is left is walked along the graph in parallel ([`walk`]); a step is looked at again where something before it changed.
+//! 1. Everything cheap is looked at first, all at once and in few task switches (`look`): a node as written is done here.
+//! 2. What is left is walked along the graph in parallel (`walk`); a step is looked at again where something before it changed.
 //! 3. A step that changes something is looked at once more after it, and the difference must be empty.
 //!
 //! One converge at a time per [`Engine`]. The engine decides nothing about *what* to change: that is `muster_plan`'s.

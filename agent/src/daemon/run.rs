@@ -135,7 +135,7 @@ impl Daemon {
                 () = stop.cancelled() => break,
                 Some(ended) = ended => {
                     let Some(Running { held, stop: superseded, .. }) = running.take() else { continue };
-                    if superseded.is_cancelled() {
+                    if superseded.is_cancelled() && !stop.is_cancelled() {
                         // It was ended for a newer catalog, which is due now: what it left open says nothing.
                         continue;
                     }

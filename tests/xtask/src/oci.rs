@@ -102,7 +102,7 @@ fn put(dir: &Path, media_type: &str, value: &Value) -> Result<Value> {
     Ok(json!({"mediaType": media_type, "digest": format!("sha256:{digest}"), "size": bytes.len()}))
 }
 
-/// The digest (hexadecimal) of the one manifest of an image that [`write`] made.
+/// The digest (hexadecimal) of the one manifest of an image that `write` made.
 pub fn manifest_digest(dir: &Path) -> Result<String> {
     let index: Value = serde_json::from_slice(&fs::read(dir.join("index.json"))?)?;
     let digest = index["manifests"][0]["digest"].as_str().and_then(|digest| digest.strip_prefix("sha256:"));
