@@ -14,6 +14,8 @@ use serde_json::Value;
 /// The shipped site, copied so that a test may edit it, and the command that runs it.
 pub struct Lab {
     pub site: PathBuf,
+    /// How many nodes the site asks for.
+    pub size: usize,
     /// The application's URL, once it is up.
     pub application: String,
     muster: PathBuf,
@@ -36,7 +38,7 @@ impl Lab {
         );
         let folder = tempfile::tempdir()?;
         let site = folder.path().join("site");
-        let lab = Self { site, application: String::new(), muster, artefacts, _folder: folder };
+        let lab = Self { site, size: NODES, application: String::new(), muster, artefacts, _folder: folder };
         let made = lab.muster(&["init", &lab.site.to_string_lossy()])?;
         ensure!(made.status.success(), "init: {}", String::from_utf8_lossy(&made.stderr));
         Ok(lab)
@@ -71,8 +73,9 @@ impl Lab {
         serde_json::from_str(&out).with_context(|| format!("no JSON: {out}"))
     }
 
-    /// Waits until `muster nodes` says that these many nodes are there and all are ready and converged.
-    pub fn wait_ready(&self, nodes: usize, patience: Duration) -> anyhow::Result<()> {
+    /// Waits until `muster nodes` says that all nodes of the site are there, ready and converged.
+    pub fn wait_ready(&self, patience: Duration) -> anyhow::Result<()> {
+        let nodes = self.size;
         wait(patience, || {
             let listed = self.json(&["nodes"])?;
             let all = listed.as_array().context("nodes --json is a list")?;

@@ -72,7 +72,7 @@ pub fn containerd(lab: &mut Lab) -> anyhow::Result<()> {
     let before = ALL.map(|node| started(node, "containerd"));
     lab.edit("roles/files/containerd.toml.j2", |text| format!("{text}\n# changed by the live proof\n"))?;
     lab.expect(&["apply", "--yes"], &[0])?;
-    lab.wait_ready(NODES, Duration::from_secs(120))?;
+    lab.wait_ready(Duration::from_secs(120))?;
     for (node, before) in ALL.iter().zip(before) {
         ensure!(started(node, "containerd")? != before?, "containerd on {node} was not restarted");
     }
@@ -91,7 +91,8 @@ pub fn worker(lab: &mut Lab) -> anyhow::Result<()> {
     let before = lab.containers()?;
     lab.edit("muster.toml", |text| text.replacen("count = 2", "count = 3", 1))?;
     lab.expect(&["apply", "--yes"], &[0])?;
-    lab.wait_ready(NODES + 1, Duration::from_secs(240))?;
+    lab.size += 1;
+    lab.wait_ready(Duration::from_secs(240))?;
     let after = lab.containers()?;
     ensure!(before.iter().all(|id| after.contains(id)), "a container was replaced");
     ensure!(after.len() == before.len() + 1, "{} containers, {} before", after.len(), before.len());

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use muster_tests::lab::{Lab, NODES, PREFIX, Payments, get, on_node, run, wait};
+use muster_tests::lab::{Lab, PREFIX, Payments, get, on_node, run, wait};
 
 const PATIENCE: Duration = Duration::from_secs(240);
 
@@ -21,7 +21,7 @@ pub fn agent_killed(lab: &mut Lab) -> anyhow::Result<()> {
     lab.expect(&["apply", "--yes", "--no-wait"], &[0])?;
     wait(PATIENCE, || on_node("workers-1", &["pgrep", "-f", "sleep 3"]))?;
     on_node("workers-1", &["systemctl", "kill", "--signal", "KILL", "muster-agent"])?;
-    lab.wait_ready(NODES, PATIENCE)?;
+    lab.wait_ready(PATIENCE)?;
     let count = on_node("workers-1", &["sh", "-c", "ls /etc/many | wc -l"])?;
     ensure!(count.trim() == "300", "{count} of 300 files");
     on_node("workers-1", &["test", "-e", "/etc/slow"])?;
@@ -36,7 +36,7 @@ pub fn control_plane_stops(lab: &mut Lab) -> anyhow::Result<()> {
     std::thread::sleep(Duration::from_secs(20));
     lab.kubectl(&["get", "nodes"])?;
     run("docker", &["start", &container])?;
-    lab.wait_ready(NODES, PATIENCE)?;
+    lab.wait_ready(PATIENCE)?;
     ensure!(lab.etcd_members()? == 3, "etcd has {} members", lab.etcd_members()?);
     let summary = payments.finish(lab)?;
     ensure!(summary.longest_gap_ms <= 10_000, "no payment for {} ms", summary.longest_gap_ms);
@@ -57,7 +57,7 @@ pub fn workers_reboot(lab: &mut Lab) -> anyhow::Result<()> {
     })?;
     wait(PATIENCE, || on_node("workers-2", &["cat", "/etc/muster-proof"]))?;
     run("docker", &["start", &coordinator])?;
-    lab.wait_ready(NODES, PATIENCE)
+    lab.wait_ready(PATIENCE)
 }
 
 /// The coordinator's state is lost; a backup is restored, and no agent is touched, nothing made twice.
@@ -73,7 +73,7 @@ pub fn coordinator_restored(lab: &mut Lab) -> anyhow::Result<()> {
     run("docker", &["rm", "--force", &format!("{PREFIX}coordinator")])?;
     run("docker", &["volume", "rm", &format!("{PREFIX}state")])?;
     lab.expect(&["coordinator", "restore", "--key", &key.to_string_lossy(), &backup.to_string_lossy()], &[0])?;
-    lab.wait_ready(NODES, PATIENCE)?;
+    lab.wait_ready(PATIENCE)?;
     lab.expect(&["apply", "--yes"], &[0])?;
     ensure!(lab.nodes()? == nodes, "a node was made again");
     ensure!(on_node("workers-1", &["cat", "/etc/muster-proof"])?.contains("twice"), "the apply did not arrive");
@@ -96,10 +96,10 @@ pub fn coordinator_killed_in_up(lab: &mut Lab) -> anyhow::Result<()> {
     println!("  killed after {:.1} s", began.elapsed().as_secs_f64());
     let nodes = lab.nodes()?;
     lab.expect(&["up"], &[0])?;
-    lab.wait_ready(NODES, PATIENCE)?;
+    lab.wait_ready(PATIENCE)?;
     let after = lab.nodes()?;
     ensure!(nodes.iter().all(|node| after.contains(node)), "a node was made twice");
-    ensure!(after.len() == NODES, "{} nodes", after.len());
+    ensure!(after.len() == lab.size, "{} nodes of {}", after.len(), lab.size);
     ensure!(get(&lab.application)?.contains("EasyPay"), "the application does not answer");
     Ok(())
 }

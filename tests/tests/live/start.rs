@@ -19,7 +19,7 @@ pub fn from_nothing(lab: &mut Lab) -> anyhow::Result<()> {
         .to_owned();
     ensure!(get(&url)?.contains("EasyPay"), "{url} answers something else");
     lab.application = url;
-    lab.wait_ready(NODES, Duration::from_secs(60))
+    lab.wait_ready(Duration::from_secs(60))
 }
 
 /// A second `up` makes nothing, in seconds.
