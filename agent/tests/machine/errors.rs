@@ -17,7 +17,7 @@ fn package(name: &str) -> String {
 }
 
 #[test]
-#[ignore = "needs Docker: cargo xtask test"]
+#[ignore = "needs Docker and MUSTER_ARTEFACTS; run by hand with --ignored --skip inside_a_node"]
 fn what_apt_refuses_is_said_in_words_that_lead_on() {
     let lab = Lab::start();
     // Before there is any source.
@@ -63,7 +63,7 @@ fn what_apt_refuses_is_said_in_words_that_lead_on() {
 }
 
 #[test]
-#[ignore = "needs Docker: cargo xtask test"]
+#[ignore = "needs Docker and MUSTER_ARTEFACTS; run by hand with --ignored --skip inside_a_node"]
 fn a_full_disk_is_said_and_the_next_run_goes_on() {
     let lab = Lab::start();
     // A folder with room for nothing, where files go and where apt keeps what it fetched.
@@ -92,7 +92,7 @@ fn a_full_disk_is_said_and_the_next_run_goes_on() {
 }
 
 #[test]
-#[ignore = "needs Docker: cargo xtask test"]
+#[ignore = "needs Docker and MUSTER_ARTEFACTS; run by hand with --ignored --skip inside_a_node"]
 fn a_missing_unit_and_a_missing_registry_are_said() {
     let lab = Lab::start();
     let (_, report) = lab.apply("[[service]]\nname = \"muster-no-such\"\n");

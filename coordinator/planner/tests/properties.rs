@@ -9,7 +9,7 @@ use common::World;
 use muster_catalog::kinds::cluster_member::MemberRole;
 use muster_ids::NodeName;
 use muster_planner::{Blueprint, Waiting, blueprint::NodeState, rows, steps};
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::RngSeed};
 
 #[derive(Debug, Clone)]
 enum Event {
@@ -173,15 +173,23 @@ fn keeps_majority(parent: &Blueprint, next: &Blueprint, ready: &std::collections
     }
 }
 
-proptest! {
-    // The same histories each time. Open: of 20,000 others one in which an old backup is restored after a node was
-    // retired and forgotten shows the node in service for one plan; `PROPTEST_RNG_SEED` and `PROPTEST_CASES` find it.
-    #![proptest_config(ProptestConfig {
-        cases: 400,
+/// The same 400 histories each time, unless `PROPTEST_RNG_SEED` and `PROPTEST_CASES` ask for others.
+///
+/// Open: of six other seeds with 3,000 histories each, five find one that fails. In all that were looked at, an old backup is
+/// restored, or a disk comes to a pool, after a node was lost; seed 2 is the shortest.
+fn histories() -> ProptestConfig {
+    let asked = ProptestConfig::default();
+    let given = |name| std::env::var_os(name).is_some();
+    ProptestConfig {
+        cases: if given("PROPTEST_CASES") { asked.cases } else { 400 },
+        rng_seed: if given("PROPTEST_RNG_SEED") { asked.rng_seed } else { RngSeed::Fixed(7) },
         failure_persistence: None,
-        rng_seed: proptest::test_runner::RngSeed::Fixed(7),
-        ..ProptestConfig::default()
-    })]
+        ..asked
+    }
+}
+
+proptest! {
+    #![proptest_config(histories())]
 
     #[test]
     fn promises_hold_in_any_order(events in prop::collection::vec(event(), 1..60)) {
