@@ -109,16 +109,26 @@ impl Draft<'_> {
         }
     }
 
-    /// An older state may know an earlier incarnation than the one that exists.
+    /// An older state may know an earlier incarnation than the one that exists, and not the disks that came with it.
     fn take_newer(&mut self, name: &NodeName, instance: &Instance) {
         let token = self.token(name, instance.incarnation);
-        let Some(node) = self.next.nodes.get_mut(name) else { return };
-        let same =
-            instance.address == Some(node.address) && instance.pods == Some(node.pods) && instance.disks == node.disks;
-        if instance.incarnation > node.incarnation && instance.token == token && same {
-            node.incarnation = instance.incarnation;
-            node.token = token;
+        let Some(node) = self.next.nodes.get(name) else { return };
+        let came: Vec<_> = instance.disks.iter().filter(|disk| !node.disks.contains(disk)).cloned().collect();
+        // It holds at least what it should, and nothing that another one holds.
+        let disks = node.disks.iter().all(|disk| instance.disks.contains(disk))
+            && came.iter().all(|disk| !self.next.disks.contains_key(disk));
+        let same = instance.address == Some(node.address) && instance.pods == Some(node.pods) && disks;
+        if !(instance.incarnation > node.incarnation && instance.token == token && same) {
+            return;
+        }
+        for disk in came {
+            let size = self.input.seen.latest.disks.get(&disk).map_or(0, |seen| seen.size);
+            self.next.disks.insert(disk, crate::blueprint::DiskPlan { size, node: name.clone() });
+        }
+        if let Some(node) = self.next.nodes.get_mut(name) {
+            (node.incarnation, node.token) = (instance.incarnation, token);
             node.image.clone_from(&instance.image);
+            node.disks.clone_from(&instance.disks);
             self.did(format!("takes incarnation {} of {name} back: it exists", instance.incarnation));
         }
     }
