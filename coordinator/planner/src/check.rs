@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     blueprint::{Blueprint, NodeState},
-    inventory::Inventory,
+    inventory::{Inventory, Seen},
     plan::overlap,
 };
 
@@ -223,8 +223,14 @@ pub fn check_seen(blueprint: &Blueprint, inventory: &Inventory) -> Vec<Finding> 
         .collect()
 }
 
-/// Faults of a step from `parent` to `child`.
-pub fn check_change(parent: &Blueprint, child: &Blueprint) -> Vec<Finding> {
+/// Faults of a step from `parent` to `child` by what was seen.
+///
+/// A node in service is never just gone, with one exception: it does not exist, and another instance is where it was.
+/// Places are given away by forgetting alone, so a recovery lost the blueprint that forgot it.
+///
+/// A life is an incarnation's, not a name's: a later one, made by a lost blueprint, is in service whatever the parent
+/// did to the earlier one. A name ends with the incarnation that is retired.
+pub fn check_change(parent: &Blueprint, child: &Blueprint, seen: &Seen) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut hold = |right: bool, what: &str| {
         if !right {
@@ -242,8 +248,8 @@ pub fn check_change(parent: &Blueprint, child: &Blueprint) -> Vec<Finding> {
     for (name, old) in &parent.nodes {
         match child.nodes.get(name) {
             None => {
-                // After a recovery an older blueprint may know a node whose address another one has since.
-                let given = child.nodes.iter().any(|(new, node)| node.address == old.address && new != name);
+                let missing = !seen.latest.instances.contains_key(name);
+                let given = missing && seen.in_place_of(name, old).is_some();
                 let leaving = old.state != NodeState::InService || !parent.born;
                 hold(leaving || given, &format!("{name} in service, which is gone,"));
             }
@@ -251,8 +257,9 @@ pub fn check_change(parent: &Blueprint, child: &Blueprint) -> Vec<Finding> {
                 let fixed =
                     (&new.pool, new.member, new.address, new.pods) == (&old.pool, old.member, old.address, old.pods);
                 hold(fixed, &format!("pool, role, address or range of {name}"));
-                hold(new.state >= old.state, &format!("{name} back into service"));
                 let same = new.incarnation == old.incarnation;
+                let again = !same && old.state != NodeState::Retired;
+                hold(new.state >= old.state || again, &format!("{name} back into service"));
                 hold(new.incarnation >= old.incarnation, &format!("the incarnation of {name}"));
                 hold(same == (new.token == old.token), &format!("the token of {name}"));
                 hold(!same || new.disks == old.disks, &format!("the disks of {name} on one instance"));

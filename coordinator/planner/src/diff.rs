@@ -12,6 +12,9 @@ use crate::{
     steps::{Step, Why, steps},
 };
 
+/// After a recovery from an older state.
+const UNKNOWN: &str = "it exists and the blueprint did not know it";
+
 /// One change in the cloud.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CloudRow {
@@ -63,6 +66,10 @@ pub fn rows(policy: &Policy, parent: Option<&Blueprint>, next: &Blueprint, seen:
     for (name, disk) in &next.disks {
         let what = format!("disk {name}");
         match parent.and_then(|parent| parent.disks.get(name)) {
+            None if seen.latest.disks.contains_key(name) => {
+                let detail = vec![format!("held by {}", disk.node)];
+                rows.push(row(CloudAction::Change, what, detail, UNKNOWN.to_owned()));
+            }
             None => {
                 let detail = vec![bytes(disk.size), format!("held by {}", disk.node)];
                 rows.push(row(CloudAction::Create, what, detail, "new in the site".into()));
@@ -91,9 +98,8 @@ fn node_rows(policy: &Policy, parent: Option<&Blueprint>, next: &Blueprint, seen
     for (name, node) in &next.nodes {
         let what = format!("instance {name}");
         match parent.and_then(|parent| parent.nodes.get(name)) {
-            None if seen.latest.instances.get(name).is_some_and(|instance| instance.token == node.token) => {
-                let reason = "it exists and the blueprint did not know it".to_owned();
-                rows.push(row(CloudAction::Change, what, vec!["taken back".to_owned()], reason));
+            None if seen.shows(name, &node.token) => {
+                rows.push(row(CloudAction::Change, what, vec!["taken back".to_owned()], UNKNOWN.to_owned()));
             }
             None => {
                 let surplus = next.in_pool(&node.pool, NodeState::InService).count() as u32
@@ -104,16 +110,30 @@ fn node_rows(policy: &Policy, parent: Option<&Blueprint>, next: &Blueprint, seen
                 };
                 rows.push(row(CloudAction::Create, what, describe(node), reason));
             }
+            Some(old) if old.incarnation != node.incarnation && seen.shows(name, &node.token) => {
+                let detail = vec![format!("incarnation {} taken back", node.incarnation)];
+                rows.push(row(CloudAction::Change, what, detail, UNKNOWN.to_owned()));
+            }
             Some(old) if old.incarnation != node.incarnation => {
                 let reason = "two complete readings agree that it is gone".to_owned();
                 rows.push(row(CloudAction::Replace, what, describe(node), reason));
             }
             Some(old) if old.state == NodeState::InService && node.state != NodeState::InService => {
                 let reason = count(policy, parent, next, &node.pool);
-                rows.push(row(CloudAction::Destroy, what, vec!["drained first".into()], reason));
+                let detail = if node.state == NodeState::Draining { "drained first" } else { "no member yet" };
+                rows.push(row(CloudAction::Destroy, what, vec![detail.to_owned()], reason));
             }
             Some(_) => {}
         }
+    }
+    let before = parent.iter().flat_map(|parent| &parent.nodes);
+    let served = before.filter(|(name, old)| old.state == NodeState::InService && !next.nodes.contains_key(*name));
+    for (name, old) in served {
+        let reason = match seen.in_place_of(name, old) {
+            Some(other) => format!("{other} is in its place"),
+            None => count(policy, parent, next, &old.pool),
+        };
+        rows.push(row(CloudAction::Destroy, format!("instance {name}"), vec!["does not exist".to_owned()], reason));
     }
 }
 

@@ -10,6 +10,8 @@ use ipnet::IpNet;
 use muster_ids::{DiskName, EndpointName, NodeName};
 use serde::{Deserialize, Serialize};
 
+use crate::{blueprint::NodePlan, plan::overlap};
+
 /// One reading of the provider.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inventory {
@@ -89,7 +91,8 @@ pub struct ClusterSeen {
     pub born: bool,
     /// Nodes that are Ready members now.
     pub ready: BTreeSet<NodeName>,
-    /// Nodes that are drained and gone from the cluster, etcd included.
+    /// Nodes that the parent blueprint drains and that are gone from the cluster, etcd included, since it does: what was
+    /// said under another blueprint, a later one that a recovery lost included, is no answer to this one.
     pub left: BTreeSet<NodeName>,
 }
 
@@ -103,6 +106,38 @@ impl Seen {
     /// Whether no instance of this name exists for sure, by the same two readings.
     pub fn absent(&self, node: &NodeName, settle: i64) -> bool {
         self.twice(settle, |reading| !reading.instances.contains_key(node))
+    }
+
+    /// Whether the latest reading shows a node's planned instance.
+    pub fn shows(&self, node: &NodeName, token: &str) -> bool {
+        self.latest.instances.get(node).is_some_and(|instance| instance.token == token)
+    }
+
+    /// Whether the provider shows a node as it was planned, or shows nothing of its name since the last step: then what
+    /// the blueprint says of its disks is true. One complete reading will do: nothing is destroyed by it yet.
+    pub fn as_planned(&self, node: &NodeName, token: &str, settle: i64) -> bool {
+        let latest = &self.latest;
+        latest.complete
+            && match latest.instances.get(node) {
+                Some(instance) => instance.token == token,
+                None => latest.taken > self.last_step + settle,
+            }
+    }
+
+    /// An instance that is seen under another name at the address of a node, or with pods of its range.
+    pub fn in_place_of(&self, node: &NodeName, plan: &NodePlan) -> Option<&NodeName> {
+        let there = |instance: &Instance| {
+            instance.address == Some(plan.address) || instance.pods.is_some_and(|pods| overlap(pods, plan.pods))
+        };
+        let mut seen = self.latest.instances.iter();
+        seen.find(|(name, instance)| *name != node && there(instance)).map(|(name, _)| name)
+    }
+
+    /// An instance that is seen with this disk and is not `node`'s planned one.
+    pub fn holder(&self, disk: &DiskName, node: &NodeName, token: &str) -> Option<&NodeName> {
+        let other = |name: &NodeName, instance: &Instance| name != node || instance.token != token;
+        let mut seen = self.latest.instances.iter();
+        seen.find(|(name, instance)| instance.disks.contains(disk) && other(name, instance)).map(|(name, _)| name)
     }
 
     /// Whether a disk that was made is gone for sure.

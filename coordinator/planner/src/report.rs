@@ -96,6 +96,10 @@ pub enum Waiting {
     Pods,
     /// Exists at the provider under muster's label, and the blueprint does not know it.
     Unknown { node: NodeName, id: String },
+    /// Exists under the name of a node and is not the instance that was planned for it.
+    Other { node: NodeName, id: String },
+    /// A disk without a place in the blueprint is held by an instance that is none of the blueprint's.
+    DiskHeld { disk: DiskName, node: NodeName },
 }
 
 impl fmt::Display for Waiting {
@@ -104,7 +108,7 @@ impl fmt::Display for Waiting {
             Self::Reading { node } => {
                 write!(f, "{node} is not seen: waits for two complete readings that agree before it is replaced")
             }
-            Self::Inventory => f.write_str("new nodes wait for a complete reading of the provider"),
+            Self::Inventory => f.write_str("waits for a complete reading of the provider"),
             Self::Leave { node } => write!(f, "{node} is being drained and has not left the cluster yet"),
             Self::Removal { node } => write!(f, "the instance of {node} is being removed"),
             Self::Ready { pool, nodes } => write!(f, "pool {pool} waits for {} to be Ready", list(nodes)),
@@ -126,6 +130,10 @@ impl fmt::Display for Waiting {
             Self::Member { pool } => write!(f, "pool {pool} changed its part in the cluster: make a new pool instead"),
             Self::Addresses => f.write_str("no free address is left in the subnet"),
             Self::Pods => f.write_str("no free range is left for a node's pods"),
+            Self::Other { node, id } => write!(f, "instance {id} carries the name {node} and is not the planned one"),
+            Self::DiskHeld { disk, node } => {
+                write!(f, "disk {disk} is held by instance {node}, which the blueprint does not know")
+            }
             Self::Unknown { node, id } => {
                 write!(f, "instance {id} carries the name {node}, which the blueprint does not know")
             }
@@ -138,9 +146,13 @@ fn list(nodes: &[NodeName]) -> String {
 }
 
 impl PlanReport {
-    /// Everything that is waited for, in order.
+    /// Everything that is waited for, in order, each thing once.
     pub fn waits(&self) -> impl Iterator<Item = &Waiting> {
-        self.steps.iter().flat_map(|step| &step.waits)
+        let all = || self.steps.iter().flat_map(|step| &step.waits);
+        all()
+            .enumerate()
+            .filter(move |(index, waits)| !all().take(*index).any(|before| before == *waits))
+            .map(|(_, w)| w)
     }
 
     /// Everything that was changed, for people.

@@ -152,21 +152,24 @@ fn balancer_needs(plan: &LoadBalancerPlan, endpoint: &EndpointName, seen: &Seen)
 }
 
 fn instance_needs(plan: &NodePlan, node: &NodeName, seen: &Seen) -> Option<Step> {
-    match plan.state {
-        NodeState::InService | NodeState::Draining => {}
+    let made = match plan.state {
+        NodeState::InService => true,
+        // One that is there must run to leave; nobody is made in order to leave.
+        NodeState::Draining => false,
         NodeState::Retired => return None,
-    }
+    };
     match seen.latest.instances.get(node) {
+        Some(instance) if instance.started && instance.token == plan.token => {
+            let (node, id) = (node.clone(), instance.id.clone());
+            (!instance.running).then_some(Step::StartInstance { node, id })
+        }
+        Some(_) | None if !made => None,
         // Made once and not seen now: either the reading is stale, or the planner replaces it when two readings agree.
         None if seen.made.get(node).is_some_and(|made| made.token == plan.token) => None,
-        // With another's token the provider says whose it is.
-        None => Some(Step::Instance { node: node.clone() }),
-        Some(instance) if instance.token != plan.token => Some(Step::Instance { node: node.clone() }),
-        Some(instance) if !instance.started => Some(Step::Instance { node: node.clone() }),
-        Some(instance) if !instance.running => {
-            Some(Step::StartInstance { node: node.clone(), id: instance.id.clone() })
-        }
-        Some(_) => None,
+        // Somebody writes to it: a second one would destroy it.
+        Some(_) | None if plan.disks.iter().any(|disk| seen.holder(disk, node, &plan.token).is_some()) => None,
+        // Not there, or its creation was interrupted, or another's: then the provider says whose it is.
+        Some(_) | None => Some(Step::Instance { node: node.clone() }),
     }
 }
 

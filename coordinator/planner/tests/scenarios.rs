@@ -5,7 +5,12 @@
 
 mod common;
 
-use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    path::Path,
+};
 
 use common::World;
 use muster_ids::{Digest, NodeName};
@@ -32,12 +37,12 @@ fn scenarios() {
 
 struct Session {
     world: World,
-    backup: Option<World>,
+    backups: BTreeMap<String, World>,
     output: String,
 }
 
 fn run(name: &str, script: &str) -> String {
-    let mut session = Session { world: World::new(), backup: None, output: String::new() };
+    let mut session = Session { world: World::new(), backups: BTreeMap::new(), output: String::new() };
     for (number, line) in script.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
@@ -86,16 +91,16 @@ impl Session {
             ["unready", node] => {
                 world.cluster().ready.remove(&node.parse().ok()?);
             }
-            ["left", node] => {
-                world.cluster().left.insert(node.parse().ok()?);
-            }
+            ["left", node] => world.leave(&node.parse().ok()?),
             ["stop", node] => {
                 world.truth.instances.get_mut(&node.parse().ok()?)?.running = false;
             }
             ["lose", node] => world.lose(&node.parse().ok()?),
             ["lose", "disk", disk] => drop(world.truth.disks.remove(&disk.parse().ok()?)),
-            ["backup"] => self.backup = Some(world.clone()),
-            ["restore"] => self.restore()?,
+            ["backup"] => drop(self.backups.insert(String::new(), world.clone())),
+            ["backup", name] => drop(self.backups.insert(name.to_owned(), world.clone())),
+            ["restore"] => self.restore("")?,
+            ["restore", name] => self.restore(name)?,
             ["plan"] => self.plan(),
             ["show"] => self.show()?,
             ["execute"] => self.execute(),
@@ -172,16 +177,11 @@ impl Session {
         self.say(format_args!("settled in {rounds} rounds"));
     }
 
-    /// The coordinator's memory goes back; the world does not.
-    fn restore(&mut self) -> Option<()> {
-        let backup = self.backup.clone()?;
-        let world = &mut self.world;
-        world.blueprint = backup.blueprint;
-        let cluster = world.seen.cluster.clone();
-        world.seen = backup.seen;
-        world.seen.cluster = cluster;
-        world.seen.last_step = world.now;
-        world.policy = backup.policy;
+    /// The site goes back with the coordinator's memory.
+    fn restore(&mut self, name: &str) -> Option<()> {
+        let backup = self.backups.get(name)?;
+        self.world.restore(backup);
+        self.world.policy.clone_from(&backup.policy);
         Some(())
     }
 

@@ -1,7 +1,8 @@
 //! Disks get a holder once and stay with it.
 //!
 //! A container is given its mounts when it is created, so a disk goes to a node whose instance this very planning asks
-//! for. A disk that comes to a living pool gets a new node, and the pool shrinks by another one afterwards.
+//! for. A disk that comes to a living pool gets a new node, and the pool shrinks by another one afterwards. An instance
+//! that is seen with the disk holds it, whatever the blueprint knows: nobody else gets it, for two would write to it.
 
 use muster_ids::{DiskName, NodeName};
 
@@ -32,6 +33,16 @@ impl Draft<'_> {
         }
         for (disk, wanted) in &input.policy.disks {
             if self.next.disks.contains_key(disk) {
+                continue;
+            }
+            // Without a complete reading nobody knows who holds it already.
+            if input.parent.is_some() && !input.seen.latest.complete {
+                self.waits(Waiting::Inventory);
+                continue;
+            }
+            let mut seen = input.seen.latest.instances.iter();
+            if let Some((node, _)) = seen.find(|(_, instance)| instance.disks.contains(disk)) {
+                self.waits(Waiting::DiskHeld { disk: disk.clone(), node: node.clone() });
                 continue;
             }
             let Some(pool) = input.policy.pools.get(&wanted.pool) else {

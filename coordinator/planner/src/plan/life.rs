@@ -1,7 +1,19 @@
 //! Birth, adoption, loss and retirement: how nodes of the parent go on.
+//!
+//! A name's incarnations live one after the other, and each goes one way: in service, draining, retired, forgotten. A
+//! name ends with the incarnation that is retired. After a recovery the parent may be older than the world; then what is
+//! seen with our token counts, because a planner made it from a later blueprint:
+//!
+//! - A later incarnation than the parent's is one that was in service: it is taken over, with its disks, also where the
+//!   parent drains the earlier one, whose drain ended with it. Whether the new one goes is decided anew.
+//! - An instance that the parent does not know is taken back where its pool lacks a node, or where it holds a disk that
+//!   the site asks for and that has no place yet: the disk has its holder already.
+//! - Who drained or left under the lost blueprints says nothing: nodes are asked again.
+//!
+//! What fits neither way stays as it is and is told.
 
 use muster_catalog::kinds::cluster_member::MemberRole;
-use muster_ids::{NodeName, PoolName};
+use muster_ids::{DiskName, NodeName, PoolName};
 
 use super::Draft;
 use crate::{
@@ -33,12 +45,33 @@ impl Draft<'_> {
                 self.waits(Waiting::Removal { node: name });
             }
         }
+        for name in self.named(NodeState::InService) {
+            if let Some(other) = self.displaced(&name) {
+                self.next.nodes.remove(&name);
+                self.did(format!("forgets {name}: {other} has its address"));
+            }
+        }
     }
 
-    /// A draining node is retired when the cluster no longer knows it. Before birth there is nothing to leave.
+    /// Who has the address or the pods of a node that does not exist. Only a forgotten node's are given away: a later
+    /// blueprint, which a recovery lost, had done with this name. It could never be made again where it was.
+    fn displaced(&self, name: &NodeName) -> Option<NodeName> {
+        let node = &self.next.nodes[name];
+        let seen = self.input.seen;
+        if !self.next.born || !node.disks.is_empty() || !seen.absent(name, self.input.policy.settle) {
+            return None;
+        }
+        seen.in_place_of(name, node).cloned()
+    }
+
+    /// A draining node is retired when the cluster no longer knows it. Before birth there is nothing to leave. One that
+    /// this very planning begins to drain was not asked yet: it has not answered either.
     pub(super) fn retire(&mut self) {
+        let input = self.input;
+        let parent = |name: &NodeName| input.parent.and_then(|parent| parent.nodes.get(name));
         for name in self.named(NodeState::Draining) {
-            if !self.next.born || self.input.seen.cluster.left.contains(&name) {
+            let asked = parent(&name).is_some_and(|node| node.state == NodeState::Draining);
+            if !self.next.born || (asked && input.seen.cluster.left.contains(&name)) {
                 self.set_state(&name, NodeState::Retired);
                 self.did(format!("retires {name}: it has left the cluster"));
             } else {
@@ -48,15 +81,18 @@ impl Draft<'_> {
     }
 
     /// After a recovery from an older state the provider may know nodes that the blueprint does not. Where tags say all,
-    /// the token is ours and the pool lacks a node, it is taken back; nothing else is ever done to it.
+    /// the token is ours and the pool lacks a node or a disk's holder, it is taken back; nothing else is ever done to it.
     pub(super) fn adopt(&mut self) {
         let input = self.input;
+        self.awaited.clear();
         for (name, instance) in &input.seen.latest.instances {
             let Some((pool, ordinal)) = split(name) else { continue };
             let last = self.next.last_ordinal.entry(pool.clone()).or_default();
             *last = (*last).max(ordinal);
-            if self.next.nodes.contains_key(name) {
-                self.take_newer(name, instance);
+            if let Some(node) = self.next.nodes.get(name) {
+                if node.token != instance.token && !self.take_newer(name, instance) {
+                    self.waits(Waiting::Other { node: name.clone(), id: instance.id.clone() });
+                }
                 continue;
             }
             let unknown = Waiting::Unknown { node: name.clone(), id: instance.id.clone() };
@@ -65,25 +101,29 @@ impl Draft<'_> {
                 self.waits(unknown);
                 continue;
             };
-            // Whoever has its address in an older blueprint was retired and forgotten before it was given away.
-            let clash = |node: &NodePlan| node.address == address || overlap(node.pods, pods);
-            let before: Vec<NodeName> =
-                self.next.nodes.iter().filter(|(_, node)| clash(node)).map(|(name, _)| name.clone()).collect();
-            let free = before
-                .iter()
-                .all(|node| self.next.nodes[node].disks.is_empty() && input.seen.absent(node, input.policy.settle));
             let ours = instance.token == self.token(name, instance.incarnation);
             // One that holds a disk which the blueprint sees elsewhere would be two holders.
             let disks = instance.disks.iter().all(|disk| !self.next.disks.contains_key(disk));
-            let others =
-                self.next.in_pool(&pool, NodeState::InService).filter(|(node, _)| !before.contains(node)).count();
-            if !(self.next.born && ours && free && disks && others < policy.count as usize) {
+            let awaited = self.awaited.get(&pool).copied().unwrap_or(0);
+            let others = self.next.in_pool(&pool, NodeState::InService).count() as u32 + awaited;
+            let wanted = |disk: &DiskName| input.policy.disks.get(disk).is_some_and(|wanted| wanted.pool == pool);
+            let lacked = others < policy.count || instance.disks.iter().any(wanted);
+            if !(self.next.born && ours && disks && lacked) {
                 self.waits(unknown);
                 continue;
             }
-            for node in before {
-                self.next.nodes.remove(&node);
-                self.did(format!("forgets {node}: {name} has its address"));
+            // Nodes that gave their place away are forgotten by now, or as soon as it is sure that they are gone.
+            let clash = |node: &NodePlan| node.address == address || overlap(node.pods, pods);
+            let mut before = self.next.nodes.iter().filter(|(_, node)| clash(node)).peekable();
+            if before.peek().is_some() {
+                let gone = |(node, plan): (&NodeName, &NodePlan)| {
+                    plan.disks.is_empty() && !input.seen.latest.instances.contains_key(node)
+                };
+                if before.all(gone) {
+                    *self.awaited.entry(pool).or_default() += 1;
+                }
+                self.waits(unknown);
+                continue;
             }
             for disk in &instance.disks {
                 let size = input.seen.latest.disks.get(disk).map_or(0, |seen| seen.size);
@@ -110,16 +150,18 @@ impl Draft<'_> {
     }
 
     /// An older state may know an earlier incarnation than the one that exists, and not the disks that came with it.
-    fn take_newer(&mut self, name: &NodeName, instance: &Instance) {
+    fn take_newer(&mut self, name: &NodeName, instance: &Instance) -> bool {
         let token = self.token(name, instance.incarnation);
-        let Some(node) = self.next.nodes.get(name) else { return };
+        let Some(node) = self.next.nodes.get(name).filter(|node| node.state != NodeState::Retired) else {
+            return false;
+        };
         let came: Vec<_> = instance.disks.iter().filter(|disk| !node.disks.contains(disk)).cloned().collect();
         // It holds at least what it should, and nothing that another one holds.
         let disks = node.disks.iter().all(|disk| instance.disks.contains(disk))
             && came.iter().all(|disk| !self.next.disks.contains_key(disk));
         let same = instance.address == Some(node.address) && instance.pods == Some(node.pods) && disks;
         if !(instance.incarnation > node.incarnation && instance.token == token && same) {
-            return;
+            return false;
         }
         for disk in came {
             let size = self.input.seen.latest.disks.get(&disk).map_or(0, |seen| seen.size);
@@ -129,8 +171,10 @@ impl Draft<'_> {
             (node.incarnation, node.token) = (instance.incarnation, token);
             node.image.clone_from(&instance.image);
             node.disks.clone_from(&instance.disks);
+            node.state = NodeState::InService;
             self.did(format!("takes incarnation {} of {name} back: it exists", instance.incarnation));
         }
+        true
     }
 
     /// A node whose instance is lost for sure gets a new one under the same name, with a new token.

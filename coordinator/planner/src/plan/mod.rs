@@ -63,6 +63,8 @@ struct Draft<'a> {
     next: Blueprint,
     /// Nodes whose instance this planning asks for first: the only ones that can still be given a disk.
     fresh: BTreeSet<NodeName>,
+    /// Instances of each pool that are taken back as soon as another reading says that their place is free.
+    awaited: BTreeMap<PoolName, u32>,
     did: Vec<String>,
     waits: Vec<Waiting>,
     report: PlanReport,
@@ -85,7 +87,15 @@ impl<'a> Draft<'a> {
             born: false,
         });
         next.site = policy.site;
-        Self { input, next, fresh: BTreeSet::new(), did: vec![], waits: vec![], report: PlanReport::default() }
+        Self {
+            input,
+            next,
+            fresh: BTreeSet::new(),
+            awaited: BTreeMap::new(),
+            did: vec![],
+            waits: vec![],
+            report: PlanReport::default(),
+        }
     }
 
     fn step(&mut self, step: Step, run: fn(&mut Self)) {

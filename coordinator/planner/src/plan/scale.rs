@@ -30,6 +30,8 @@ impl Draft<'_> {
                 self.waits(Waiting::Member { pool });
                 continue;
             }
+            // Those that are taken back at the next reading need nobody in their place.
+            let awaited = self.awaited.get(&pool).copied().unwrap_or(0);
             let serving = self.next.in_pool(&pool, NodeState::InService).count() as u32;
             let Some(wanted) = self.wanted(&pool, Some(policy)) else {
                 self.waits(Waiting::OddControlPlanes { wanted: policy.count });
@@ -37,7 +39,7 @@ impl Draft<'_> {
             };
             let reason = format!("pool {pool} has {serving} of {wanted}");
             let one_by_one = policy.member == MemberRole::ControlPlane && self.next.born;
-            for _ in serving..wanted {
+            for _ in serving + awaited..wanted {
                 if one_by_one && !self.steady(&pool, None) {
                     break;
                 }
@@ -64,6 +66,12 @@ impl Draft<'_> {
                 continue;
             };
             let reason = format!("pool {pool} has {} of {wanted}", serving.len());
+            // Until it is seen as the blueprint says, it may hold a disk that an older state does not know.
+            let token = &self.next.nodes[&leaver].token;
+            if !self.input.seen.as_planned(&leaver, token, self.input.policy.settle) {
+                self.waits(Waiting::Inventory);
+                continue;
+            }
             if self.steady(&pool, Some(&leaver)) {
                 let state = if self.next.born { NodeState::Draining } else { NodeState::Retired };
                 self.set_state(&leaver, state);
@@ -92,6 +100,11 @@ impl Draft<'_> {
             let node = node.clone();
             self.waits(Waiting::Turn { pool: pool.clone(), node });
             return false;
+        }
+        // A worker that does not serve is missed by nobody, above all one that cannot be made.
+        let worker = |name: &NodeName| self.next.nodes[name].member == MemberRole::Worker;
+        if leaver.is_some_and(|leaver| worker(leaver) && !self.ready(leaver)) {
+            return true;
         }
         let serving = self.next.in_pool(pool, NodeState::InService);
         let unready: Vec<_> = serving

@@ -28,6 +28,8 @@ pub struct World {
     pub made_ever: u64,
     pub blueprint: Option<Blueprint>,
     pub seen: Seen,
+    /// Ids of instances that were drained and are no members any more.
+    pub drained: BTreeSet<String>,
 }
 
 /// A policy without pools.
@@ -57,6 +59,7 @@ impl World {
             made_ever: 0,
             blueprint: None,
             seen: Seen::default(),
+            drained: BTreeSet::new(),
         }
     }
 
@@ -106,7 +109,8 @@ impl World {
     /// Findings of the blueprint itself and of its step from `parent`.
     pub fn findings(&self, parent: Option<&Blueprint>) -> Vec<Finding> {
         let Some(blueprint) = &self.blueprint else { return vec![] };
-        let change = parent.filter(|parent| *parent != blueprint).map(|parent| check_change(parent, blueprint));
+        let change =
+            parent.filter(|parent| *parent != blueprint).map(|parent| check_change(parent, blueprint, &self.seen));
         check(blueprint).into_iter().chain(change.into_iter().flatten()).collect()
     }
 
@@ -166,6 +170,10 @@ impl World {
                     if taken {
                         return;
                     }
+                    for disk in &plan.disks {
+                        let holder = self.truth.instances.iter().find(|(_, other)| other.disks.contains(disk));
+                        assert!(holder.is_none(), "{node} is given {disk}, which {holder:?} holds");
+                    }
                     let instance = Instance {
                         id: self.id("i"),
                         token: plan.token.clone(),
@@ -184,7 +192,10 @@ impl World {
             }
             Step::RemoveInstance { node, id } => {
                 // Gone already is success; another one of the name is left alone.
-                if self.truth.instances.get(node).is_some_and(|instance| instance.id == *id) {
+                if let Some(instance) = self.truth.instances.get(node).filter(|instance| instance.id == *id) {
+                    assert!(instance.disks.is_empty(), "{node} is removed and holds a disk");
+                    let left = self.drained.contains(id) || !self.seen.cluster.born;
+                    assert!(left, "{node} is removed and has not left the cluster");
                     self.truth.instances.remove(node);
                 }
                 self.seen.made.remove(node);
@@ -211,9 +222,14 @@ impl World {
         self.seen.cluster.ready = ready;
         if let Some(blueprint) = &self.blueprint {
             let leaving = blueprint.nodes.iter().filter(|(_, node)| node.state != NodeState::InService);
-            let left: BTreeSet<_> = leaving.map(|(name, _)| name.clone()).collect();
-            self.seen.cluster.ready.retain(|node| !left.contains(node));
-            self.seen.cluster.left = left;
+            let left: Vec<_> = leaving.map(|(name, _)| name.clone()).collect();
+            // Who serves again joins again.
+            let serving = self.truth.instances.iter().filter(|(node, _)| !left.contains(node));
+            for (_, instance) in serving {
+                self.drained.remove(&instance.id);
+            }
+            self.seen.cluster.left.clear();
+            left.iter().for_each(|node| self.leave(node));
         }
     }
 
@@ -235,8 +251,24 @@ impl World {
         panic!("no fixed point after 60 rounds: {:#?}", self.blueprint);
     }
 
+    /// The coordinator's memory goes back to what `backup` held; the world does not. Nothing was read since, as after any
+    /// start. Agents tell who is Ready as ever; who left a cluster is their answer to a blueprint that is no more.
+    pub fn restore(&mut self, backup: &World) {
+        self.restored = true;
+        self.blueprint.clone_from(&backup.blueprint);
+        let cluster = ClusterSeen { left: BTreeSet::new(), ..std::mem::take(&mut self.seen.cluster) };
+        self.seen =
+            Seen { latest: Inventory::default(), earlier: None, last_step: self.now, cluster, ..backup.seen.clone() };
+    }
+
     fn state(&self) -> (Option<Blueprint>, i64, ClusterSeen) {
         (self.blueprint.clone(), self.seen.last_step, self.seen.cluster.clone())
+    }
+
+    pub fn leave(&mut self, node: &NodeName) {
+        self.drained.extend(self.truth.instances.get(node).map(|instance| instance.id.clone()));
+        self.seen.cluster.left.insert(node.clone());
+        self.seen.cluster.ready.remove(node);
     }
 
     pub fn lose(&mut self, node: &NodeName) {
