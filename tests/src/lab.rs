@@ -3,7 +3,7 @@
 //! One lab a machine: the local environment has fixed addresses. Tests run one after the other, in one process.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output},
     time::{Duration, Instant},
 };
@@ -47,8 +47,23 @@ impl Lab {
     /// The command, ready to be run or spawned.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.muster);
-        command.args(args).env("MUSTER_SITE", &self.site).env("MUSTER_ARTEFACTS", &self.artefacts);
+        self.environment(&mut command).args(args);
         command
+    }
+
+    /// Tells a program that runs muster of this lab's site and artefacts.
+    pub fn environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env("MUSTER_SITE", &self.site).env("MUSTER_ARTEFACTS", &self.artefacts)
+    }
+
+    /// Where the command lies.
+    pub fn program(&self) -> &Path {
+        &self.muster
+    }
+
+    /// The list of artefacts.
+    pub fn artefacts(&self) -> &Path {
+        &self.artefacts
     }
 
     pub fn muster(&self, args: &[&str]) -> anyhow::Result<Output> {

@@ -12,7 +12,7 @@ fn id(text: &str) -> ResourceId {
 }
 
 /// What a container needs to run containers, and Docker.
-fn site(lab: &Lab) -> String {
+pub fn site(lab: &Lab) -> String {
     let address = &lab.server_address;
     format!(
         r#"{source}
@@ -148,7 +148,7 @@ creates = "/srv/once"
 }
 
 #[test]
-#[ignore = "needs Docker and MUSTER_ARTEFACTS; run by hand with --ignored --skip inside_a_node"]
+#[ignore = "needs Docker and MUSTER_ARTEFACTS; cargo xtask test asks for it"]
 fn a_bare_node_becomes_as_written_and_stays_so() {
     let lab = Lab::start();
     let toml = site(&lab);
@@ -218,7 +218,7 @@ fn a_bare_node_becomes_as_written_and_stays_so() {
 }
 
 #[test]
-#[ignore = "needs Docker and MUSTER_ARTEFACTS; run by hand with --ignored --skip inside_a_node"]
+#[ignore = "needs Docker and MUSTER_ARTEFACTS; cargo xtask test asks for it"]
 fn a_nodes_ports_keep_their_contracts() {
     let lab = Lab::start();
     lab.copy(&std::env::current_exe().unwrap(), "/root/contracts");
@@ -230,7 +230,7 @@ fn a_nodes_ports_keep_their_contracts() {
 }
 
 #[test]
-#[ignore = "needs Docker and MUSTER_ARTEFACTS; run by hand with --ignored --skip inside_a_node"]
+#[ignore = "needs Docker and MUSTER_ARTEFACTS; cargo xtask test asks for it"]
 fn the_agent_installs_itself_and_comes_back_after_a_kill() {
     let lab = Lab::start();
     let said = lab.must(&["muster-agent", "install"]);
@@ -243,7 +243,7 @@ fn the_agent_installs_itself_and_comes_back_after_a_kill() {
 }
 
 #[test]
-#[ignore = "needs Docker and MUSTER_ARTEFACTS; run by hand with --ignored --skip inside_a_node"]
+#[ignore = "needs Docker and MUSTER_ARTEFACTS; cargo xtask test asks for it"]
 fn a_kill_in_the_middle_of_apt_is_mended() {
     let lab = Lab::start();
     let toml = format!("{}[[package]]\nname = \"docker.io\"\n", lab.source());

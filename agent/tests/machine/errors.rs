@@ -17,7 +17,7 @@ fn package(name: &str) -> String {
 }
 
 #[test]
-#[ignore = "needs Docker and MUSTER_ARTEFACTS; run by hand with --ignored --skip inside_a_node"]
+#[ignore = "needs Docker and MUSTER_ARTEFACTS; cargo xtask test asks for it"]
 fn what_apt_refuses_is_said_in_words_that_lead_on() {
     let lab = Lab::start();
     // Before there is any source.
@@ -63,7 +63,7 @@ fn what_apt_refuses_is_said_in_words_that_lead_on() {
 }
 
 #[test]
-#[ignore = "needs Docker and MUSTER_ARTEFACTS; run by hand with --ignored --skip inside_a_node"]
+#[ignore = "needs Docker and MUSTER_ARTEFACTS; cargo xtask test asks for it"]
 fn a_full_disk_is_said_and_the_next_run_goes_on() {
     let lab = Lab::start();
     // A folder with room for nothing, where files go and where apt keeps what it fetched.
@@ -92,7 +92,7 @@ fn a_full_disk_is_said_and_the_next_run_goes_on() {
 }
 
 #[test]
-#[ignore = "needs Docker and MUSTER_ARTEFACTS; run by hand with --ignored --skip inside_a_node"]
+#[ignore = "needs Docker and MUSTER_ARTEFACTS; cargo xtask test asks for it"]
 fn a_missing_unit_and_a_missing_registry_are_said() {
     let lab = Lab::start();
     let (_, report) = lab.apply("[[service]]\nname = \"muster-no-such\"\n");
@@ -105,4 +105,30 @@ fn a_missing_unit_and_a_missing_registry_are_said() {
         error.starts_with("the Docker daemon does not answer") && help.contains("service resource") && retry,
         "{error}"
     );
+}
+
+#[test]
+#[ignore = "needs Docker and MUSTER_ARTEFACTS; cargo xtask test asks for it"]
+fn a_port_in_use_and_a_registry_that_goes_away_are_said_and_the_next_run_goes_on() {
+    let lab = Lab::start();
+    let toml = crate::apply::site(&lab);
+    lab.must(&["systemd-run", "--unit=squatter", "socat", "TCP-LISTEN:5432,fork", "OPEN:/dev/null"]);
+    let (status, report) = lab.apply(&toml);
+    assert_eq!(status, 6, "{report:#?}");
+    let (error, help, _) = failed(&report, "container.database");
+    assert_eq!(error, "port 5432 is in use already");
+    assert!(!help.is_empty(), "{error}");
+    lab.must(&["systemctl", "stop", "squatter"]);
+    let (status, report) = lab.apply(&toml);
+    assert!(status == 2 && report.converged, "{report:#?}");
+
+    lab.stop_server();
+    let toml = format!("{toml}\n[[image]]\nname = \"easypay-web:1.4.0\"\nafter = [\"service.docker\"]\n");
+    let (status, report) = lab.apply(&toml);
+    assert_eq!(status, 4, "{report:#?}");
+    let (error, help, retry) = failed(&report, "image.easypay-web:1.4.0");
+    assert!(error.contains("easypay-web:1.4.0") && !help.is_empty() && retry, "{error}; {help}");
+    lab.start_server();
+    let (status, report) = lab.apply(&toml);
+    assert!(status == 2 && report.converged, "{report:#?}");
 }

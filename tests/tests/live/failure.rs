@@ -81,7 +81,48 @@ pub fn coordinator_restored(lab: &mut Lab) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// From nothing again; the coordinator is killed in the middle, and `up` is killed too. Run again, it goes on.
+/// One of two front ends is killed while people pay: the other serves, and the first comes back.
+pub fn front_end_killed(lab: &mut Lab) -> anyhow::Result<()> {
+    let payments = Payments::start(lab, "front-end", 40)?;
+    std::thread::sleep(Duration::from_secs(5));
+    let killed = ["workers-1", "workers-2"].into_iter().find(|worker| {
+        on_node(worker, &["pkill", "--signal", "KILL", "--oldest", "--full", "easypay.* serve"]).is_ok()
+    });
+    let killed = killed.context("no front end runs on a worker")?;
+    println!("  killed the one on {killed}");
+    let summary = payments.finish(lab)?;
+    ensure!(summary.longest_gap_ms <= 10_000, "no payment for {} ms", summary.longest_gap_ms);
+    wait(PATIENCE, || {
+        let ready = lab.kubectl(&[
+            "get",
+            "deployment",
+            "web",
+            "--namespace=easypay",
+            "--output=jsonpath={.status.readyReplicas}",
+        ])?;
+        ensure!(ready == "2", "{ready:?} of 2 front ends ready");
+        Ok(())
+    })
+}
+
+/// From nothing again; `up` is killed over and over, each time somewhat later. Nothing is made twice.
+pub fn up_killed(lab: &mut Lab) -> anyhow::Result<()> {
+    let mut made: Vec<String> = Vec::new();
+    for milliseconds in [50, 150, 400, 800, 1500, 2500, 4000, 8000] {
+        let mut up = lab.command(&["up"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        up.kill()?;
+        up.wait()?;
+        let now = lab.containers()?;
+        let gone: Vec<_> = made.iter().filter(|id| !now.contains(id)).collect();
+        ensure!(gone.is_empty(), "made again after a kill at {milliseconds} ms: {gone:?}");
+        made = now;
+    }
+    println!("  killed 8 times, with {} containers at the last", made.len());
+    Ok(())
+}
+
+/// And then the coordinator is killed in the middle, with `up`. Run again, it goes on.
 pub fn coordinator_killed_in_up(lab: &mut Lab) -> anyhow::Result<()> {
     let mut up = lab.command(&["up"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let began = Instant::now();

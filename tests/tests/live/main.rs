@@ -5,7 +5,9 @@
 
 mod change;
 mod failure;
+mod readme;
 mod start;
+mod wrong;
 
 use std::{process::ExitCode, time::Instant};
 
@@ -14,8 +16,11 @@ use muster_tests::lab::Lab;
 type Step = (&'static str, fn(&mut Lab) -> anyhow::Result<()>);
 
 const STEPS: &[Step] = &[
+    ("no_permission_on_docker_is_said", wrong::no_permission),
+    ("addresses_in_use_are_said", wrong::addresses_in_use),
     ("from_nothing_to_the_application_answering", start::from_nothing),
     ("up_again_changes_nothing", start::again),
+    ("the_two_commands_of_the_readme", readme::two_commands),
     ("commands_say_what_is", start::commands),
     ("a_file_reaches_every_node", change::file),
     ("a_change_by_hand_is_put_back", change::drift),
@@ -23,11 +28,14 @@ const STEPS: &[Step] = &[
     ("containerd_restarts_everywhere_and_no_payment_fails", change::containerd),
     ("an_agent_is_killed_in_a_converge", failure::agent_killed),
     ("a_control_plane_stops_and_starts", failure::control_plane_stops),
+    ("a_front_end_is_killed", failure::front_end_killed),
     ("workers_reboot_without_the_coordinator", failure::workers_reboot),
     ("the_coordinator_is_restored_onto_an_empty_volume", failure::coordinator_restored),
     ("one_more_worker", change::worker),
     ("down_leaves_nothing", start::down),
+    ("up_is_killed_again_and_again", failure::up_killed),
     ("the_coordinator_is_killed_in_the_middle_of_up", failure::coordinator_killed_in_up),
+    ("the_first_edit_of_the_readme", readme::first_edit),
     ("down_again_leaves_nothing", start::down),
 ];
 

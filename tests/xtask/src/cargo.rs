@@ -1,4 +1,5 @@
-//! Builds this workspace's own programs, in the one profile that tests use too, so that nothing is compiled twice.
+//! Builds this workspace's own programs: in the profile that tests use too, so that nothing is compiled twice, or, to be
+//! measured, as they are shipped.
 
 use std::path::{Path, PathBuf};
 
@@ -29,14 +30,37 @@ pub struct Programs {
 /// ones (tokio's `test-util`) only where it builds tests or examples, and without `--examples`, of which there need be none,
 /// tokio and all above it would be compiled a second time.
 const AS_IN_TESTS: [&str; 3] = ["--workspace", "--bins", "--examples"];
+const SHIPPED: [&str; 3] = ["--workspace", "--bins", "--release"];
+
+/// How programs are compiled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// As tests are: quick to compile.
+    Dev,
+    /// Quick to run; takes minutes.
+    Release,
+}
+
+impl Profile {
+    /// The list of artefacts with these programs.
+    pub fn manifest(self) -> &'static str {
+        match self {
+            Self::Dev => "local.json",
+            Self::Release => "release.json",
+        }
+    }
+}
 
 /// Builds all programs, by one command over the workspace: asked for one by one, each would have its own features, and
 /// its dependencies would be compiled anew.
-pub fn build(progress: &Progress, root: &Path) -> Result<Programs> {
-    progress.stage("build muster, muster-agent and easypay", || {
-        cargo(root).args(["build", "--quiet"]).args(AS_IN_TESTS).args(["--exclude", "xtask"]).show()
-    })?;
-    let dir = target_dir(root)?.join("debug");
+pub fn build(progress: &Progress, root: &Path, profile: Profile) -> Result<Programs> {
+    let (title, selected, folder) = match profile {
+        Profile::Dev => ("build muster, muster-agent and easypay", &AS_IN_TESTS[..], "debug"),
+        Profile::Release => ("build muster, muster-agent and easypay for release", &SHIPPED[..], "release"),
+    };
+    progress
+        .stage(title, || cargo(root).args(["build", "--quiet"]).args(selected).args(["--exclude", "xtask"]).show())?;
+    let dir = target_dir(root)?.join(folder);
     Ok(Programs { muster: dir.join("muster"), agent: dir.join("muster-agent"), easypay: dir.join("easypay") })
 }
 

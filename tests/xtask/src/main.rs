@@ -3,6 +3,7 @@
 //! Small and quick to compile, for it is the first thing that a newcomer waits for: no crate of muster's own, no async runtime.
 
 mod artefacts;
+mod bench;
 mod cache;
 mod cargo;
 mod command;
@@ -30,7 +31,7 @@ use clap::{Parser, Subcommand};
 
 use crate::artefacts::Manifest;
 use crate::cache::Cache;
-use crate::cargo::Programs;
+use crate::cargo::{Profile, Programs};
 use crate::command::{Cmd, search_path};
 use crate::progress::{Progress, elapsed};
 
@@ -59,6 +60,19 @@ enum Task {
         /// Handed on to `muster up`
         #[arg(last = true)]
         args: Vec<String>,
+    },
+    /// Measure muster beside its peers: a shell script, CFEngine, Puppet, Salt, Ansible
+    ///
+    /// Example: cargo xtask bench converge --install-peers
+    Bench {
+        /// All parts when none is named
+        parts: Vec<bench::Part>,
+        /// How often each takes its turn
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Install the peers that this machine lacks
+        #[arg(long)]
+        install_peers: bool,
     },
     /// Run all tests, with a cluster on this machine
     Test {
@@ -98,12 +112,12 @@ fn run() -> Result<()> {
             }
         }
         Task::Build => {
-            let built = build(&root, &progress, &checkout)?;
+            let built = build(&root, &progress, &checkout, Profile::Dev)?;
             let (muster, manifest) = (built.programs.muster.display(), built.manifest.display());
             progress.note(&format!("built ({}): {muster}, {manifest}", elapsed(started.elapsed())));
         }
         Task::Up { args } => {
-            let built = build(&root, &progress, &checkout)?;
+            let built = build(&root, &progress, &checkout, Profile::Dev)?;
             // By the environment and not by arguments, so that the user's own arguments and variables come first.
             let mut muster = Cmd::new(&built.programs.muster).arg("up").args(args).env("PATH", search_path());
             let site = checkout.join("catalogs");
@@ -120,12 +134,21 @@ fn run() -> Result<()> {
             // muster takes our place: its exit code and its signals are the user's.
             return Err(muster.exec()).with_context(|| format!("cannot start {}", built.programs.muster.display()));
         }
+        Task::Bench { parts, rounds, install_peers } => {
+            let cache = open(&root, &progress)?;
+            if install_peers {
+                bench::install_peers(&progress, cache.root())?;
+            }
+            let built = make(&cache, &progress, &checkout, Profile::Release)?;
+            let bench = bench::Bench { progress: &progress, checkout: &checkout, cache: &cache, built: &built, rounds };
+            bench::run(&bench, &parts)?;
+        }
         Task::Test { fast } => {
             artefacts::prepare(&root, &progress)?;
             packages::install(packages::TO_TEST, &progress, &root.join("logs/apt.log"))?;
             test::fast(&progress, &checkout)?;
             if !fast {
-                let built = build(&root, &progress, &checkout)?;
+                let built = build(&root, &progress, &checkout, Profile::Dev)?;
                 let lab = test::Lab {
                     manifest: &built.manifest,
                     muster: &built.programs.muster,
@@ -140,24 +163,29 @@ fn run() -> Result<()> {
     Ok(())
 }
 
-/// Everything that `up` and the live tests need.
+/// Everything that `up`, the live tests and the bench need.
 struct Built {
     /// The list of artefacts, with the coordinator's image.
     manifest: PathBuf,
+    artefacts: Manifest,
     programs: Programs,
     kubectl: PathBuf,
     easypay: PathBuf,
 }
 
 /// Makes artefacts, programs and the coordinator's image.
-fn build(root: &Path, progress: &Progress, checkout: &Path) -> Result<Built> {
-    let cache = open(root, progress)?;
-    let programs = cargo::build(progress, checkout)?;
-    let mut artefacts = artefacts::make(&cache, progress, checkout, &programs.easypay)?;
-    artefacts.manifest.coordinator_image = Some(coordinator::image(&cache, progress, &artefacts.manifest, &programs)?);
-    let manifest = Manifest::path(root, checkout);
-    artefacts.manifest.write(&manifest)?;
-    Ok(Built { manifest, programs, kubectl: artefacts.kubectl, easypay: artefacts.easypay })
+fn build(root: &Path, progress: &Progress, checkout: &Path, profile: Profile) -> Result<Built> {
+    make(&open(root, progress)?, progress, checkout, profile)
+}
+
+fn make(cache: &Cache, progress: &Progress, checkout: &Path, profile: Profile) -> Result<Built> {
+    let programs = cargo::build(progress, checkout, profile)?;
+    let artefacts::Artefacts { manifest: mut artefacts, kubectl, easypay } =
+        artefacts::make(cache, progress, checkout, &programs.easypay)?;
+    artefacts.coordinator_image = Some(coordinator::image(cache, progress, &artefacts, &programs)?);
+    let manifest = Manifest::path(cache.root(), checkout).with_file_name(profile.manifest());
+    artefacts.write(&manifest)?;
+    Ok(Built { manifest, artefacts, programs, kubectl, easypay })
 }
 
 fn open(root: &Path, progress: &Progress) -> Result<Cache> {

@@ -64,7 +64,15 @@ pub struct Lab<'a> {
 /// Runs the tests that make containers on this machine: first the Docker adapter's contract, then a whole cluster.
 pub fn live(progress: &Progress, root: &Path, lab: &Lab) -> Result<()> {
     progress.stage("the Docker adapter keeps its contract", || {
-        cargo(root).args(["test", "--quiet", "--workspace", "--lib", "docker_keeps", "--", "--ignored"]).show()
+        cargo(root).args(["test", "--quiet", "--workspace", "--lib", "docker_", "--", "--ignored"]).show()
+    })?;
+    progress.stage("the agent on a bare node", || {
+        // Each brings up a node and a package server of its own.
+        cargo(root)
+            .args(["test", "--workspace", "--test", "machine", "--", "--ignored", "--skip", "inside_a_node"])
+            .args(["--test-threads", "2"])
+            .env("MUSTER_ARTEFACTS", lab.manifest)
+            .show()
     })?;
     progress.stage("live tests", || {
         cargo(root)

@@ -1,0 +1,50 @@
+//! A machine that is not as `up` needs it: a clear error, nothing made, and the next run goes on.
+
+use std::{os::unix::fs::PermissionsExt as _, process::Command};
+
+use anyhow::ensure;
+use muster_tests::lab::{Lab, run};
+
+/// Somebody who may not use Docker.
+pub fn no_permission(lab: &mut Lab) -> anyhow::Result<()> {
+    // What nobody may read and run.
+    let open = || std::fs::Permissions::from_mode(0o755);
+    let folder = tempfile::tempdir()?;
+    std::fs::set_permissions(folder.path(), open())?;
+    let program = folder.path().join("muster");
+    std::fs::copy(lab.program(), &program)?;
+    std::fs::set_permissions(&program, open())?;
+    let artefacts = folder.path().join("local.json");
+    std::fs::copy(lab.artefacts(), &artefacts)?;
+    let site = folder.path().join("site");
+    run(&program.to_string_lossy(), &["init", &site.to_string_lossy()])?;
+    run("chmod", &["--recursive", "a+rX", &folder.path().to_string_lossy()])?;
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&program)
+        .arg("up")
+        .env("MUSTER_SITE", &site)
+        .env("MUSTER_ARTEFACTS", &artefacts)
+        .env("HOME", folder.path())
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(1), "it ended with {}: {said}", output.status);
+    ensure!(said.contains("no permission on the Docker socket") && said.contains("help:"), "{said}");
+    ensure!(lab.containers()?.is_empty(), "something was made");
+    Ok(())
+}
+
+/// Another network has the addresses; after it has gone, `up` (the next step) goes on.
+pub fn addresses_in_use(lab: &mut Lab) -> anyhow::Result<()> {
+    lab.expect(&["down", "--yes"], &[0])?;
+    let name = format!("not-of-muster-{}", std::process::id());
+    run("docker", &["network", "create", "--subnet", "10.89.0.0/17", &name])?;
+    let output = lab.muster(&["up"]);
+    run("docker", &["network", "rm", &name])?;
+    let output = output?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(1), "it ended with {}: {said}", output.status);
+    ensure!(said.contains("10.89.0.0/16") && said.contains("help:"), "{said}");
+    ensure!(lab.containers()?.is_empty(), "a container was made");
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! A converge with nothing to do, as a whole process: program start, reading what should be, looking at every file, ending.
+//!
+//! The raw calls (`tests/bench/raw.rs`) are the floor: the same files opened, looked at and read. All take turns, round by
+//! round. Before it is timed, muster proves that it reads: a byte is changed with size and time of change kept, and must be
+//! put back.
+
+use std::fs::{self, File, FileTimes};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{
+    Bench,
+    peers::{PEERS, Setting, content},
+    table::{self, Figures},
+};
+use crate::command::Cmd;
+
+const COUNTS: [usize; 2] = [1_000, 10_000];
+
+/// One who takes part, with its command.
+struct Runner {
+    name: String,
+    program: PathBuf,
+    arguments: Vec<String>,
+    /// Times this is what the full number of files would take.
+    scale: f64,
+    /// Fewer where one run takes long.
+    rounds: usize,
+    figures: Figures,
+}
+
+pub fn run(bench: &Bench) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let raw = folder.path().join("raw");
+    let source = bench.checkout.join("tests/bench/raw.rs");
+    Cmd::new("rustc").args(["--edition", "2024", "-C", "opt-level=3", "-o"]).arg(&raw).arg(source).output()?;
+    for count in COUNTS {
+        let folder = folder.path().join(count.to_string());
+        let mut runners = prepare(bench, &raw, &folder, count)?;
+        bench.progress.stage(&format!("no-op converge of {count} files"), || {
+            let most = runners.iter().map(|runner| runner.rounds).max().unwrap_or_default();
+            for round in 0..most {
+                for runner in runners.iter_mut().filter(|runner| round < runner.rounds) {
+                    let seconds = time(runner)?;
+                    runner.figures.add(seconds * runner.scale * 1000.0);
+                }
+            }
+            Ok(())
+        })?;
+        print(bench, count, &runners);
+    }
+    Ok(())
+}
+
+fn prepare(bench: &Bench, raw: &Path, folder: &Path, count: usize) -> Result<Vec<Runner>> {
+    let files = folder.join("files");
+    fs::create_dir_all(&files)?;
+    for number in 0..count {
+        fs::write(files.join(number.to_string()), content(number))?;
+    }
+    let fast = bench.rounds.max(3) * 4;
+    let mut runners = vec![Runner {
+        name: "raw system calls".to_owned(),
+        program: raw.to_owned(),
+        arguments: vec![files.display().to_string(), count.to_string()],
+        scale: 1.0,
+        rounds: fast,
+        figures: Figures::default(),
+    }];
+    let muster = Runner {
+        name: "muster".to_owned(),
+        program: bench.built.programs.agent.clone(),
+        arguments: muster(folder, &files, count)?,
+        scale: 1.0,
+        rounds: fast,
+        figures: Figures::default(),
+    };
+    proves_that_it_reads(&muster, &files)?;
+    runners.push(muster);
+    for peer in PEERS {
+        let Some(program) = peer.program(bench.cache.root()) else { continue };
+        let asked = peer.most.unwrap_or(count).min(count);
+        let scratch = folder.join(peer.name);
+        fs::create_dir_all(&scratch)?;
+        let arguments = peer.prepare(&Setting { files: &files, count: asked, scratch: &scratch })?;
+        let name = if asked < count { format!("{} ({asked} files, scaled)", peer.name) } else { peer.name.to_owned() };
+        let mut runner = Runner {
+            name,
+            program,
+            arguments,
+            scale: count as f64 / asked as f64,
+            rounds: 1,
+            figures: Figures::default(),
+        };
+        // Once untimed, for what it makes at its first run; a slow one has fewer rounds.
+        let seconds = bench.progress.stage(&format!("{} for the first time", peer.name), || time(&runner))?;
+        runner.rounds = if seconds > 20.0 { 1 } else { bench.rounds.max(3) };
+        runners.push(runner);
+    }
+    Ok(runners)
+}
+
+fn muster(folder: &Path, files: &Path, count: usize) -> Result<Vec<String>> {
+    let text: String = (0..count)
+        .map(|number| format!("[[file]]\npath = \"{}/{number}\"\ncontent = {:?}\n\n", files.display(), content(number)))
+        .collect();
+    let written = folder.join("files.toml");
+    fs::write(&written, text)?;
+    let state = folder.join("muster.json");
+    Ok(["apply".to_owned(), written.display().to_string(), "--state".to_owned(), state.display().to_string()].into())
+}
+
+/// A byte is changed, and neither the size nor the time tells: the next converge puts it back, and the one after has nothing to do.
+fn proves_that_it_reads(muster: &Runner, files: &Path) -> Result<()> {
+    let run = || -> Result<Option<i32>> { Ok(command(muster).status()?.code()) };
+    ensure!(run()? == Some(0), "the first converge had something to do");
+    let path = files.join("7");
+    let modified = fs::metadata(&path)?.modified()?;
+    let right = fs::read(&path)?;
+    let mut wrong = right.clone();
+    wrong[3] ^= 1;
+    fs::write(&path, wrong)?;
+    File::options().write(true).open(&path)?.set_times(FileTimes::new().set_modified(modified))?;
+    ensure!(run()? == Some(2), "a changed byte was not seen");
+    ensure!(fs::read(&path)? == right, "a changed byte was not put back");
+    ensure!(run()? == Some(0), "a converge after the repair had something to do");
+    Ok(())
+}
+
+fn command(runner: &Runner) -> Command {
+    let mut command = Command::new(&runner.program);
+    command.args(&runner.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// Seconds of one whole process.
+fn time(runner: &Runner) -> Result<f64> {
+    let began = Instant::now();
+    let output = command(runner).output().with_context(|| format!("cannot start {}", runner.program.display()))?;
+    let seconds = began.elapsed().as_secs_f64();
+    if !output.status.success() {
+        bail!("{} ended with {}: {}", runner.name, output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(seconds)
+}
+
+fn print(bench: &Bench, count: usize, runners: &[Runner]) {
+    let raw = &runners[0].figures;
+    let muster = &runners[1].figures;
+    let mut rows: Vec<_> = runners
+        .iter()
+        .map(|runner| {
+            let figures = &runner.figures;
+            vec![runner.name.clone(), figures.shown(1), table::ratio(figures, raw), table::ratio(figures, muster)]
+        })
+        .collect();
+    let absent = PEERS.iter().filter(|peer| peer.program(bench.cache.root()).is_none());
+    rows.extend(absent.map(|peer| vec![peer.name.to_owned(), "absent".to_owned(), "-".to_owned(), "-".to_owned()]));
+    println!("\nno-op converge of {count} files, whole process: ms, median (least to most)\n");
+    println!("{}", table::table(&["", "ms", "of the raw calls", "of muster"], &rows));
+}
