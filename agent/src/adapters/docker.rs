@@ -55,11 +55,23 @@ fn other(error: Error) -> DockerError {
 
 fn refused(message: String) -> DockerError {
     if message.contains("port is already allocated") || message.contains("address already in use") {
-        let port = message.split("bind for ").nth(1).or_else(|| message.split("Bind for ").nth(1));
-        let port = port.and_then(|rest| rest.split(' ').next()).unwrap_or("(see the message)").to_owned();
+        let port = bound_port(&message).unwrap_or_else(|| format!("({message})"));
         return DockerError::PortInUse { port };
     }
     DockerError::Refused(message)
+}
+
+/// The port of the first `ADDRESS:PORT` in what Docker says: the daemon itself, its proxy and the network driver each have words of their own.
+fn bound_port(message: &str) -> Option<String> {
+    message.split_whitespace().find_map(|word| {
+        let (address, rest) = match word.strip_prefix('[') {
+            Some(six) => six.split_once("]:")?,
+            None => word.split_once(':')?,
+        };
+        address.parse::<std::net::IpAddr>().ok()?;
+        let port = rest.split(|character: char| !character.is_ascii_digit()).next()?;
+        port.parse::<u16>().ok().map(|port| port.to_string())
+    })
 }
 
 fn missing(error: &Error) -> bool {
@@ -209,5 +221,23 @@ fn body(spec: &ContainerSpec, labels: &BTreeMap<String, String>) -> ContainerCre
             ..HostConfig::default()
         }),
         ..ContainerCreateBody::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_is_found_in_every_wording() {
+        for said in [
+            "driver failed programming external connectivity on endpoint x (0a1b): Bind for 0.0.0.0:5432 failed: port is already allocated",
+            "Error starting userland proxy: listen tcp4 0.0.0.0:5432: bind: address already in use",
+            "failed to set up container networking: failed to bind host port for [::]:5432:172.17.0.2:80/tcp: address already in use",
+        ] {
+            let DockerError::PortInUse { port } = refused(said.to_owned()) else { panic!("{said}") };
+            assert_eq!(port, "5432", "{said}");
+        }
+        assert!(matches!(refused("no such thing".to_owned()), DockerError::Refused(_)));
     }
 }
