@@ -15,7 +15,7 @@ use std::{
 };
 
 use muster_ids::EnvName;
-use muster_proto::{Clock as _, Realm, SystemClock};
+use muster_proto::Realm;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -127,9 +127,9 @@ fn append(tar: &mut tar::Builder<impl Write>, name: &str, content: impl Read, le
     tar.append_data(&mut header, name, content).map_err(BackupError::Write)
 }
 
-/// Opens a backup into an empty folder and raises the epoch. Returns whose it was. A crash in between leaves a folder
-/// without a store, which is then not empty: remove it and restore again.
-pub fn restore(folder: &Path, sealed: impl Read, identity: &str) -> Result<Manifest, BackupError> {
+/// Opens a backup into an empty folder and raises the epoch, which follows the clock: `now` is seconds since 1970. Returns
+/// whose it was. A crash in between leaves a folder without a store, which is then not empty: remove it and restore again.
+pub fn restore(folder: &Path, sealed: impl Read, identity: &str, now: i64) -> Result<Manifest, BackupError> {
     let identity: age::x25519::Identity = identity.trim().parse().map_err(|_| BackupError::Identity)?;
     fs::create_dir_all(folder).map_err(at(folder))?;
     let mut entries = fs::read_dir(folder).map_err(at(folder))?;
@@ -154,7 +154,7 @@ pub fn restore(folder: &Path, sealed: impl Read, identity: &str) -> Result<Manif
         write_durably(&parent, file, part(name)?).map_err(at(&path))?;
     }
     // The store comes last, under its name only when its epoch is raised: before that the folder is no state.
-    let raised = raise_epoch(part(STORE)?, folder, &manifest.realm.environment)?;
+    let raised = raise_epoch(part(STORE)?, folder, &manifest.realm.environment, now)?;
     let path = folder.join(STORE);
     fs::rename(&raised, &path).map_err(at(&path))?;
     fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))?;
@@ -178,7 +178,7 @@ fn read(plain: impl Read) -> Result<BTreeMap<String, Vec<u8>>, BackupError> {
     Ok(files)
 }
 
-fn raise_epoch(store: &[u8], folder: &Path, environment: &EnvName) -> Result<PathBuf, BackupError> {
+fn raise_epoch(store: &[u8], folder: &Path, environment: &EnvName, now: i64) -> Result<PathBuf, BackupError> {
     const NEW: &str = "restored.db";
     write_durably(folder, NEW, store).map_err(at(folder))?;
     let path = folder.join(NEW);
@@ -186,7 +186,7 @@ fn raise_epoch(store: &[u8], folder: &Path, environment: &EnvName) -> Result<Pat
         let store = Sqlite::open(&path)?;
         let (text, version) = store.root(environment)?.ok_or_else(|| BackupError::NoRecord(environment.clone()))?;
         let mut root = Root::from_json(&text)?;
-        root.begin_epoch(SystemClock.now());
+        root.begin_epoch(now);
         store.put_root(environment, &root.to_json(), Some(&version))?;
     }
     // SQLite's journal belongs to the file's old name: fold it in before the file is renamed.
@@ -288,7 +288,7 @@ mod tests {
 
         let empty = tempfile::tempdir().unwrap();
         let secret = identity.to_string().expose_secret().to_owned();
-        let manifest = restore(empty.path(), sealed.as_slice(), &secret).unwrap();
+        let manifest = restore(empty.path(), sealed.as_slice(), &secret, 60).unwrap();
         assert_eq!(manifest.realm, realm());
         let store = Sqlite::open(&empty.path().join(STORE)).unwrap();
         let root = Root::from_json(&store.root(&realm().environment).unwrap().unwrap().0).unwrap();
@@ -299,7 +299,7 @@ mod tests {
             assert_eq!(fs::read(old).unwrap(), fs::read(&new).unwrap(), "{name}");
             assert_eq!(fs::metadata(new).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
         }
-        assert!(matches!(restore(empty.path(), sealed.as_slice(), &secret), Err(BackupError::NotEmpty(_))));
+        assert!(matches!(restore(empty.path(), sealed.as_slice(), &secret, 60), Err(BackupError::NotEmpty(_))));
     }
 
     #[test]
@@ -310,9 +310,9 @@ mod tests {
         let secret = |identity: &age::x25519::Identity| identity.to_string().expose_secret().to_owned();
         let other = secret(&age::x25519::Identity::generate());
         let empty = tempfile::tempdir().unwrap();
-        assert!(matches!(restore(empty.path(), sealed.as_slice(), &other), Err(BackupError::Open(_))));
+        assert!(matches!(restore(empty.path(), sealed.as_slice(), &other, 60), Err(BackupError::Open(_))));
         let cut = &sealed[..sealed.len() - 20];
-        assert!(restore(empty.path(), cut, &secret(&identity)).is_err());
+        assert!(restore(empty.path(), cut, &secret(&identity), 60).is_err());
         assert_eq!(fs::read_dir(empty.path()).unwrap().count(), 0);
     }
 

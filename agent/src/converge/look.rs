@@ -42,6 +42,8 @@ impl Seen {
 const AT_ONCE: usize = 8;
 /// Fewer than this many files are not worth another thread.
 const CHUNK: usize = 512;
+/// So few are read where we are: the quick path after drift looks at one or two.
+const FEW: usize = 8;
 
 /// Looks at the steps `wanted`. With `all` also at what is not cheap.
 pub async fn look(ctx: &Context, catalog: &Arc<Catalog>, wanted: &[usize], all: bool) -> Vec<Seen> {
@@ -88,6 +90,13 @@ pub async fn look(ctx: &Context, catalog: &Arc<Catalog>, wanted: &[usize], all: 
 async fn look_at_files(ctx: &Context, catalog: &Arc<Catalog>, steps: Vec<usize>) -> Vec<(usize, Seen)> {
     if steps.is_empty() {
         return Vec::new();
+    }
+    if steps.len() <= FEW {
+        let accounts = Accounts::new(&*ctx.files);
+        return steps
+            .into_iter()
+            .map(|step| (step, look_at_file(ctx, &accounts, &catalog.resource[step].spec)))
+            .collect();
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let chunk = steps.len().div_ceil(threads).max(CHUNK);

@@ -16,12 +16,15 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{collections::BTreeSet, sync::Arc};
 
 use muster_catalog::Catalog;
 use muster_ids::ResourceId;
 use muster_plan::{Outcome, Report, Row, StepReport, schedule::ScheduleError};
-use tokio::sync::{Mutex, mpsc};
+use tokio::{
+    sync::{Mutex, mpsc},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Context, Scope, ledger::LedgerFile, ports::Health};

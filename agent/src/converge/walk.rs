@@ -1,10 +1,6 @@
 //! The walk along the graph: what is ready runs, as much at once as helps.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use muster_catalog::{Catalog, Spec};
@@ -14,6 +10,7 @@ use muster_plan::{
     kinds::{Change, Describe, Observed},
     schedule::{End, Schedule},
 };
+use tokio::time::Instant;
 
 use super::{
     ConvergeError, Ends, Engine, Options, Progress,
@@ -163,7 +160,7 @@ impl<'a> Walk<'a> {
             }
             let deadline = async {
                 match packages.deadline() {
-                    Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
                     None => std::future::pending().await,
                 }
             };

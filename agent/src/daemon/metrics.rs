@@ -42,6 +42,11 @@ impl Meter {
         Self { source, last: None }
     }
 
+    /// Measures nothing: for a node that is no machine.
+    pub fn none() -> Self {
+        Self { source: Source::Unknown, last: None }
+    }
+
     /// What was used since the last call; the first tells no CPU.
     pub fn read(&mut self) -> Metrics {
         match &mut self.source {

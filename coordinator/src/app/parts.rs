@@ -49,6 +49,8 @@ pub struct Parts {
     pub provided: BTreeMap<String, serde_json::Value>,
     /// Where backups are taken from.
     pub state_dir: PathBuf,
+    /// The planner's, for an environment that has none yet; not 0, which is none.
+    pub seed: u64,
     pub boot: Boot,
     /// The agent's program and its digest.
     pub agent: Option<(muster_ids::Digest, PathBuf)>,
@@ -120,10 +122,22 @@ impl ControlPlanes for Blueprinted {
 
 /// Starts a coordinator on these listeners.
 pub fn start<L: Accept>(parts: Parts, grpc: L, http: Option<TcpListener>) -> Result<Running, AppError> {
-    let Parts { realm, store, local, authority, master, cloud, clock, node_image, provided, state_dir, boot, agent } =
-        parts;
+    let Parts {
+        realm,
+        store,
+        local,
+        authority,
+        master,
+        cloud,
+        clock,
+        node_image,
+        provided,
+        state_dir,
+        seed,
+        boot,
+        agent,
+    } = parts;
     let state = State::open(store.clone(), realm.environment.clone())?;
-    let seed = rand::random::<u64>().max(1);
     state.change(|root| {
         if root.seed == 0 {
             root.seed = seed;

@@ -79,6 +79,7 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
         node_image: config.node_image.clone(),
         provided: config.provided(),
         state_dir: config.state_dir.clone(),
+        seed: rand::random::<u64>().max(1),
         boot,
         agent: Some((agent, config.agent_binary.clone())),
     };

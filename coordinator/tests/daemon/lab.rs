@@ -224,6 +224,7 @@ impl Lab {
             node_image: "muster-node:1".to_owned(),
             provided: BTreeMap::new(),
             state_dir: self.folder.clone(),
+            seed: 7,
             boot: Arc::new(|_, _| Bootstrap { user_data: "#!/bin/sh\n".to_owned() }),
             agent: None,
         };

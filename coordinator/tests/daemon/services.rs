@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use age::secrecy::ExposeSecret as _;
 use muster_coordinator::{app, backup, status::Status};
-use muster_proto::v1;
+use muster_proto::{Clock as _, SystemClock, v1};
 use tonic::Code;
 
 use crate::lab::{Behaviour, Lab, converged, request, site};
@@ -195,7 +195,7 @@ async fn a_backup_on_an_empty_folder_goes_on_and_touches_no_agent() {
 
     let empty = tempfile::tempdir().unwrap();
     let secret = identity.to_string().expose_secret().to_owned();
-    backup::restore(empty.path(), sealed.as_slice(), &secret).unwrap();
+    backup::restore(empty.path(), sealed.as_slice(), &secret, SystemClock.now()).unwrap();
     let cloud = lab.cloud.clone();
     let address = lab.address;
     drop(lab);
