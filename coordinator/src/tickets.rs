@@ -82,12 +82,14 @@ pub struct Tickets {
 }
 
 impl Tickets {
-    /// The ticket given to this node for this purpose, while it is worth using.
-    pub fn given(&self, node: &NodeName, control_plane: bool, now: Instant) -> Option<Ticket> {
+    /// The ticket given to this node for this purpose, while it is worth using: by both clocks, because only the wall's
+    /// goes on while a machine sleeps.
+    pub fn given(&self, node: &NodeName, control_plane: bool, wall: i64, now: Instant) -> Option<Ticket> {
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         given.retain(|_, (_, until)| *until > now);
         let (ticket, until) = given.get(&(node.clone(), control_plane))?;
-        (*until > now + ENOUGH).then(|| ticket.clone())
+        let left = u64::try_from(ticket.expires - wall).unwrap_or(0);
+        (*until > now + ENOUGH && left > ENOUGH.as_secs()).then(|| ticket.clone())
     }
 
     /// Remembers a ticket until it expires, at most ten minutes.
@@ -129,13 +131,17 @@ mod tests {
         let ticket =
             Ticket { token: "t".into(), ca_hash: "sha256:0".into(), certificate_key: String::new(), expires: 5_000 };
         tickets.remember(&node("workers-1"), false, &ticket, 1_000, now);
-        assert!(tickets.given(&node("workers-1"), false, now).is_some());
-        assert!(tickets.given(&node("workers-1"), true, now).is_none(), "another purpose");
-        assert!(tickets.given(&node("workers-2"), false, now).is_none(), "another node");
-        assert!(tickets.given(&node("workers-1"), false, now + KEPT - ENOUGH).is_none(), "too late to join with");
+        assert!(tickets.given(&node("workers-1"), false, 1_000, now).is_some());
+        assert!(tickets.given(&node("workers-1"), false, 4_900, now).is_none(), "the machine slept for an hour");
+        assert!(tickets.given(&node("workers-1"), true, 1_000, now).is_none(), "another purpose");
+        assert!(tickets.given(&node("workers-2"), false, 4_999, now).is_none(), "another node");
+        assert!(
+            tickets.given(&node("workers-1"), false, 1_000, now + KEPT - ENOUGH).is_none(),
+            "too late to join with"
+        );
         tickets.remember(&node("workers-2"), false, &ticket, 4_999, now);
-        assert!(tickets.given(&node("workers-2"), false, now).is_none(), "expires at once");
+        assert!(tickets.given(&node("workers-2"), false, 4_999, now).is_none(), "expires at once");
         tickets.forget(&node("workers-1"));
-        assert!(tickets.given(&node("workers-1"), false, now).is_none());
+        assert!(tickets.given(&node("workers-1"), false, 1_000, now).is_none());
     }
 }

@@ -36,7 +36,7 @@ pub(super) async fn ticket(ctx: &Arc<Context>, node: &NodeName, control_plane: b
     let deadline = Instant::now() + WAIT;
     let mut last = "no control plane is connected".to_owned();
     while Instant::now() < deadline {
-        if let Some(ticket) = ctx.tickets.given(node, control_plane, ctx.instant()) {
+        if let Some(ticket) = ctx.tickets.given(node, control_plane, ctx.now(), ctx.instant()) {
             return Ok(wire(ticket));
         }
         let blueprint = ctx.current().map_err(super::published)?.blueprint;
