@@ -43,6 +43,8 @@ pub enum CallError {
 impl CallError {
     pub(super) fn of(status: Status) -> Self {
         match status.code() {
+            // A stream that broke off: what the coordinator itself says comes without a cause.
+            Code::Internal if std::error::Error::source(&status).is_some() => Self::Unreachable(status),
             Code::Unavailable | Code::Cancelled | Code::Unknown | Code::DeadlineExceeded | Code::Aborted => {
                 Self::Unreachable(status)
             }
