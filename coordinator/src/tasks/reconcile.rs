@@ -19,7 +19,7 @@ use crate::{
     cloud::{Bootstrap, CloudError},
     context::{Context, Progress, PublishedError, SILENT},
     events::Level,
-    execute::{Outcome, execute},
+    execute::{IntentError, Intents as _, Outcome, execute},
     library::Published,
     publish::{self, ApplyError, Cause},
     state::{LocalError, RolloutState, StateError},
@@ -49,6 +49,8 @@ enum RoundError {
     Policy(#[from] muster_planner::policy::PolicyError),
     #[error("the blueprint was not published")]
     Publish(#[from] ApplyError),
+    #[error("an intent was not written")]
+    Intent(#[from] IntentError),
 }
 
 /// What was told already, so that a lasting trouble makes one event and not one a round.
@@ -157,7 +159,7 @@ fn compare(ctx: &Context) -> Result<(), RoundError> {
 
 /// What was made for us and never confirmed, because the answer was lost or we were killed: seen with our own token, it
 /// counts as made.
-fn remember(ctx: &Context, blueprint: &muster_planner::Blueprint) -> Result<(), RoundError> {
+fn remember(ctx: &Arc<Context>, blueprint: &muster_planner::Blueprint) -> Result<(), RoundError> {
     let seen = ctx.seen()?.latest;
     ctx.state.change(|root| {
         for (name, instance) in &seen.instances {
@@ -168,6 +170,17 @@ fn remember(ctx: &Context, blueprint: &muster_planner::Blueprint) -> Result<(), 
         }
         root.disks.extend(seen.disks.keys().filter(|disk| blueprint.disks.contains_key(*disk)).cloned());
     })?;
+    let root = ctx.state.snapshot();
+    for (name, instance) in &seen.instances {
+        let Some(plan) = blueprint.nodes.get(name).filter(|plan| plan.token == instance.token) else { continue };
+        let wanted = plan.state != NodeState::Retired && !root.identities.revocations.nodes.contains(name);
+        if wanted && root.begun.get(name) != Some(&instance.token) {
+            // Made after the backup that this record is from: its machine may not have enrolled yet, and holds a token
+            // that the record does not know.
+            let intents = StateIntents(ctx.clone());
+            intents.begin(name, &instance.token)?;
+        }
+    }
     Ok(())
 }
 
