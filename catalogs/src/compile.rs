@@ -18,7 +18,10 @@ use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     graph,
     kinds::{
-        self, Claim, Spec, cluster_member::MemberRole, cluster_member::Start, pod_network::Mode, pod_network::Peer,
+        self, Claim, Spec,
+        cluster_member::{Gone, MemberRole, Start},
+        pod_network::Mode,
+        pod_network::Peer,
     },
     role::{self, Role, Written},
     shape::{self, Rules, nearest},
@@ -65,6 +68,8 @@ pub struct NodeInput {
     pub node_pods: IpNet,
     pub peers: Vec<Peer>,
     pub start: Start,
+    /// Nodes that died and have not left the cluster.
+    pub gone: Vec<Gone>,
     pub endpoints: BTreeMap<EndpointName, IpAddr>,
     /// Disks that this node holds, mounted at `/var/lib/muster/disks/NAME`.
     pub disks: Vec<DiskName>,
@@ -361,6 +366,12 @@ impl Compiler<'_> {
         map.entry("image_repository").or_insert_with(|| json!("registry.k8s.io"));
         map.insert("labels".to_owned(), json!(labels));
         map.insert("taints".to_owned(), json!(taints));
+        // Who leads cleans up; who leads is not known here.
+        let gone: &[Gone] = match self.pool.member {
+            MemberRole::ControlPlane => &node.gone,
+            MemberRole::Worker => &[],
+        };
+        map.insert("gone".to_owned(), json!(gone));
     }
 
     fn fill_network(&self, map: &mut Map<String, Json>) {

@@ -98,6 +98,7 @@ pub fn local(
         node_pods: net,
         peers: Vec::new(),
         start: Start::Join,
+        gone: Vec::new(),
         endpoints: BTreeMap::new(),
         disks: Vec::new(),
         facts: facts.clone(),

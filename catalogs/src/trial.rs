@@ -73,6 +73,7 @@ fn made_up(site: &Site, pool: &PoolName, virtualization: &str) -> NodeInput {
             pods: pods(1).to_string(),
         }],
         start: Start::Join,
+        gone: Vec::new(),
         endpoints: site
             .endpoints
             .keys()

@@ -12,7 +12,9 @@ use std::{
 use muster_catalog::{Catalog, Diagnostics, Facts};
 use muster_ids::{Generation, NodeName};
 use muster_plan::Row;
-use muster_planner::{Inventory, Policy, Seen, inventory::ClusterSeen, policy::PolicyError};
+use muster_planner::{
+    Blueprint, Inventory, Policy, Seen, blueprint::NodeState, inventory::ClusterSeen, policy::PolicyError,
+};
 use muster_proto::{Clock, Realm};
 use tokio::sync::{Notify, watch};
 
@@ -188,22 +190,39 @@ impl Context {
         says && (self.hub.connected(name) || now - view.seen < HEARD)
     }
 
-    /// Draining nodes that are gone from the cluster: their agents no longer see a membership.
+    /// Nodes that the blueprint takes out and that are gone from the cluster: a draining node's agent no longer sees a
+    /// membership; of a lost one a control plane says so, whose catalog names it.
     fn left(&self, root: &Root) -> Result<BTreeSet<NodeName>, LocalError> {
         let Some(current) = &root.current else { return Ok(BTreeSet::new()) };
         let Ok(blueprint) = self.library.blueprint(&current.blueprint) else { return Ok(BTreeSet::new()) };
         let mut left = BTreeSet::new();
         for (name, node) in &blueprint.nodes {
-            if node.state != muster_planner::blueprint::NodeState::Draining {
-                continue;
-            }
-            let view = self.local.node(name)?;
-            let outside = view.report.as_ref().is_some_and(|report| report.node_ready.is_none());
-            if outside && view.generation >= current.generation {
+            let answered = match node.state {
+                NodeState::InService | NodeState::Retired => false,
+                NodeState::Draining => {
+                    let view = self.local.node(name)?;
+                    let outside = view.report.as_ref().is_some_and(|report| report.node_ready.is_none());
+                    outside && view.generation >= current.generation
+                }
+                NodeState::Lost => self.buried(&blueprint, current.generation)?,
+            };
+            if answered {
                 left.insert(name.clone());
             }
         }
         Ok(left)
+    }
+
+    /// Whether a control plane that follows `generation` found nothing left in the cluster of the nodes lost by then, or
+    /// removed it.
+    fn buried(&self, blueprint: &Blueprint, generation: Generation) -> Result<bool, LocalError> {
+        for (name, _) in blueprint.control_planes() {
+            let view = self.local.node(name)?;
+            if view.generation >= generation && view.report.as_ref().is_some_and(member_is_right) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The control plane that leads, as far as the others' reports say.
@@ -232,4 +251,10 @@ impl Context {
     pub fn instant(&self) -> Instant {
         tokio::time::Instant::now().into_std()
     }
+}
+
+/// Whether a report says that its node's membership, and what it owes the cluster with it, is as written.
+fn member_is_right(report: &muster_plan::Report) -> bool {
+    let mut steps = report.steps.iter().filter(|step| step.resource.kind() == "cluster_member").peekable();
+    (report.converged || steps.peek().is_some()) && steps.all(|step| step.outcome == muster_plan::Outcome::Done)
 }

@@ -219,6 +219,7 @@ pub(crate) mod tests {
             api_names: vec!["api.example".into()],
             settings: None,
             ignore_preflight: vec!["SystemVerification".into()],
+            gone: vec![],
         }
     }
 

@@ -55,6 +55,12 @@ pub fn stale<'a>(
         .collect()
 }
 
+/// The members that a dead node has left: by its name, or by its address where it never started.
+pub fn of_node<'a>(members: &'a [Member], name: &str, address: &str) -> Vec<&'a Member> {
+    let announced = |member: &Member| member.name.is_empty() && member.peer_urls.contains(&peer_url(address));
+    members.iter().filter(|member| member.name == name || announced(member)).collect()
+}
+
 /// Where members talk to one another.
 pub fn peer_url(address: impl std::fmt::Display) -> String {
     format!("https://{address}:2380")
@@ -266,6 +272,17 @@ mod tests {
     fn a_node_that_lost_its_data_or_moved_gives_its_old_membership_up() {
         assert_eq!(ids(&[member(2, "b", ME)], false), [2]);
         assert_eq!(ids(&[member(2, "b", "10.0.0.9")], false), [2]);
+    }
+
+    #[test]
+    fn a_dead_nodes_members_are_found_by_name_and_an_announced_one_by_its_address() {
+        let members =
+            [member(1, "a", "10.0.0.1"), member(2, "b", ME), member(3, "", "10.0.0.3"), member(4, "c", "10.0.0.4")];
+        let of = |name, address| of_node(&members, name, address).iter().map(|m| m.id).collect::<Vec<_>>();
+        assert_eq!(of("b", "10.0.0.2"), [2]);
+        assert_eq!(of("x", "10.0.0.3"), [3]);
+        // Somebody else's by now.
+        assert_eq!(of("x", "10.0.0.4"), Vec::<u64>::new());
     }
 
     #[test]

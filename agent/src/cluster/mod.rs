@@ -9,6 +9,7 @@ pub mod api;
 pub mod approve;
 pub mod birth;
 pub mod bootstrap;
+pub mod burial;
 pub mod client;
 pub mod discovery;
 pub mod documents;

@@ -122,7 +122,7 @@ pub async fn node_ready(ctx: &Context) -> Option<bool> {
     Some(node.is_some_and(|node| is_ready(&node)))
 }
 
-fn is_ready(node: &Value) -> bool {
+pub(super) fn is_ready(node: &Value) -> bool {
     list(&node["status"]["conditions"]).any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use muster_catalog::kinds::cluster_member::{ClusterMemberSpec, MemberRole, Start};
-use muster_plan::kinds::cluster_member::{Change, Files, Membership, Observed, Stage, Way, wanted_labels};
+use muster_plan::kinds::cluster_member::{Change, Files, Membership, Observed, STATIC_PODS, Stage, Way, wanted_labels};
 
 use crate::{
     Context, Done, StepError,
-    cluster::{KUBERNETES, birth, join, kubeadm, leave, membership, node},
+    cluster::{KUBERNETES, birth, burial, join, kubeadm, leave, membership, node},
 };
 
 pub async fn observe(ctx: &Context, spec: &ClusterMemberSpec) -> Result<Observed, StepError> {
@@ -25,7 +25,11 @@ pub async fn observe(ctx: &Context, spec: &ClusterMemberSpec) -> Result<Observed
             .help("restore that cluster, or move /var/lib/etcd away; then the agent goes on"));
     }
     let node = if files.kubelet_conf { join::known(ctx, &spec.name).await } else { None };
-    Ok(Observed { membership, files, node })
+    // Who is no member, or not whole, does not speak for the cluster.
+    let member = membership.as_ref().is_some_and(|note| note.stage == Stage::Member) && spec.start != Start::Leave;
+    let whole = files.kubelet_conf && STATIC_PODS.iter().all(|pod| files.manifests.contains(*pod));
+    let remains = if member && whole { burial::remains(ctx, spec).await? } else { BTreeSet::new() };
+    Ok(Observed { membership, files, node, remains })
 }
 
 fn files(ctx: &Context) -> Result<Files, StepError> {
@@ -58,6 +62,7 @@ pub async fn apply(ctx: &Context, spec: &ClusterMemberSpec, change: &Change) -> 
             birth::restore(ctx, spec, manifests).await?;
             Ok(Done::default())
         }
+        Change::Bury { nodes } => burial::bury(ctx, spec, nodes).await,
         Change::Mark { set, remove, taints } => {
             let client = ctx.kube.client().await?;
             node::mark(&client, &spec.name, set, remove, taints.as_deref()).await?;

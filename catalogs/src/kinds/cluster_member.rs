@@ -43,6 +43,18 @@ pub struct ClusterMemberSpec {
     /// kubeadm preflight checks that may fail, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignore_preflight: Vec<String>,
+    /// Nodes that died and have not left: the control plane that leads removes what the cluster still has of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<Gone>,
+}
+
+/// A node whose instance is gone for sure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Gone {
+    pub name: String,
+    /// Its address, which nobody else has yet.
+    pub address: String,
 }
 
 /// What the node is to the cluster.

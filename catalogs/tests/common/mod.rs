@@ -61,6 +61,7 @@ pub fn node(site: &Site, pool: &str, facts: Facts) -> NodeInput {
             pods: "10.244.2.0/24".to_owned(),
         }],
         start: Start::Join,
+        gone: Vec::new(),
         endpoints: site
             .endpoints
             .keys()

@@ -101,6 +101,8 @@ pub enum NodeState {
     InService,
     /// Its pods are being moved; then it leaves the cluster.
     Draining,
+    /// Its instance is gone for sure and it has not left: the control plane that leads removes it from the cluster.
+    Lost,
     /// Left the cluster; its instance goes.
     Retired,
 }

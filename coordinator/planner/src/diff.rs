@@ -120,7 +120,11 @@ fn node_rows(policy: &Policy, parent: Option<&Blueprint>, next: &Blueprint, seen
             }
             Some(old) if old.state == NodeState::InService && node.state != NodeState::InService => {
                 let reason = count(policy, parent, next, &node.pool);
-                let detail = if node.state == NodeState::Draining { "drained first" } else { "no member yet" };
+                let detail = match node.state {
+                    NodeState::InService | NodeState::Draining => "drained first",
+                    NodeState::Lost => "it died",
+                    NodeState::Retired => "no member yet",
+                };
                 rows.push(row(CloudAction::Destroy, what, vec![detail.to_owned()], reason));
             }
             Some(_) => {}

@@ -91,8 +91,8 @@ pub struct ClusterSeen {
     pub born: bool,
     /// Nodes that are Ready members now.
     pub ready: BTreeSet<NodeName>,
-    /// Nodes that the parent blueprint drains and that are gone from the cluster, etcd included, since it does: what was
-    /// said under another blueprint, a later one that a recovery lost included, is no answer to this one.
+    /// Nodes that the parent blueprint drains, or has lost, and that are gone from the cluster, etcd included, since it
+    /// does: what was said under another blueprint, a later one that a recovery lost included, is no answer to this one.
     pub left: BTreeSet<NodeName>,
 }
 

@@ -70,6 +70,8 @@ pub enum Waiting {
     Inventory,
     /// The node's pods are being moved and it leaves the cluster.
     Leave { node: NodeName },
+    /// The leading control plane removes it from the cluster, because it cannot leave by itself any more.
+    Burial { node: NodeName },
     /// Its instance is being removed.
     Removal { node: NodeName },
     /// Others of the pool must be Ready first.
@@ -110,6 +112,9 @@ impl fmt::Display for Waiting {
             }
             Self::Inventory => f.write_str("waits for a complete reading of the provider"),
             Self::Leave { node } => write!(f, "{node} is being drained and has not left the cluster yet"),
+            Self::Burial { node } => {
+                write!(f, "{node} is gone: the control plane that leads removes it from the cluster")
+            }
             Self::Removal { node } => write!(f, "the instance of {node} is being removed"),
             Self::Ready { pool, nodes } => write!(f, "pool {pool} waits for {} to be Ready", list(nodes)),
             Self::Turn { pool, node } => write!(f, "pool {pool} changes one node at a time: {node} first"),

@@ -156,7 +156,7 @@ fn instance_needs(plan: &NodePlan, node: &NodeName, seen: &Seen) -> Option<Step>
         NodeState::InService => true,
         // One that is there must run to leave; nobody is made in order to leave.
         NodeState::Draining => false,
-        NodeState::Retired => return None,
+        NodeState::Lost | NodeState::Retired => return None,
     };
     match seen.latest.instances.get(node) {
         Some(instance) if instance.started && instance.token == plan.token => {

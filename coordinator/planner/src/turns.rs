@@ -64,7 +64,7 @@ pub fn may_disrupt(
     let by: Vec<NodeName> = blueprint
         .nodes
         .iter()
-        .filter(|(other, theirs)| *other != node && theirs.pool == plan.pool && theirs.state != NodeState::Retired)
+        .filter(|(other, theirs)| *other != node && theirs.pool == plan.pool && theirs.state < NodeState::Lost)
         .filter(|(other, _)| holders.contains(*other) || (serves && !ready.contains(*other)))
         .map(|(other, _)| other.clone())
         .collect();

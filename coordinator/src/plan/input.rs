@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use muster_catalog::{
     Facts, NodeInput,
-    kinds::{cluster_member::Start, pod_network::Peer},
+    kinds::{
+        cluster_member::{Gone, Start},
+        pod_network::Peer,
+    },
 };
 use muster_ids::NodeName;
 use muster_planner::{
@@ -31,18 +34,23 @@ pub fn node_inputs(blueprint: &Blueprint, name: &NodeName, facts: Facts) -> Opti
         start: match node.state {
             NodeState::Draining => Start::Leave,
             NodeState::InService if node.init && !blueprint.born => Start::Init,
-            NodeState::InService | NodeState::Retired => Start::Join,
+            NodeState::InService | NodeState::Lost | NodeState::Retired => Start::Join,
         },
+        gone: blueprint.nodes.iter().filter(|(_, plan)| plan.state == NodeState::Lost).map(gone).collect(),
         endpoints: blueprint.load_balancers.iter().map(|(name, plan)| (name.clone(), plan.address)).collect(),
         disks: node.disks.clone(),
         facts,
     })
 }
 
+fn gone((name, plan): (&NodeName, &NodePlan)) -> Gone {
+    Gone { name: name.to_string(), address: plan.address.to_string() }
+}
+
 fn lives(node: &NodePlan) -> bool {
     match node.state {
         NodeState::InService | NodeState::Draining => true,
-        NodeState::Retired => false,
+        NodeState::Lost | NodeState::Retired => false,
     }
 }
 

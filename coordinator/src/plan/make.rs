@@ -167,7 +167,7 @@ fn lives(parent: Option<&Blueprint>, name: &NodeName, node: &NodePlan) -> bool {
     let same = parent.and_then(|parent| parent.nodes.get(name)).is_some_and(|old| old.incarnation == node.incarnation);
     same && match node.state {
         NodeState::InService | NodeState::Draining => true,
-        NodeState::Retired => false,
+        NodeState::Lost | NodeState::Retired => false,
     }
 }
 

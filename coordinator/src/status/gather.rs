@@ -103,7 +103,7 @@ fn node(ctx: &Context, root: &Root, name: &NodeName, plan: &NodePlan, now: i64) 
     let exists = root.made.get(name).is_some_and(|made| made.token == plan.token);
     let state = match plan.state {
         NodeState::Draining => NodeLife::Draining,
-        NodeState::Retired => NodeLife::Retired,
+        NodeState::Lost | NodeState::Retired => NodeLife::Retired,
         NodeState::InService => {
             life(&view, Life { exists, connected, converged, paused: paused.is_some(), now }, &problems)
         }

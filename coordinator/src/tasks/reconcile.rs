@@ -213,7 +213,7 @@ fn retire(ctx: &Context, blueprint: &muster_planner::Blueprint) -> Result<(), Ro
     let root = ctx.state.snapshot();
     let gone = |node: &NodeName| {
         !root.identities.revocations.nodes.contains(node)
-            && blueprint.nodes.get(node).is_none_or(|plan| plan.state == NodeState::Retired)
+            && blueprint.nodes.get(node).is_none_or(|plan| plan.state >= NodeState::Lost)
     };
     let retired: Vec<NodeName> = root.begun.keys().filter(|node| gone(node)).cloned().collect();
     for node in retired {

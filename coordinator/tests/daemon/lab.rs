@@ -393,6 +393,8 @@ pub struct Behaviour {
     pub fails_on: Option<String>,
     /// It plans nothing: drafts stay unanswered.
     pub mute: bool,
+    /// Asked to leave the cluster it falls silent for good.
+    pub dies: bool,
 }
 
 impl Agent {
@@ -463,6 +465,9 @@ impl Agent {
                         matches!(&resource.spec, Spec::ClusterMember(member) if member.start == Start::Leave)
                     });
                     let mut report = if fails { failed() } else { converged() };
+                    if leaves && behaviour.dies {
+                        std::future::pending::<()>().await;
+                    }
                     if leaves {
                         // It has left: its kubelet knows of no cluster any more.
                         report.node_ready = None;

@@ -100,6 +100,45 @@ async fn more_and_fewer_workers() {
     assert!(lab.running.as_ref().unwrap().ctx.state.snapshot().identities.revocations.nodes.contains(&node(left)));
 }
 
+/// It cannot leave any more: the control planes are told whom to remove from the cluster, and only their word ends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_dies_while_it_leaves() {
+    let lab = Lab::new().await;
+    let files = site("hello");
+    lab.publish(&files).await;
+    let mut control_planes = Vec::new();
+    for agent in lab.agents().await {
+        if agent.name.starts_with("control-plane") {
+            let slow = Behaviour { fails_on: Some("[[resource.gone]]".to_owned()), ..Behaviour::default() };
+            control_planes.push((agent.clone(), agent.run(slow)));
+        } else {
+            agent.run(Behaviour { dies: true, ..Behaviour::default() });
+        }
+    }
+    lab.until("everything as written", Status::written).await;
+    let mut fewer = files.clone();
+    let text = crate::lab::SITE.replace("role = \"worker\"\ncount = 2", "role = \"worker\"\ncount = 1");
+    fewer.0.insert("muster.toml".to_owned(), text);
+    lab.publish(&fewer).await;
+    let leaves = |status: &Status| status.nodes.iter().any(|node| node.state == NodeLife::Draining);
+    let status = lab.until("a node that leaves", leaves).await;
+    let leaver = status.nodes.iter().find(|node| node.state == NodeLife::Draining).unwrap().name.clone();
+    lab.cloud.fake.lose(&leaver);
+    let waits = |status: &Status| status.waits.iter().any(|waits| waits.contains("removes it from the cluster"));
+    lab.until("a node that is lost", waits).await;
+    let (catalog, _) = control_planes[0].0.pull("").await.unwrap().unwrap();
+    assert!(catalog.to_toml().contains(&format!("name = \"{leaver}\"")), "{}", catalog.to_toml());
+
+    for (agent, running) in control_planes {
+        running.abort();
+        agent.run(Behaviour::default());
+    }
+    let gone = |status: &Status| status.nodes.len() == 4 && status.written();
+    lab.until("four nodes", gone).await;
+    assert_eq!(lab.cloud.fake.world().instances.len(), 5, "nothing was made in its place");
+    assert!(lab.running.as_ref().unwrap().ctx.state.snapshot().identities.revocations.nodes.contains(&leaver));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_instance_is_replaced_and_its_old_certificate_is_refused() {
     let lab = Lab::new().await;

@@ -62,6 +62,8 @@ pub struct Observed {
     pub files: Files,
     /// The Node object; none where the API did not answer or has none.
     pub node: Option<NodeSeen>,
+    /// Nodes that died and of which the cluster still has a Node object or an etcd member; looked for by control planes.
+    pub remains: BTreeSet<String>,
 }
 
 /// kubeadm's files on the node.
@@ -103,6 +105,8 @@ pub enum Change {
     Adopt,
     /// Static pods whose manifest is gone.
     Restore { manifests: BTreeSet<String> },
+    /// What the cluster still has of nodes that died: their etcd members, then their Node objects. Whoever leads does it.
+    Bury { nodes: BTreeSet<String> },
     /// Labels and taints of the Node object.
     Mark { set: BTreeMap<String, String>, remove: BTreeSet<String>, taints: Option<Vec<String>> },
     /// The way out; `known`: the API has a Node to be emptied.
@@ -125,7 +129,7 @@ impl Describe for Change {
     fn action(&self) -> Action {
         match self {
             Self::Become { .. } => Action::Create,
-            Self::Adopt | Self::Restore { .. } | Self::Mark { .. } => Action::Change,
+            Self::Adopt | Self::Restore { .. } | Self::Bury { .. } | Self::Mark { .. } => Action::Change,
             Self::Leave { .. } => Action::Remove,
         }
     }
@@ -149,6 +153,9 @@ impl Describe for Change {
             Self::Adopt => vec!["the node is a member already: noted".to_owned()],
             Self::Restore { manifests } => {
                 manifests.iter().map(|name| format!("+ static pod {name}, whose manifest is gone")).collect()
+            }
+            Self::Bury { nodes } => {
+                nodes.iter().map(|node| format!("- {node}, which died: its etcd member and its Node object")).collect()
             }
             Self::Mark { set, remove, taints } => {
                 let mut lines: Vec<_> = set.iter().map(|(key, value)| format!("+ label {key}={value}")).collect();
@@ -188,6 +195,9 @@ pub fn diff(spec: &ClusterMemberSpec, observed: &Observed) -> Option<Change> {
     let gone = missing_manifests(spec, &observed.files);
     if !gone.is_empty() {
         return Some(Change::Restore { manifests: gone });
+    }
+    if !observed.remains.is_empty() {
+        return Some(Change::Bury { nodes: observed.remains.clone() });
     }
     mark(spec, membership, observed.node.as_ref()?)
 }
@@ -306,6 +316,7 @@ mod tests {
             api_names: vec![],
             settings: None,
             ignore_preflight: vec![],
+            gone: vec![],
         }
     }
 
@@ -333,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_blank_node_begins_and_remains_are_cleared() {
-        let blank = Observed { membership: None, files: Files::default(), node: None };
+        let blank = Observed { membership: None, files: Files::default(), node: None, remains: BTreeSet::new() };
         assert_eq!(way(diff(&spec(ControlPlane, Start::Init), &blank)), (Start::Init, Way::Fresh));
         let remains = Observed { files: Files { bootstrap_conf: true, ..Files::default() }, ..blank };
         assert_eq!(way(diff(&spec(Worker, Start::Join), &remains)), (Start::Join, Way::StartOver));
@@ -350,6 +361,7 @@ mod tests {
                 membership: Some(note(ControlPlane, Start::Join, Stage::Prepared, resumed)),
                 files: Files::default(),
                 node: None,
+                remains: BTreeSet::new(),
             };
             assert_eq!(way(diff(&spec(ControlPlane, Start::Join), &observed)).1, expected);
         }
@@ -361,6 +373,7 @@ mod tests {
             membership: Some(note(ControlPlane, Start::Init, Stage::Published, 9)),
             files: all_files(),
             node: None,
+            remains: BTreeSet::new(),
         };
         // Also when the coordinator says join by now.
         assert_eq!(
@@ -371,7 +384,7 @@ mod tests {
 
     #[test]
     fn a_lost_note_is_written_again_only_where_the_api_knows_the_node() {
-        let mut observed = Observed { membership: None, files: all_files(), node: None };
+        let mut observed = Observed { membership: None, files: all_files(), node: None, remains: BTreeSet::new() };
         assert_eq!(way(diff(&spec(ControlPlane, Start::Join), &observed)).1, Way::StartOver);
         observed.node =
             Some(NodeSeen { labels: [(CONTROL_PLANE_LABEL.to_owned(), String::new())].into(), ..NodeSeen::default() });
@@ -387,6 +400,7 @@ mod tests {
                 labels: [("old".to_owned(), "1".to_owned()), ("by-hand".to_owned(), "2".to_owned())].into(),
                 taints: ["a:NoSchedule".to_owned()].into(),
             }),
+            remains: BTreeSet::new(),
         };
         let Some(Change::Mark { set, remove, taints }) = diff(&spec(ControlPlane, Start::Init), &observed) else {
             panic!()
@@ -402,11 +416,28 @@ mod tests {
     }
 
     #[test]
+    fn the_dead_are_buried_once_the_own_control_plane_is_whole() {
+        let mut observed = Observed {
+            membership: Some(note(ControlPlane, Start::Join, Stage::Member, 0)),
+            files: Files { manifests: BTreeSet::new(), ..all_files() },
+            node: None,
+            remains: ["workers-2".to_owned()].into(),
+        };
+        let spec = spec(ControlPlane, Start::Join);
+        assert!(matches!(diff(&spec, &observed), Some(Change::Restore { .. })));
+        observed.files = all_files();
+        assert_eq!(diff(&spec, &observed), Some(Change::Bury { nodes: ["workers-2".to_owned()].into() }));
+        observed.remains.clear();
+        assert_eq!(diff(&spec, &observed), None);
+    }
+
+    #[test]
     fn a_leaver_leaves_until_nothing_is_left() {
         let mut observed = Observed {
             membership: Some(note(Worker, Start::Join, Stage::Member, 0)),
             files: Files { kubelet_conf: true, ..Files::default() },
             node: Some(NodeSeen::default()),
+            remains: BTreeSet::new(),
         };
         let leave = spec(Worker, Start::Leave);
         assert_eq!(diff(&leave, &observed), Some(Change::Leave { role: Worker, known: true }));
@@ -423,6 +454,7 @@ mod tests {
             membership: Some(note(Worker, Start::Join, Stage::Member, 0)),
             files: Files { kubelet_conf: true, ..Files::default() },
             node: None,
+            remains: BTreeSet::new(),
         };
         assert_eq!(diff(&spec(Worker, Start::Join), &observed), None);
         observed.node = Some(NodeSeen { labels: [("pool".to_owned(), "a".to_owned())].into(), ..NodeSeen::default() });

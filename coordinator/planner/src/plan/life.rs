@@ -1,7 +1,7 @@
 //! Birth, adoption, loss and retirement: how nodes of the parent go on.
 //!
-//! A name's incarnations live one after the other, and each goes one way: in service, draining, retired, forgotten. A
-//! name ends with the incarnation that is retired. After a recovery the parent may be older than the world; then what is
+//! A name's incarnations live one after the other, and each goes one way: in service, draining (lost, where its
+//! instance dies on the way), retired, forgotten. A name ends with the incarnation that is retired. After a recovery the parent may be older than the world; then what is
 //! seen with our token counts, because a planner made it from a later blueprint:
 //!
 //! - A later incarnation than the parent's is one that was in service: it is taken over, with its disks, also where the
@@ -65,19 +65,34 @@ impl Draft<'_> {
     }
 
     /// A draining node is retired when the cluster no longer knows it. Before birth there is nothing to leave. One that
-    /// this very planning begins to drain was not asked yet: it has not answered either.
+    /// this very planning begins to drain was not asked yet: it has not answered either. One without an instance cannot
+    /// leave by itself.
     pub(super) fn retire(&mut self) {
-        let input = self.input;
-        let parent = |name: &NodeName| input.parent.and_then(|parent| parent.nodes.get(name));
         for name in self.named(NodeState::Draining) {
-            let asked = parent(&name).is_some_and(|node| node.state == NodeState::Draining);
-            if !self.next.born || (asked && input.seen.cluster.left.contains(&name)) {
+            if !self.next.born || self.left(&name, NodeState::Draining) {
                 self.set_state(&name, NodeState::Retired);
                 self.did(format!("retires {name}: it has left the cluster"));
+            } else if self.input.seen.absent(&name, self.input.policy.settle) {
+                self.set_state(&name, NodeState::Lost);
+                self.did(format!("counts {name} as lost: its instance is gone, and it has not left the cluster"));
             } else {
                 self.waits(Waiting::Leave { node: name });
             }
         }
+        for name in self.named(NodeState::Lost) {
+            if self.left(&name, NodeState::Lost) {
+                self.set_state(&name, NodeState::Retired);
+                self.did(format!("retires {name}: it was removed from the cluster"));
+            } else {
+                self.waits(Waiting::Burial { node: name });
+            }
+        }
+    }
+
+    /// Whether a node that the parent had in this state is gone from the cluster.
+    fn left(&self, name: &NodeName, state: NodeState) -> bool {
+        let before = self.input.parent.and_then(|parent| parent.nodes.get(name));
+        before.is_some_and(|node| node.state == state) && self.input.seen.cluster.left.contains(name)
     }
 
     /// After a recovery from an older state the provider may know nodes that the blueprint does not. Where tags say all,
@@ -188,6 +203,10 @@ impl Draft<'_> {
                 if made && !self.input.seen.latest.instances.contains_key(&name) {
                     self.waits(Waiting::Reading { node: name });
                 }
+                continue;
+            }
+            // A worker of too many is not brought back in order to leave. Of control planes the majority is asked first.
+            if member == MemberRole::Worker && self.surplus(&name) {
                 continue;
             }
             if member == MemberRole::ControlPlane && self.next.born {

@@ -80,6 +80,16 @@ impl Draft<'_> {
         }
     }
 
+    /// Whether the pool has too many, and this one may go.
+    pub(super) fn surplus(&self, name: &NodeName) -> bool {
+        let node = &self.next.nodes[name];
+        let serving = self.next.in_pool(&node.pool, NodeState::InService).count() as u32;
+        let policy = self.input.policy.pools.get(&node.pool);
+        let goes =
+            node.disks.is_empty() && !node.init && policy.is_none_or(|policy| self.same_member(&node.pool, policy));
+        goes && self.wanted(&node.pool, policy).is_some_and(|wanted| serving > wanted)
+    }
+
     /// How many nodes the pool shall have; none when the wish is refused.
     fn wanted(&self, pool: &PoolName, policy: Option<&PoolPolicy>) -> Option<u32> {
         let control = match policy {
