@@ -101,7 +101,7 @@ impl Invariants {
         self.restored = restored;
         self.identities = root.identities.clone();
         if let Ok(published) = ctx.current() {
-            self.blueprint(stage, &published.blueprint, published.publication.blueprint);
+            self.blueprint(stage, ctx, &published.blueprint, published.publication.blueprint);
             if published.blueprint.born {
                 let now = stage.clock.elapsed();
                 stage.cluster.lock().unwrap().known_born.get_or_insert(now);
@@ -125,7 +125,7 @@ impl Invariants {
         }
     }
 
-    fn blueprint(&mut self, stage: &Stage, blueprint: &Arc<Blueprint>, digest: Digest) {
+    fn blueprint(&mut self, stage: &Stage, ctx: &Context, blueprint: &Arc<Blueprint>, digest: Digest) {
         if self.blueprints.contains_key(&digest) {
             return;
         }
@@ -134,7 +134,7 @@ impl Invariants {
             stage.breaks("blueprints are clean", format!("{findings:?}"));
         }
         if let Some(parent) = blueprint.parent.and_then(|parent| self.blueprints.get(&parent)) {
-            let findings = check_change(parent, blueprint);
+            let findings = ctx.seen().map(|seen| check_change(parent, blueprint, &seen)).unwrap_or_default();
             if !findings.is_empty() {
                 stage.breaks("blueprints follow from their parents", format!("{findings:?}"));
             }
