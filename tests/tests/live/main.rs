@@ -7,6 +7,7 @@ mod change;
 mod failure;
 mod readme;
 mod start;
+mod upstream;
 mod wrong;
 
 use std::{process::ExitCode, time::Instant};
@@ -22,6 +23,7 @@ const STEPS: &[Step] = &[
     ("up_again_changes_nothing", start::again),
     ("the_two_commands_of_the_readme", readme::two_commands),
     ("commands_say_what_is", start::commands),
+    ("upstream_conformance_specs_of_the_network_pass", upstream::network),
     ("a_file_reaches_every_node", change::file),
     ("a_change_by_hand_is_put_back", change::drift),
     ("a_saved_plan_goes_stale", change::stale),

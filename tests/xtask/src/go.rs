@@ -22,6 +22,8 @@ struct Module {
     versioned_by: &'static str,
     /// Package path and the name that its program gets.
     programs: &'static [(&'static str, &'static str)],
+    /// The same of packages whose tests become a program.
+    tests: &'static [(&'static str, &'static str)],
 }
 
 const KUBERNETES: Module = Module {
@@ -37,6 +39,7 @@ const KUBERNETES: Module = Module {
         ("k8s.io/kubernetes/cmd/kube-proxy", "kube-proxy"),
         ("k8s.io/kubernetes/test/images/agnhost", "agnhost"),
     ],
+    tests: &[],
 };
 
 const ETCD: Module = Module {
@@ -47,12 +50,22 @@ const ETCD: Module = Module {
         ("go.etcd.io/etcd/etcdctl/v3", "etcdctl"),
         ("go.etcd.io/etcd/etcdutl/v3", "etcdutl"),
     ],
+    tests: &[],
 };
 
 const COREDNS: Module = Module {
     name: "coredns",
     versioned_by: "github.com/coredns/coredns",
     programs: &[("github.com/coredns/coredns", "coredns")],
+    tests: &[],
+};
+
+/// Upstream's end-to-end tests, and what runs them side by side: minutes of work, so a module of its own, built when asked for.
+const E2E: Module = Module {
+    name: "e2e",
+    versioned_by: KUBERNETES.versioned_by,
+    programs: &[("github.com/onsi/ginkgo/v2/ginkgo", "ginkgo")],
+    tests: &[("k8s.io/kubernetes/test/e2e", "e2e.test")],
 };
 
 /// Programs of one module.
@@ -72,6 +85,18 @@ pub struct GoArtefacts {
     pub images: Vec<ImageName>,
     /// The tag under which this Kubernetes' end-to-end suite asks for agnhost: `2.56`.
     pub agnhost_tag: String,
+    /// A folder with the certificate that agnhost serves with.
+    pub agnhost_files: PathBuf,
+}
+
+/// Upstream's end-to-end tests.
+pub struct EndToEnd {
+    pub program: PathBuf,
+    /// What runs several specs side by side.
+    pub runner: PathBuf,
+    /// The kubectl that specs call.
+    pub kubectl: PathBuf,
+    pub version: String,
 }
 
 /// An image as kubeadm lists it, without its registry.
@@ -85,8 +110,7 @@ pub struct ImageName {
 
 /// Builds all of it, one module after the other, for each uses every core.
 pub fn build(cache: &Cache, progress: &Progress, modules: &Path) -> Result<GoArtefacts> {
-    let go = find("go")
-        .context("Go is not installed: see https://go.dev/doc/install, or put its `bin` folder on the PATH")?;
+    let go = compiler()?;
     let kubernetes = module(cache, progress, modules, &go, &KUBERNETES)?;
     let etcd = module(cache, progress, modules, &go, &ETCD)?;
     let coredns = module(cache, progress, modules, &go, &COREDNS)?;
@@ -100,7 +124,24 @@ pub fn build(cache: &Cache, progress: &Progress, modules: &Path) -> Result<GoArt
     agrees(&images, "coredns/coredns", &coredns.version)?;
     let agnhost_tag = fs::read_to_string(kubernetes.dir.join(AGNHOST_VERSION))
         .context("the built Kubernetes tells no version of agnhost")?;
-    Ok(GoArtefacts { kubernetes, etcd, coredns, images, agnhost_tag: agnhost_tag.trim().to_owned() })
+    let agnhost_files = agnhost_files(cache, progress, modules, &go, &kubernetes.version)?;
+    Ok(GoArtefacts { kubernetes, etcd, coredns, images, agnhost_tag: agnhost_tag.trim().to_owned(), agnhost_files })
+}
+
+/// Builds upstream's end-to-end tests.
+pub fn end_to_end(cache: &Cache, progress: &Progress, modules: &Path) -> Result<EndToEnd> {
+    let go = compiler()?;
+    let kubernetes = module(cache, progress, modules, &go, &KUBERNETES)?;
+    let e2e = module(cache, progress, modules, &go, &E2E)?;
+    if e2e.version != kubernetes.version {
+        bail!("tests/artefacts pins end-to-end tests of {} for Kubernetes {}", e2e.version, kubernetes.version);
+    }
+    let [program, runner] = ["e2e.test", "ginkgo"].map(|name| e2e.dir.join(name));
+    Ok(EndToEnd { program, runner, kubectl: kubernetes.dir.join("kubectl"), version: e2e.version })
+}
+
+fn compiler() -> Result<PathBuf> {
+    find("go").context("Go is not installed: see https://go.dev/doc/install, or put its `bin` folder on the PATH")
 }
 
 fn module(cache: &Cache, progress: &Progress, modules: &Path, go: &Path, module: &Module) -> Result<Programs> {
@@ -117,32 +158,31 @@ fn module(cache: &Cache, progress: &Progress, modules: &Path, go: &Path, module:
         .file(&dir.join("go.sum"))?
         .text(&compiler)
         .text(&flags)
-        .texts(module.programs.iter().flat_map(|(package, program)| [*package, *program]));
+        .texts(module.programs.iter().chain(module.tests).flat_map(|(package, program)| [*package, *program]));
     let title = format!("build {} {version} from its Go modules", module.name);
     let dir = cache.folder(progress, &title, &inputs, |out| {
         let log = cache.new_log(module.name);
         // By go's own naming into a folder, then renamed: one command shares the work of all programs.
         let packages = module.programs.iter().map(|(package, _)| package);
-        Cmd::new(go)
-            .args(["build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", &flags, "-o"])
-            .arg(format!("{}/", out.display()))
-            .args(packages)
-            .dir(&dir)
-            .env("CGO_ENABLED", "0")
-            .env("GOTOOLCHAIN", "local")
-            .env("PATH", search_path())
-            .log(&log)?;
+        let go_to = |verb: &[&str]| {
+            Cmd::new(go)
+                .args(verb)
+                .args(["-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", &flags])
+                .dir(&dir)
+                .env("CGO_ENABLED", "0")
+                .env("GOTOOLCHAIN", "local")
+                .env("PATH", search_path())
+        };
+        go_to(&["build"]).arg("-o").arg(format!("{}/", out.display())).args(packages).log(&log)?;
+        for (package, program) in module.tests {
+            go_to(&["test", "-c", "-vet=off"]).arg("-o").arg(out.join(program)).arg(package).log(&log)?;
+        }
         for (package, program) in module.programs {
             let built = out.join(default_name(package));
             fs::rename(&built, out.join(program)).with_context(|| format!("go build made no {}", built.display()))?;
         }
         if module.name == KUBERNETES.name {
-            let source = Cmd::new(go)
-                .args(["list", "-m", "-f", "{{.Dir}}", module.versioned_by])
-                .dir(&dir)
-                .env("GOTOOLCHAIN", "local")
-                .output()?;
-            let version = Path::new(source.trim()).join("test/images/agnhost/VERSION");
+            let version = source(go, &dir)?.join("test/images/agnhost/VERSION");
             fs::copy(&version, out.join(AGNHOST_VERSION))
                 .with_context(|| format!("cannot copy {}", version.display()))?;
         }
@@ -151,11 +191,30 @@ fn module(cache: &Cache, progress: &Progress, modules: &Path, go: &Path, module:
     Ok(Programs { dir, version })
 }
 
+/// What of agnhost's image is neither program nor Debian's.
+fn agnhost_files(cache: &Cache, progress: &Progress, modules: &Path, go: &Path, version: &str) -> Result<PathBuf> {
+    let inputs = Inputs::new("agnhost", 1).text(version);
+    cache.folder(progress, "take agnhost's certificate from its module", &inputs, |out| {
+        let porter = source(go, &modules.join(KUBERNETES.name))?.join("test/images/agnhost/porter");
+        ["localhost.crt", "localhost.key"].into_iter().try_for_each(|name| {
+            // By content, for the module cache is read-only and a copy of its mode would be too.
+            let content = fs::read(porter.join(name)).with_context(|| format!("cannot read agnhost's {name}"))?;
+            fs::write(out.join(name), content).with_context(|| format!("cannot write {name}"))
+        })
+    })
+}
+
+/// Where Go keeps the source of Kubernetes.
+fn source(go: &Path, dir: &Path) -> Result<PathBuf> {
+    let list = Cmd::new(go).args(["list", "-m", "-f", "{{.Dir}}", KUBERNETES.versioned_by]);
+    Ok(PathBuf::from(list.dir(dir).env("GOTOOLCHAIN", "local").output()?.trim()))
+}
+
 /// kubeadm refuses to work with binaries that do not know their version, so it is linked in. The commit is not
 /// upstream's, for these are our builds.
 fn linker_flags(module: &Module, version: &str) -> Result<String> {
     let mut flags = String::from("-s -w");
-    if module.name != KUBERNETES.name {
+    if module.versioned_by != KUBERNETES.versioned_by {
         return Ok(flags);
     }
     let mut parts = version.trim_start_matches('v').split('.');

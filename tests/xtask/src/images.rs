@@ -3,6 +3,8 @@
 //! Small, for they are unpacked on every node: a static program needs nothing around it, and what needs Debian's
 //! libraries gets just these. PostgreSQL goes without its just-in-time compiler, which is most of it.
 
+mod upstream;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -59,34 +61,14 @@ const POSTGRES: RootFs = RootFs {
     overlay: None,
 };
 
-const TOOLS: RootFs = RootFs {
-    variant: Variant::Extracted,
-    packages: &[
-        "base-files",
-        "bash",
-        "bind9-dnsutils",
-        "ca-certificates",
-        "coreutils",
-        "curl",
-        "dash",
-        "grep",
-        "hostname",
-        "iperf",
-        "iproute2",
-        "libc-bin",
-        "netcat-openbsd",
-        "sed",
-    ],
-    without: &["/usr/lib/*/gconv/*", "/usr/share/i18n/*", "/usr/bin/perl*", "/usr/lib/*/perl*", "/usr/share/perl*"],
-    overlay: None,
-};
-
 /// What lies at a path of an image.
 enum Item {
     /// A program, copied, mode 0755.
     Program(PathBuf),
     /// A script, mode 0755.
     Script(&'static str),
+    /// A file, copied, mode 0644.
+    File(PathBuf),
     /// A file, mode 0644.
     Text(&'static str),
     /// A symbolic link.
@@ -184,27 +166,7 @@ fn definitions(go: &GoArtefacts, pause: PathBuf, easypay: PathBuf) -> Vec<Image<
         run: Run { entrypoint: &["/usr/local/bin/easypay"], cmd: &["serve"], user: "65532:65532", ..Run::default() },
         compression: Compression::Gzip,
     });
-    images.push(Image {
-        repository: "e2e-test-images/agnhost",
-        tag: &go.agnhost_tag,
-        base: Some(&TOOLS),
-        items: vec![
-            ("agnhost", program(&go.kubernetes.dir, "agnhost")),
-            ("agnhost-2", Item::Link("agnhost")),
-            ("coredns", program(&go.coredns.dir, "coredns")),
-            ("tmp", Item::Folder(0o1777)),
-            ("uploads", Item::Folder(0o755)),
-            ("etc/passwd", Item::Text("root:x:0:0:root:/root:/bin/sh\nuser-defined-in-image:x:1000:1000::/:/bin/sh\n")),
-            (
-                "etc/group",
-                Item::Text(
-                    "root:x:0:\nuser-defined-in-image:x:1000:\ngroup-defined-in-image:x:50000:user-defined-in-image\n",
-                ),
-            ),
-        ],
-        run: Run { entrypoint: &["/agnhost"], cmd: &["pause"], ..Run::default() },
-        compression: Compression::Gzip,
-    });
+    images.extend(upstream::definitions(go));
     images
 }
 
@@ -251,7 +213,7 @@ fn make_image(cache: &Cache, progress: &Progress, image: &Image) -> Result<PathB
         inputs = inputs.text(path);
         inputs = match item {
             // It lies in a folder that is named by its inputs, so the name tells as much as the content, and sooner.
-            Item::Program(from) => inputs.text(cache.name_of(from)?),
+            Item::Program(from) | Item::File(from) => inputs.text(cache.name_of(from)?),
             Item::Script(text) | Item::Text(text) | Item::Link(text) => inputs.text(text),
             Item::Folder(mode) => inputs.text(&format!("{mode:o}")),
         };
@@ -273,7 +235,9 @@ fn make_image(cache: &Cache, progress: &Progress, image: &Image) -> Result<PathB
 
 /// Makes the Debian parts of all images ahead of the images.
 pub fn bases(cache: &Cache, progress: &Progress) -> Result<()> {
-    [&BASE, &PROXY, &POSTGRES, &TOOLS].into_iter().try_for_each(|base| base_folder(cache, progress, base).map(drop))
+    [&BASE, &PROXY, &POSTGRES, &upstream::TOOLS, &upstream::NGINX]
+        .into_iter()
+        .try_for_each(|base| base_folder(cache, progress, base).map(drop))
 }
 
 fn base_folder(cache: &Cache, progress: &Progress, base: &RootFs) -> Result<(PathBuf, String)> {
@@ -290,6 +254,10 @@ fn place(path: &Path, item: &Item) -> Result<()> {
         Item::Program(from) => {
             fs::copy(from, path).with_context(|| format!("cannot copy {}", from.display()))?;
             0o755
+        }
+        Item::File(from) => {
+            fs::copy(from, path).with_context(|| format!("cannot copy {}", from.display()))?;
+            0o644
         }
         Item::Script(text) => {
             fs::write(path, text)?;

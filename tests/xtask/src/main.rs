@@ -20,6 +20,7 @@ mod registry;
 mod repository;
 mod rootfs;
 mod test;
+mod upstream;
 
 use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
@@ -80,6 +81,22 @@ enum Task {
         #[arg(long)]
         fast: bool,
     },
+    /// Run upstream's own end-to-end tests against the local environment
+    Upstream {
+        #[command(subcommand)]
+        suite: Suite,
+    },
+}
+
+#[derive(Subcommand)]
+enum Suite {
+    /// sig-network's conformance specs: all of them, or those of a list
+    ///
+    /// Example: cargo xtask upstream network --list tests/artefacts/e2e/network.txt
+    Network {
+        #[command(flatten)]
+        options: upstream::Options,
+    },
 }
 
 fn main() -> ExitCode {
@@ -118,19 +135,7 @@ fn run() -> Result<()> {
         }
         Task::Up { args } => {
             let built = build(&root, &progress, &checkout, Profile::Dev)?;
-            // By the environment and not by arguments, so that the user's own arguments and variables come first.
-            let mut muster = Cmd::new(&built.programs.muster).arg("up").args(args).env("PATH", search_path());
-            let site = checkout.join("catalogs");
-            for (name, value) in [
-                ("MUSTER_ENVIRONMENT", OsStr::new("local")),
-                ("MUSTER_SITE", site.as_os_str()),
-                ("MUSTER_ARTEFACTS", built.manifest.as_os_str()),
-            ] {
-                if std::env::var_os(name).is_none() {
-                    muster = muster.env(name, value);
-                }
-            }
-            let mut muster = muster.into_inner();
+            let mut muster = muster(&built, &checkout).arg("up").args(args).into_inner();
             // muster takes our place: its exit code and its signals are the user's.
             return Err(muster.exec()).with_context(|| format!("cannot start {}", built.programs.muster.display()));
         }
@@ -155,12 +160,50 @@ fn run() -> Result<()> {
                     easypay: &built.easypay,
                     kubectl: &built.kubectl,
                 };
+                // Ahead of the cluster, which need not wait for it then.
+                end_to_end(&root, &progress, &checkout)?;
                 test::live(&progress, &checkout, &lab)?;
             }
             progress.note(&format!("all passed ({})", elapsed(started.elapsed())));
         }
+        Task::Upstream { suite: Suite::Network { options } } => {
+            let folder = tempfile::tempdir()?;
+            let kubeconfig = match &options.kubeconfig {
+                Some(kubeconfig) => kubeconfig.clone(),
+                None => {
+                    let built = build(&root, &progress, &checkout, Profile::Dev)?;
+                    let kubeconfig = folder.path().join("kubeconfig");
+                    muster(&built, &checkout).arg("up").show()?;
+                    muster(&built, &checkout).args(["kubeconfig", "--output"]).arg(&kubeconfig).show()?;
+                    kubeconfig
+                }
+            };
+            let e2e = end_to_end(&root, &progress, &checkout)?;
+            upstream::network(&progress, &options, &e2e, &kubeconfig, &root.join("logs"))?;
+        }
     }
     Ok(())
+}
+
+/// Builds upstream's end-to-end tests and the kubectl that they call.
+fn end_to_end(root: &Path, progress: &Progress, checkout: &Path) -> Result<go::EndToEnd> {
+    go::end_to_end(&open(root, progress)?, progress, &checkout.join("tests/artefacts"))
+}
+
+/// muster with the shipped site's local environment. By the environment and not by arguments, so that the user's own
+/// arguments and variables come first.
+fn muster(built: &Built, checkout: &Path) -> Cmd {
+    let site = checkout.join("catalogs");
+    let defaults = [
+        ("MUSTER_ENVIRONMENT", OsStr::new("local")),
+        ("MUSTER_SITE", site.as_os_str()),
+        ("MUSTER_ARTEFACTS", built.manifest.as_os_str()),
+    ];
+    let muster = Cmd::new(&built.programs.muster).env("PATH", search_path());
+    defaults
+        .into_iter()
+        .filter(|(name, _)| std::env::var_os(name).is_none())
+        .fold(muster, |muster, (name, value)| muster.env(name, value))
 }
 
 /// Everything that `up`, the live tests and the bench need.

@@ -82,6 +82,7 @@ pub fn live(progress: &Progress, root: &Path, lab: &Lab) -> Result<()> {
             .env("MUSTER_BIN", lab.muster)
             .env("EASYPAY_BIN", lab.easypay)
             .env("KUBECTL_BIN", lab.kubectl)
+            .env("XTASK_BIN", std::env::current_exe()?)
             .show()
     })
 }
