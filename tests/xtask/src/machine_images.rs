@@ -1,8 +1,8 @@
 //! The two Docker images that stand for machines: nodes, and the services beside them.
 //!
 //! A node image is what a cloud's Debian image is: an operating system with systemd and cloud-init, and nothing of Kubernetes. The agent
-//! installs that by apt. It has no package sources and no open time-consuming boot step: cloud-init looks for two data
-//! sources, runs the user-data script, and is done.
+//! installs that by apt. It has no package sources. cloud-init is there for
+//! user-data as a cloud gives it; the local environment has a quicker way and switches it off.
 
 use std::fs;
 use std::path::{Path, PathBuf};
