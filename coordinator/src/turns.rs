@@ -32,13 +32,23 @@ pub struct Lease {
 /// Longer leases are cut to this: an agent renews long before.
 pub const LONGEST: Duration = Duration::from_secs(600);
 
+/// What agents ask for, and so how long a lease may hold that nobody remembers.
+pub const USUAL: Duration = Duration::from_secs(60);
+
 /// All leases.
 #[derive(Debug, Default)]
 pub struct Turns {
     held: BTreeMap<(Turn, NodeName), Lease>,
+    /// Until then nobody gets one: leases may hold that are not known here.
+    closed: Option<Instant>,
 }
 
 impl Turns {
+    /// Gives no turn before this: leases were given that a restored coordinator does not know.
+    pub fn close(&mut self, until: Instant) {
+        self.closed = Some(until);
+    }
+
     /// Takes or renews a turn, if `judge` allows it beside those who have one. Else: what holds it up, for people.
     ///
     /// Who has it keeps it without being judged again: taking it away would not undo the disruption.
@@ -54,6 +64,14 @@ impl Turns {
         self.held.retain(|_, lease| lease.until > now);
         let mine = (turn, node.clone());
         if !self.held.contains_key(&mine) {
+            if let Some(left) =
+                self.closed.and_then(|until| until.checked_duration_since(now)).filter(|left| !left.is_zero())
+            {
+                let seconds = left.as_secs() + 1;
+                return Err(format!(
+                    "nobody for {seconds} s: this coordinator was restored, and others may have it still"
+                ));
+            }
             let others = self.held.keys().filter(|(held, _)| *held == turn).map(|(_, holder)| holder.clone());
             judge(&others.collect())?;
         }
@@ -138,6 +156,15 @@ mod tests {
         assert_eq!(take("control-plane-1", now + MINUTE / 2), Ok(()), "renewed");
         assert!(take("control-plane-2", now + MINUTE).is_err(), "renewal moved the end");
         assert_eq!(take("control-plane-2", now + MINUTE * 2), Ok(()), "expired");
+    }
+
+    #[test]
+    fn a_restored_coordinator_gives_none_while_others_may_have_one() {
+        let (mut turns, now) = (Turns::default(), Instant::now());
+        turns.close(now + MINUTE);
+        let mut take = |at| turns.take(Turn::Disrupt, &node("workers-1"), "restart", MINUTE, at, alone);
+        assert!(take(now + MINUTE / 2).unwrap_err().starts_with("nobody for 31 s"));
+        assert_eq!(take(now + MINUTE), Ok(()));
     }
 
     #[test]

@@ -97,13 +97,18 @@ impl AgentApi {
             return Err(Status::permission_denied(format!("{node} is not in the blueprint")));
         }
         let policy = ctx.policy(&published).map_err(|error| Status::failed_precondition(error.to_string()))?;
+        let mut blueprint = published.blueprint;
+        if ctx.state.snapshot().restored().is_some() {
+            // The backup may be older than the cluster's birth: nodes disrupt each other all the same.
+            Arc::make_mut(&mut blueprint).born = true;
+        }
         let ready = ctx.ready().map_err(local)?;
         let lasts = Duration::from_secs(u64::from(request.seconds.max(1)));
         let now = ctx.instant();
         let mut turns = ctx.turns();
         let judge = |holders: &BTreeSet<NodeName>| match turn {
             Turn::Etcd => alone(holders),
-            Turn::Disrupt => match may_disrupt(node, &published.blueprint, &policy, holders, &ready) {
+            Turn::Disrupt => match may_disrupt(node, &blueprint, &policy, holders, &ready) {
                 muster_planner::Turn::Granted => Ok(()),
                 no @ (muster_planner::Turn::Held { .. }
                 | muster_planner::Turn::Quorum { .. }

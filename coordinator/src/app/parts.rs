@@ -29,10 +29,10 @@ use crate::{
     events::Events,
     library::Library,
     secrets::MasterKey,
-    state::{Local, State},
+    state::{Local, Root, State},
     store::Store,
     tasks::{Boot, publish_revocations, reconcile},
-    turns::Turns,
+    turns::{Turns, USUAL},
 };
 
 /// What a coordinator is made of.
@@ -151,7 +151,7 @@ pub fn start<L: Accept>(parts: Parts, grpc: L, http: Option<TcpListener>) -> Res
         master,
         cloud: cloud.clone(),
         hub: Hub::default(),
-        turns: std::sync::Mutex::new(remembered(&local)?),
+        turns: std::sync::Mutex::new(remembered(&local, &state.snapshot(), clock.now())?),
         tickets: Default::default(),
         mints: Default::default(),
         signatures: Default::default(),
@@ -208,15 +208,19 @@ pub fn start<L: Accept>(parts: Parts, grpc: L, http: Option<TcpListener>) -> Res
     Ok(Running { ctx, tasks, stop, _cut: cut.drop_guard() })
 }
 
-/// Leases that were known before a restart count from now on again.
-fn remembered(local: &Local) -> Result<Turns, AppError> {
+/// Leases that were known before a restart count from now on again; those that a backup does not know are waited for.
+fn remembered(local: &Local, root: &Root, wall: i64) -> Result<Turns, AppError> {
     let mut turns = Turns::default();
     let now = tokio::time::Instant::now().into_std();
+    let left = root.restored().map_or(0, |restored| restored - wall + USUAL.as_secs().cast_signed());
+    // A clock that was put back would keep it closed for long.
+    let closed = now + Duration::from_secs(u64::try_from(left).unwrap_or(0)).min(2 * USUAL);
     for (turn, node, seconds, reason) in local.turns()? {
         if let (Ok(turn), Ok(node)) = (turn.parse(), node.parse::<NodeName>()) {
             // Whoever had it has it: there is nothing to judge.
             let _ = turns.take(turn, &node, &reason, Duration::from_secs(seconds), now, |_| Ok(()));
         }
     }
+    turns.close(closed);
     Ok(turns)
 }

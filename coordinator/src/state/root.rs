@@ -14,6 +14,9 @@ use crate::{enrol::Identities, secrets::Sealed};
 /// The version that this program writes.
 const VERSION: u32 = 1;
 
+/// The epoch of a record that was never restored.
+const FIRST_EPOCH: u32 = 1;
+
 /// All decisions of one environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -121,7 +124,7 @@ impl Default for Root {
     fn default() -> Self {
         Self {
             version: VERSION,
-            highest: Generation { epoch: 1, counter: 0 },
+            highest: Generation { epoch: FIRST_EPOCH, counter: 0 },
             current: None,
             rollout: None,
             born: false,
@@ -172,6 +175,12 @@ impl Root {
         if let Some(current) = &mut self.current {
             current.generation = self.highest;
         }
+    }
+
+    /// When this record was restored from a backup, or a little later, in seconds since 1970; none for one that never was.
+    pub fn restored(&self) -> Option<i64> {
+        let epoch = self.highest.epoch;
+        (epoch > FIRST_EPOCH).then(|| (i64::from(epoch) + 1) * 60)
     }
 
     /// What this node should follow now.
