@@ -87,6 +87,8 @@ pub struct History {
     lost: bool,
     backup: Option<Vec<u8>>,
     restored: bool,
+    /// What comes with the next disruption: the moment at which it hurts most.
+    ambush: Option<Trouble>,
     /// Instances that no blueprint has, and since when.
     unknown: BTreeMap<String, Duration>,
     identity: age::x25519::Identity,
@@ -117,6 +119,7 @@ impl History {
             lost: false,
             backup: None,
             restored: false,
+            ambush: None,
             unknown: BTreeMap::new(),
             identity: age::x25519::Identity::generate(),
         }
@@ -138,6 +141,19 @@ impl History {
         if now >= self.next && !self.known.is_empty() {
             self.next = now + Duration::from_millis(self.random.random_range(200..6000));
             let trouble = *self.known.choose(&mut self.random).expect("some are known");
+            let waits = matches!(trouble, Trouble::CoordinatorCrash | Trouble::Isolation)
+                || (trouble == Trouble::Restore && self.backup.is_some());
+            if waits && self.ambush.is_none() && self.random.random_bool(0.5) {
+                self.ambush = Some(trouble);
+            } else {
+                self.trouble(hosts, trouble, now);
+            }
+        }
+        let hurts = {
+            let cluster = hosts.stage.cluster.lock().unwrap();
+            !cluster.disrupted.is_empty() || cluster.changing.is_some()
+        };
+        if hurts && let Some(trouble) = self.ambush.take() {
             self.trouble(hosts, trouble, now);
         }
         false
@@ -284,13 +300,15 @@ impl History {
             }
             Trouble::Apply => {
                 self.vary();
-                let order = Order::Apply { site: self.site, only: String::new(), attempts: 3 };
+                let site = Site { bad: self.random.random_bool(0.1), ..self.site };
+                let order = Order::Apply { site, only: String::new(), attempts: 3 };
                 stage.orders.lock().unwrap().give(order);
             }
             Trouble::ApplyOnly => {
                 let Some(machine) = self.any(hosts) else { return };
                 self.vary();
-                let order = Order::Apply { site: self.site, only: machine.node.to_string(), attempts: 2 };
+                let site = Site { bad: self.random.random_bool(0.4), ..self.site };
+                let order = Order::Apply { site, only: machine.node.to_string(), attempts: 2 };
                 stage.orders.lock().unwrap().give(order);
             }
             Trouble::Pause => {

@@ -1,6 +1,10 @@
 //! What holds at every step, and at the end.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use muster_catalog::kinds::cluster_member::MemberRole;
 use muster_coordinator::{context::Context, enrol::Identities, state::Root, status, turns::Turn};
@@ -20,7 +24,7 @@ pub struct Invariants {
     /// Instances, and whether each lived.
     instances: BTreeMap<String, bool>,
     /// Nodes that a blueprint retired.
-    retired: std::collections::BTreeSet<NodeName>,
+    retired: BTreeSet<NodeName>,
     looked: Duration,
     resting: Option<Rest>,
     pub revoked: Option<Revoked>,
@@ -43,12 +47,13 @@ pub struct Revoked {
 impl Invariants {
     pub fn hold(&mut self, hosts: &Hosts) {
         let stage = &*hosts.stage;
-        self.provider(stage);
+        // The record first: what it retires may be gone within the same step.
         if let Some(ctx) = stage.coordinator() {
             self.record(stage, &ctx);
             turns(stage, &ctx);
             self.refused(stage, &ctx);
         }
+        self.provider(stage);
     }
 
     /// Nothing is made twice, and nothing that lives is removed unless it was retired.
@@ -201,6 +206,14 @@ impl Invariants {
             if machine.generation() != Some(wanted) {
                 return Some(format!("{} converged {:?}, not {wanted}", machine.node, machine.generation()));
             }
+        }
+        let keys: BTreeSet<Option<String>> = machines
+            .iter()
+            .filter(|machine| !machine.control_plane())
+            .map(|machine| machine.fake.files.text("/etc/database.key"))
+            .collect();
+        if keys.len() != 1 || keys.contains(&None) {
+            return Some("the workers do not have one and the same secret".to_owned());
         }
         let cluster = stage.cluster.lock().unwrap();
         let control = nodes.iter().filter(|(_, plan)| plan.member == MemberRole::ControlPlane).map(|(name, _)| name);

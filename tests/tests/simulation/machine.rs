@@ -268,7 +268,10 @@ impl Units for SlowUnits {
         let guard = self.0.disrupt();
         // Within the margin that a lease leaves to the step under way.
         tokio::time::sleep(self.0.between(500, 8000)).await;
-        self.0.unready_for(self.0.between(200, 3000));
+        // Now and then it comes back too late for the turn to be given back.
+        let unready =
+            if self.0.random() % 50 == 0 { self.0.between(80_000, 110_000) } else { self.0.between(200, 3000) };
+        self.0.unready_for(unready);
         drop(guard);
         self.fake().restart(name).await
     }

@@ -139,4 +139,4 @@ pub fn run(seed: u64, plant: Plant) -> Ended {
 }
 
 /// The site that every history begins with.
-pub const FIRST: Site = Site { motd: 1, engine: 1, workers: 2 };
+pub const FIRST: Site = Site { motd: 1, engine: 1, workers: 2, bad: false };

@@ -10,11 +10,14 @@ pub struct Site {
     /// A file whose change restarts a service, which disrupts the node.
     pub engine: u32,
     pub workers: u32,
+    /// It asks for a service that is nowhere: nothing but another site mends that.
+    pub bad: bool,
 }
 
 impl Site {
     pub fn files(self) -> SiteFiles {
-        let Self { motd, engine, workers } = self;
+        let Self { motd, engine, workers, bad } = self;
+        let bad = if bad { "[[service]]\nname = \"nowhere\"\n" } else { "" };
         let muster = format!(
             "[cluster]\nname = \"easypay\"\nkubernetes = \"1.34.4\"\npods = \"10.244.0.0/16\"\nservices = \"10.96.0.0/12\"\n\
              [pool.control-plane]\nrole = \"control-plane\"\ncount = 3\n\
@@ -28,7 +31,7 @@ impl Site {
             "[[file]]\npath = \"/etc/motd\"\ncontent = \"{motd} {{{{ facts.kernel }}}}\\n\"\n\
              [[file]]\npath = \"/etc/engine.conf\"\ncontent = \"{engine}\\n\"\nnotify = [\"service.engine\"]\n\
              [[service]]\nname = \"engine\"\ndisrupts = \"node\"\n\
-             [[pod_network]]\n[[cluster_member]]\nimage_repository = \"registry.example\"\n"
+             {bad}[[pod_network]]\n[[cluster_member]]\nimage_repository = \"registry.example\"\n"
         );
         let worker = "member = \"worker\"\ninclude = [\"base\"]\n\
                       [[file]]\npath = \"/etc/database.key\"\nsecret = \"database\"\nmode = \"0600\"\n";
