@@ -109,7 +109,7 @@ async fn a_node_that_dies_while_it_leaves() {
     let mut control_planes = Vec::new();
     for agent in lab.agents().await {
         if agent.name.starts_with("control-plane") {
-            let slow = Behaviour { fails_on: Some("[[resource.gone]]".to_owned()), ..Behaviour::default() };
+            let slow = Behaviour { fails_on: Some("cluster_member.gone]]".to_owned()), ..Behaviour::default() };
             control_planes.push((agent.clone(), agent.run(slow)));
         } else {
             agent.run(Behaviour { dies: true, ..Behaviour::default() });
