@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -26,6 +26,7 @@ pub struct Invariants {
     /// Nodes that a blueprint retired.
     retired: BTreeSet<NodeName>,
     looked: Duration,
+    given: Given,
     resting: Option<Rest>,
     pub revoked: Option<Revoked>,
 }
@@ -50,7 +51,7 @@ impl Invariants {
         // The record first: what it retires may be gone within the same step.
         if let Some(ctx) = stage.coordinator() {
             self.record(stage, &ctx);
-            turns(stage, &ctx);
+            self.given.hold(stage, &ctx);
             self.refused(stage, &ctx);
         }
         self.provider(stage);
@@ -250,26 +251,39 @@ impl Invariants {
     }
 }
 
+type Holders = BTreeSet<(Turn, NodeName)>;
+
 /// As the coordinator has given them: one node of a pool, and one change of etcd.
-fn turns(stage: &Stage, ctx: &Context) {
-    if stage
-        .cluster
-        .lock()
-        .unwrap()
-        .known_born
-        .is_none_or(|born| stage.clock.elapsed() < born + Duration::from_secs(70))
-    {
-        return;
-    }
-    let turns = ctx.turns();
-    let mut pools: BTreeMap<(Turn, String), &NodeName> = BTreeMap::new();
-    for (turn, node, _) in turns.held(ctx.instant()) {
-        let pool = match turn {
-            Turn::Disrupt => node.as_str().rsplit_once('-').map_or("", |(pool, _)| pool),
-            Turn::Etcd => "",
+#[derive(Default)]
+struct Given {
+    /// Not held itself: a coordinator that crashes is gone.
+    by: Weak<Context>,
+    held: Holders,
+}
+
+impl Given {
+    fn hold(&mut self, stage: &Stage, ctx: &Arc<Context>) {
+        let held: Holders = {
+            let turns = ctx.turns();
+            turns.held(ctx.instant()).map(|(turn, node, _)| (turn, node.clone())).collect()
         };
-        if let Some(other) = pools.insert((turn, pool.to_owned()), node) {
-            stage.breaks("turns are given one by one", format!("{turn}: {other} and {node}"));
+        let same = std::ptr::eq(self.by.as_ptr(), Arc::as_ptr(ctx));
+        let born = stage.cluster.lock().unwrap().known_born;
+        let counts = born.is_some_and(|born| stage.clock.elapsed() > born + Duration::from_secs(70));
+        // A coordinator that starts believes in every lease it remembers, the ended ones too: late is safe.
+        if same && counts {
+            for (turn, node) in held.difference(&self.held) {
+                let with = |other: &&(Turn, NodeName)| other.0 == *turn && other.1 != *node;
+                let near = |other: &&(Turn, NodeName)| *turn == Turn::Etcd || pool(&other.1) == pool(node);
+                if let Some((_, other)) = held.iter().filter(with).find(near) {
+                    stage.breaks("turns are given one by one", format!("{turn}: {other} and {node}"));
+                }
+            }
         }
+        (self.by, self.held) = (Arc::downgrade(ctx), held);
     }
+}
+
+fn pool(node: &NodeName) -> &str {
+    node.as_str().rsplit_once('-').map_or("", |(pool, _)| pool)
 }

@@ -269,8 +269,11 @@ impl Units for SlowUnits {
         // Within the margin that a lease leaves to the step under way.
         tokio::time::sleep(self.0.between(500, 8000)).await;
         // Now and then it comes back too late for the turn to be given back.
-        let unready =
-            if self.0.random() % 50 == 0 { self.0.between(80_000, 110_000) } else { self.0.between(200, 3000) };
+        let unready = if self.0.random().is_multiple_of(50) {
+            self.0.between(80_000, 110_000)
+        } else {
+            self.0.between(200, 3000)
+        };
         self.0.unready_for(unready);
         drop(guard);
         self.fake().restart(name).await
