@@ -16,14 +16,16 @@ use kube::Client;
 use muster_catalog::kinds::cluster_member::ClusterMemberSpec;
 use muster_plan::kinds::cluster_member::{Membership, Stage};
 
-use super::{KUBERNETES, LOCAL_API, api, bootstrap, client, documents, encryption, kubeadm, membership, node};
+use super::{
+    KUBERNETES, LOCAL_API, api, bootstrap, client, documents, encryption, kubeadm, membership, node, settings,
+};
 use crate::{Context, StepError};
 
 /// What of `kubeadm init` is done here instead, or has its own moment.
 const LATER: &str = "wait-control-plane,upload-config,upload-certs,mark-control-plane,bootstrap-token,kubelet-finalize,addon,show-join-command";
 
 /// A kubeconfig of the administrator that dials this node. In memory, gone with a reboot; removed after use.
-const LOCAL_ADMIN: &str = "/run/muster/admin.conf";
+pub(super) const LOCAL_ADMIN: &str = "/run/muster/admin.conf";
 
 pub async fn begin(ctx: &Context, spec: &ClusterMemberSpec, note: &mut Membership) -> Result<(), StepError> {
     let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, None);
@@ -48,6 +50,7 @@ pub async fn begin(ctx: &Context, spec: &ClusterMemberSpec, note: &mut Membershi
     }
     ensure_registered(ctx, &first, spec).await?;
     node::settle(ctx, &first, spec, note).await?;
+    settings::remember(ctx, spec, note)?;
     settle_kubelet(ctx)
 }
 
@@ -67,6 +70,7 @@ async fn publish(ctx: &Context, spec: &ClusterMemberSpec, first: &Client, docume
         by(&["addon", "all"]),
     )?;
     let ca = read(ctx, "pki/ca.crt")?;
+    settings::mark_newborn(ctx, spec, first).await?;
     bootstrap::publish(ctx, first, &spec.api_endpoint, &ca).await?;
     tracing::info!(took = begun.elapsed().as_millis(), "the cluster can be joined");
     Ok(())

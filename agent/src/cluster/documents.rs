@@ -38,24 +38,27 @@ pub fn init(spec: &ClusterMemberSpec, fragments: &Fragments, others: Option<&str
         "nodeRegistration": registration(spec),
         "localAPIEndpoint": {"advertiseAddress": spec.address, "bindPort": API_PORT},
     });
-    let kubelet = fragments.merge_into(
-        DocumentKind::KubeletConfiguration,
-        json!({
-            "cgroupDriver": "systemd",
-            "rotateCertificates": true,
-        }),
-    );
-    let proxy = fragments.merge_into(DocumentKind::KubeProxyConfiguration, json!({ "mode": "nftables" }));
-    [
-        init,
-        cluster(spec, fragments, others),
-        typed(DocumentKind::KubeletConfiguration, "kubelet.config.k8s.io/v1beta1", kubelet),
-        typed(DocumentKind::KubeProxyConfiguration, "kubeproxy.config.k8s.io/v1alpha1", proxy),
-    ]
-    .iter()
-    .map(|document| format!("{document:#}\n"))
-    .collect::<Vec<_>>()
-    .join("---\n")
+    [init, cluster(spec, fragments, others), kubelet(fragments), proxy(fragments)]
+        .iter()
+        .map(|document| format!("{document:#}\n"))
+        .collect::<Vec<_>>()
+        .join("---\n")
+}
+
+/// kubelet's settings on this node.
+pub fn kubelet(fragments: &Fragments) -> Value {
+    let body = json!({
+        "cgroupDriver": "systemd",
+        "rotateCertificates": true,
+    });
+    let body = fragments.merge_into(DocumentKind::KubeletConfiguration, body);
+    typed(DocumentKind::KubeletConfiguration, "kubelet.config.k8s.io/v1beta1", body)
+}
+
+/// kube-proxy's settings, for the whole cluster.
+pub fn proxy(fragments: &Fragments) -> Value {
+    let body = fragments.merge_into(DocumentKind::KubeProxyConfiguration, json!({ "mode": "nftables" }));
+    typed(DocumentKind::KubeProxyConfiguration, "kubeproxy.config.k8s.io/v1alpha1", body)
 }
 
 fn cluster(spec: &ClusterMemberSpec, fragments: &Fragments, others: Option<&str>) -> Value {
@@ -144,8 +147,9 @@ fn registration(spec: &ClusterMemberSpec) -> Value {
         arguments.push(json!({"name": "node-labels", "value": labels.join(",")}));
     }
     let taints: Vec<Taint> = spec.taints.iter().filter_map(|text| Taint::parse(text)).collect();
-    if is_control_plane(spec) && !taints.is_empty() {
-        // kubeadm taints a control plane when all else is done; until then anything could be scheduled there.
+    if !taints.is_empty() {
+        // kubeadm taints a control plane when all else is done, and a worker by its join alone; until then, or when its
+        // Node is made anew, anything could be scheduled there.
         let all: Vec<_> = taints.iter().map(|t| format!("{}={}:{}", t.key, t.value, t.effect)).collect();
         arguments.push(json!({"name": "register-with-taints", "value": all.join(",")}));
     }

@@ -31,7 +31,7 @@ use super::{
     documents::{self, JoinSecrets},
     encryption,
     etcd::{self, Etcd, peer_url},
-    kubeadm, membership, midwife, node,
+    kubeadm, membership, midwife, node, settings,
 };
 use crate::{
     Context, StepError,
@@ -57,6 +57,8 @@ pub async fn join(ctx: &Context, spec: &ClusterMemberSpec, note: &mut Membership
             wait_certificate(ctx, spec).await?;
             let own = ctx.kube.client().await?;
             node::settle(ctx, &own, spec, note).await?;
+            // kubeadm gave it the settings of the cluster's first node. Nothing is there yet that it could disturb.
+            settings::configure(ctx, spec).await?;
         }
         MemberRole::ControlPlane => {
             if note.stage < Stage::Prepared {
@@ -73,6 +75,7 @@ pub async fn join(ctx: &Context, spec: &ClusterMemberSpec, note: &mut Membership
             let local = client::of_kubeconfig(&admin, Some(LOCAL_API)).await?;
             birth::wait_ready(ctx, &local, Duration::from_secs(180)).await?;
             node::settle(ctx, &local, spec, note).await?;
+            settings::remember(ctx, spec, note)?;
             birth::settle_kubelet(ctx)?;
         }
     }

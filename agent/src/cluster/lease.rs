@@ -170,7 +170,7 @@ pub async fn resign(client: &Client, node: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn micro_time(seconds: i64) -> String {
+pub(super) fn micro_time(seconds: i64) -> String {
     let time = jiff::Timestamp::from_second(seconds).unwrap_or_default();
     time.strftime("%Y-%m-%dT%H:%M:%S.000000Z").to_string()
 }

@@ -28,6 +28,7 @@ pub mod node;
 pub mod objects;
 pub mod plane;
 mod processes;
+pub mod settings;
 pub mod sign;
 pub mod tickets;
 

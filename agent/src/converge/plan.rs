@@ -3,9 +3,12 @@
 //! Certain is what differs now. Known only after something else is what cannot be seen before that was done: a unit that a package
 //! brings, a guard behind a change.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
-use muster_catalog::{Catalog, Spec, kinds::service::Disrupts};
+use muster_catalog::{
+    Catalog, Spec,
+    kinds::{cluster_member::ClusterMemberSpec, service::Disrupts},
+};
 use muster_plan::{
     Certainty, Row,
     kinds::{Describe, Observed, on_notify},
@@ -36,6 +39,7 @@ pub async fn plan(ctx: &Context, ledger: &LedgerFile, catalog: &Arc<Catalog>) ->
         let spec = &catalog.resource[step].spec;
         let id = schedule.id(step).clone();
         let before = first_changed(&schedule, step, &changes);
+        let settings = changed_settings(catalog, &schedule, step, &changes);
         let drift = ledger.read(|ledger| ledger.right.get(&id) == Some(&super::step::digest(spec)));
         let reason = if drift { "was changed on the node" } else { "differs from the catalog" };
         let mut row = |action, certainty, detail, disrupts, reason: &str| {
@@ -68,6 +72,9 @@ pub async fn plan(ctx: &Context, ledger: &LedgerFile, catalog: &Arc<Catalog>) ->
                 {
                     let reason = format!("told by {}", told_by[step].join(", "));
                     row(change.action(), Certainty::Certain, change.detail(), change.disrupts(), &reason);
+                } else if let Some(file) = settings {
+                    let detail = vec!["kubelet's and kube-proxy's settings are compared with it again".to_owned()];
+                    row(Action::Change, Certainty::KnownAfter(file), detail, Disrupts::Service, reason);
                 } else if let (Some(before), Spec::Command(command)) = (&before, spec)
                     && !command.on_notify
                 {
@@ -101,6 +108,27 @@ fn first_changed(schedule: &Schedule, step: usize, changes: &[bool]) -> Option<m
         return None;
     }
     schedule.all_before(step).into_iter().find(|&before| changes[before]).map(|before| schedule.id(before).clone())
+}
+
+/// A file of a member's settings that changes before it.
+fn changed_settings(
+    catalog: &Catalog,
+    schedule: &Schedule,
+    step: usize,
+    changes: &[bool],
+) -> Option<muster_ids::ResourceId> {
+    let Spec::ClusterMember(ClusterMemberSpec { settings: Some(folder), .. }) = &catalog.resource[step].spec else {
+        return None;
+    };
+    if !schedule.touched(step) {
+        return None;
+    }
+    let of_settings = |before: &usize| {
+        let Spec::File(file) = &catalog.resource[*before].spec else { return false };
+        Path::new(&file.path).parent() == Some(Path::new(folder))
+    };
+    let mut before = schedule.all_before(step).into_iter().filter(|&before| changes[before]);
+    before.find(of_settings).map(|before| schedule.id(before).clone())
 }
 
 /// Whether what was seen may look different once what stands before it is done.

@@ -7,7 +7,7 @@ use muster_plan::kinds::cluster_member::{Change, Files, Membership, Observed, ST
 
 use crate::{
     Context, Done, StepError,
-    cluster::{KUBERNETES, birth, burial, join, kubeadm, leave, membership, node},
+    cluster::{KUBERNETES, birth, burial, join, kubeadm, leave, membership, node, settings},
 };
 
 pub async fn observe(ctx: &Context, spec: &ClusterMemberSpec) -> Result<Observed, StepError> {
@@ -29,7 +29,10 @@ pub async fn observe(ctx: &Context, spec: &ClusterMemberSpec) -> Result<Observed
     let member = membership.as_ref().is_some_and(|note| note.stage == Stage::Member) && spec.start != Start::Leave;
     let whole = files.kubelet_conf && STATIC_PODS.iter().all(|pod| files.manifests.contains(*pod));
     let remains = if member && whole { burial::remains(ctx, spec).await? } else { BTreeSet::new() };
-    Ok(Observed { membership, files, node, remains })
+    let kubelet = if member && files.kubelet_conf { Some(settings::kubelet(ctx, spec)?) } else { None };
+    let leads = member && whole && spec.role == MemberRole::ControlPlane;
+    let proxy = if leads { settings::proxy(ctx, spec).await? } else { None };
+    Ok(Observed { membership, files, node, remains, kubelet, proxy })
 }
 
 fn files(ctx: &Context) -> Result<Files, StepError> {
@@ -51,10 +54,20 @@ fn files(ctx: &Context) -> Result<Files, StepError> {
 
 pub async fn apply(ctx: &Context, spec: &ClusterMemberSpec, change: &Change) -> Result<Done, StepError> {
     match change {
+        Change::Several(changes) => {
+            let mut notes = Vec::new();
+            for change in changes {
+                notes.extend(Box::pin(apply(ctx, spec, change)).await?.notes);
+            }
+            Ok(Done { notes })
+        }
+        Change::Configure { differences: _ } => settings::configure(ctx, spec).await,
+        Change::Proxy { wanted } => settings::write_proxy(ctx, spec, wanted).await,
         Change::Become { role, start, way } => become_member(ctx, spec, *role, *start, *way).await,
         Change::Adopt => {
             let mut note = blank(spec, spec.start);
             note.labels = wanted_labels(spec).into_keys().collect();
+            note.kubelet = Some(settings::kubelet(ctx, spec)?.now);
             membership::reach(&*ctx.files, &mut note, Stage::Member)?;
             Ok(Done::default())
         }
@@ -118,5 +131,6 @@ fn blank(spec: &ClusterMemberSpec, start: Start) -> Membership {
         stage: Stage::Begun,
         resumed: 0,
         labels: BTreeSet::new(),
+        kubelet: None,
     }
 }

@@ -48,6 +48,27 @@ pub struct Membership {
     /// Labels that this agent put on the node, so that those which left the site can go.
     #[serde(default)]
     pub labels: BTreeSet<String>,
+    /// What kubelet was last started with; absent: nobody knows.
+    #[serde(default)]
+    pub kubelet: Option<Settings>,
+}
+
+/// A component's settings, by digests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Of what the site says.
+    pub wanted: String,
+    /// Of the file that was made of it.
+    pub written: String,
+}
+
+/// Settings as they are wanted now, and the file that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingsSeen {
+    pub now: Settings,
+    /// Lines for people: what is wanted and stands otherwise in the file.
+    pub differences: Vec<String>,
 }
 
 impl Membership {
@@ -64,6 +85,10 @@ pub struct Observed {
     pub node: Option<NodeSeen>,
     /// Nodes that died and of which the cluster still has a Node object or an etcd member; looked for by control planes.
     pub remains: BTreeSet<String>,
+    /// Of a whole member.
+    pub kubelet: Option<SettingsSeen>,
+    /// kube-proxy's, the cluster's own: wanted, and as the cluster has them. Seen by the control plane that leads.
+    pub proxy: Option<(String, Option<String>)>,
 }
 
 /// kubeadm's files on the node.
@@ -105,10 +130,16 @@ pub enum Change {
     Adopt,
     /// Static pods whose manifest is gone.
     Restore { manifests: BTreeSet<String> },
+    /// kubelet starts anew with other settings.
+    Configure { differences: Vec<String> },
+    /// kube-proxy's settings for the whole cluster; Kubernetes starts it anew node by node.
+    Proxy { wanted: String },
     /// What the cluster still has of nodes that died: their etcd members, then their Node objects. Whoever leads does it.
     Bury { nodes: BTreeSet<String> },
     /// Labels and taints of the Node object.
     Mark { set: BTreeMap<String, String>, remove: BTreeSet<String>, taints: Option<Vec<String>> },
+    /// Several of a member's, in order.
+    Several(Vec<Change>),
     /// The way out; `known`: the API has a Node to be emptied.
     Leave { role: MemberRole, known: bool },
 }
@@ -129,7 +160,13 @@ impl Describe for Change {
     fn action(&self) -> Action {
         match self {
             Self::Become { .. } => Action::Create,
-            Self::Adopt | Self::Restore { .. } | Self::Bury { .. } | Self::Mark { .. } => Action::Change,
+            Self::Adopt
+            | Self::Restore { .. }
+            | Self::Configure { .. }
+            | Self::Proxy { .. }
+            | Self::Bury { .. }
+            | Self::Mark { .. }
+            | Self::Several(_) => Action::Change,
             Self::Leave { .. } => Action::Remove,
         }
     }
@@ -154,6 +191,12 @@ impl Describe for Change {
             Self::Restore { manifests } => {
                 manifests.iter().map(|name| format!("+ static pod {name}, whose manifest is gone")).collect()
             }
+            Self::Configure { differences } => {
+                let first = "kubelet starts anew with its settings".to_owned();
+                [first].into_iter().chain(differences.iter().cloned()).collect()
+            }
+            Self::Proxy { .. } => vec!["kube-proxy starts anew with its settings, node by node".to_owned()],
+            Self::Several(changes) => changes.iter().flat_map(Self::detail).collect(),
             Self::Bury { nodes } => {
                 nodes.iter().map(|node| format!("- {node}, which died: its etcd member and its Node object")).collect()
             }
@@ -175,7 +218,18 @@ impl Describe for Change {
     }
 
     fn disrupts(&self) -> Disrupts {
-        Disrupts::Nothing
+        match self {
+            // Containers run on, but a kubelet that does not come up takes its node along: one at a time.
+            Self::Configure { .. } => Disrupts::Service,
+            Self::Several(changes) => changes.iter().map(Self::disrupts).max().unwrap_or_default(),
+            Self::Become { .. }
+            | Self::Adopt
+            | Self::Restore { .. }
+            | Self::Proxy { .. }
+            | Self::Bury { .. }
+            | Self::Mark { .. }
+            | Self::Leave { .. } => Disrupts::Nothing,
+        }
     }
 }
 
@@ -196,10 +250,19 @@ pub fn diff(spec: &ClusterMemberSpec, observed: &Observed) -> Option<Change> {
     if !gone.is_empty() {
         return Some(Change::Restore { manifests: gone });
     }
-    if !observed.remains.is_empty() {
-        return Some(Change::Bury { nodes: observed.remains.clone() });
-    }
-    mark(spec, membership, observed.node.as_ref()?)
+    let configure = observed.kubelet.as_ref().filter(|seen| membership.kubelet.as_ref() != Some(&seen.now));
+    let proxy = observed.proxy.as_ref().filter(|(wanted, has)| has.as_ref() != Some(wanted));
+    let mut changes: Vec<Change> = [
+        configure.map(|seen| Change::Configure { differences: seen.differences.clone() }),
+        proxy.map(|(wanted, _)| Change::Proxy { wanted: wanted.clone() }),
+        observed.node.as_ref().and_then(|node| mark(spec, membership, node)),
+        // Last, because it may wait for another.
+        (!observed.remains.is_empty()).then(|| Change::Bury { nodes: observed.remains.clone() }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if changes.len() > 1 { Some(Change::Several(changes)) } else { changes.pop() }
 }
 
 /// Nothing was noted: a blank node, a member whose note was lost, or the remains of something unknown.
@@ -321,7 +384,7 @@ mod tests {
     }
 
     fn note(role: MemberRole, start: Start, stage: Stage, resumed: u32) -> Membership {
-        Membership { version: 1, name: "n-1".into(), role, start, stage, resumed, labels: ["old".to_owned()].into() }
+        Membership { version: 1, name: "n-1".into(), role, start, stage, resumed, labels: ["old".to_owned()].into(), kubelet: None }
     }
 
     fn all_files() -> Files {
@@ -344,7 +407,7 @@ mod tests {
 
     #[test]
     fn a_blank_node_begins_and_remains_are_cleared() {
-        let blank = Observed { membership: None, files: Files::default(), node: None, remains: BTreeSet::new() };
+        let blank = Observed { membership: None, files: Files::default(), node: None, remains: BTreeSet::new(), kubelet: None, proxy: None };
         assert_eq!(way(diff(&spec(ControlPlane, Start::Init), &blank)), (Start::Init, Way::Fresh));
         let remains = Observed { files: Files { bootstrap_conf: true, ..Files::default() }, ..blank };
         assert_eq!(way(diff(&spec(Worker, Start::Join), &remains)), (Start::Join, Way::StartOver));
@@ -362,6 +425,8 @@ mod tests {
                 files: Files::default(),
                 node: None,
                 remains: BTreeSet::new(),
+                kubelet: None,
+                proxy: None,
             };
             assert_eq!(way(diff(&spec(ControlPlane, Start::Join), &observed)).1, expected);
         }
@@ -374,6 +439,8 @@ mod tests {
             files: all_files(),
             node: None,
             remains: BTreeSet::new(),
+            kubelet: None,
+            proxy: None,
         };
         // Also when the coordinator says join by now.
         assert_eq!(
@@ -384,7 +451,7 @@ mod tests {
 
     #[test]
     fn a_lost_note_is_written_again_only_where_the_api_knows_the_node() {
-        let mut observed = Observed { membership: None, files: all_files(), node: None, remains: BTreeSet::new() };
+        let mut observed = Observed { membership: None, files: all_files(), node: None, remains: BTreeSet::new(), kubelet: None, proxy: None };
         assert_eq!(way(diff(&spec(ControlPlane, Start::Join), &observed)).1, Way::StartOver);
         observed.node =
             Some(NodeSeen { labels: [(CONTROL_PLANE_LABEL.to_owned(), String::new())].into(), ..NodeSeen::default() });
@@ -401,6 +468,8 @@ mod tests {
                 taints: ["a:NoSchedule".to_owned()].into(),
             }),
             remains: BTreeSet::new(),
+            kubelet: None,
+            proxy: None,
         };
         let Some(Change::Mark { set, remove, taints }) = diff(&spec(ControlPlane, Start::Init), &observed) else {
             panic!()
@@ -422,6 +491,8 @@ mod tests {
             files: Files { manifests: BTreeSet::new(), ..all_files() },
             node: None,
             remains: ["workers-2".to_owned()].into(),
+            kubelet: None,
+            proxy: None,
         };
         let spec = spec(ControlPlane, Start::Join);
         assert!(matches!(diff(&spec, &observed), Some(Change::Restore { .. })));
@@ -432,12 +503,57 @@ mod tests {
     }
 
     #[test]
+    fn other_settings_start_kubelet_anew_by_a_turn_and_so_does_a_file_changed_by_hand() {
+        let settings = |wanted: &str, written: &str| Settings { wanted: wanted.to_owned(), written: written.to_owned() };
+        let mut member = note(Worker, Start::Join, Stage::Member, 0);
+        member.kubelet = Some(settings("a", "1"));
+        let seen = |now| Observed {
+            membership: Some(member.clone()),
+            files: Files { kubelet_conf: true, ..Files::default() },
+            node: None,
+            remains: BTreeSet::new(),
+            kubelet: Some(SettingsSeen { now, differences: vec!["maxPods: 110 → 50".to_owned()] }),
+            proxy: None,
+        };
+        let spec = spec(Worker, Start::Join);
+        assert_eq!(diff(&spec, &seen(settings("a", "1"))), None);
+        for other in [settings("b", "1"), settings("a", "2")] {
+            let change = diff(&spec, &seen(other)).unwrap();
+            assert_eq!(change.disrupts(), Disrupts::Service);
+            assert!(change.detail().contains(&"maxPods: 110 → 50".to_owned()));
+        }
+        // With labels to set at the same time it is one change, with the turn that its worst part needs.
+        let marked = Observed { node: Some(NodeSeen::default()), ..seen(settings("b", "1")) };
+        let Some(Change::Several(changes)) = diff(&spec, &marked) else { panic!() };
+        assert_eq!((changes.len(), Change::Several(changes).disrupts()), (2, Disrupts::Service));
+    }
+
+    #[test]
+    fn the_leader_gives_kube_proxy_its_settings() {
+        let observed = |has: Option<&str>| Observed {
+            membership: Some(note(ControlPlane, Start::Join, Stage::Member, 0)),
+            files: all_files(),
+            node: None,
+            remains: BTreeSet::new(),
+            kubelet: None,
+            proxy: Some(("new".to_owned(), has.map(str::to_owned))),
+        };
+        let spec = spec(ControlPlane, Start::Join);
+        assert_eq!(diff(&spec, &observed(Some("new"))), None);
+        for has in [None, Some("old")] {
+            assert_eq!(diff(&spec, &observed(has)), Some(Change::Proxy { wanted: "new".to_owned() }));
+        }
+    }
+
+    #[test]
     fn a_leaver_leaves_until_nothing_is_left() {
         let mut observed = Observed {
             membership: Some(note(Worker, Start::Join, Stage::Member, 0)),
             files: Files { kubelet_conf: true, ..Files::default() },
             node: Some(NodeSeen::default()),
             remains: BTreeSet::new(),
+            kubelet: None,
+            proxy: None,
         };
         let leave = spec(Worker, Start::Leave);
         assert_eq!(diff(&leave, &observed), Some(Change::Leave { role: Worker, known: true }));
@@ -455,6 +571,8 @@ mod tests {
             files: Files { kubelet_conf: true, ..Files::default() },
             node: None,
             remains: BTreeSet::new(),
+            kubelet: None,
+            proxy: None,
         };
         assert_eq!(diff(&spec(Worker, Start::Join), &observed), None);
         observed.node = Some(NodeSeen { labels: [("pool".to_owned(), "a".to_owned())].into(), ..NodeSeen::default() });
