@@ -19,7 +19,7 @@ use crate::{
     graph,
     kinds::{
         self, Claim, Spec,
-        cluster_member::{Gone, MemberRole, Start},
+        cluster_member::{Gone, MemberRole, Start, Worker},
         pod_network::Mode,
         pod_network::Peer,
     },
@@ -372,6 +372,33 @@ impl Compiler<'_> {
             MemberRole::Worker => &[],
         };
         map.insert("gone".to_owned(), json!(gone));
+        map.insert("workers".to_owned(), json!(self.workers()));
+    }
+
+    /// The workers' labels and taints, for a control plane. By their pools alone: what follows from another node's facts
+    /// has no place in this one's catalog, so a pool whose role says more of its own is left to the join.
+    fn workers(&self) -> Vec<Worker> {
+        let site = self.site;
+        let worker = |peer: &Peer| {
+            let (name, _) = peer.name.rsplit_once('-')?;
+            let (_, pool) = site.pools.iter().find(|(pool, _)| pool.as_str() == name)?;
+            let more = role::with_included(&site.roles, &pool.role).into_iter().flat_map(|role| &role.resources).any(
+                |written| {
+                    let says = |key| written.node.get(&[key]).is_some();
+                    written.kind == "cluster_member" && (says("labels") || says("taints"))
+                },
+            );
+            let fits = pool.member == MemberRole::Worker && !more;
+            fits.then(|| Worker { name: peer.name.clone(), labels: pool.labels.clone(), taints: pool.taints.clone() })
+        };
+        match self.pool.member {
+            MemberRole::ControlPlane => {
+                let mut workers: Vec<Worker> = self.node.peers.iter().filter_map(worker).collect();
+                workers.sort_by(|one, other| one.name.cmp(&other.name));
+                workers
+            }
+            MemberRole::Worker => Vec::new(),
+        }
     }
 
     fn fill_network(&self, map: &mut Map<String, Json>) {

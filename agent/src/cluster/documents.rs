@@ -224,6 +224,7 @@ pub(crate) mod tests {
             settings: None,
             ignore_preflight: vec!["SystemVerification".into()],
             gone: vec![],
+            workers: vec![],
         }
     }
 

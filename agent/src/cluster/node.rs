@@ -1,10 +1,13 @@
 //! The Node object of this machine: what is seen of it, its labels and taints, and whether it is ready.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use kube::Client;
-use muster_catalog::kinds::cluster_member::ClusterMemberSpec;
-use muster_plan::kinds::cluster_member::{Membership, NodeSeen, Stage, wanted_labels};
+use muster_catalog::kinds::cluster_member::{ClusterMemberSpec, Worker};
+use muster_plan::kinds::cluster_member::{Marked, Marking, Membership, NodeSeen, Stage, WorkerSeen, wanted_labels};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -48,6 +51,47 @@ fn text_of(taint: &Value) -> String {
         "" => format!("{key}:{effect}"),
         value => format!("{key}={value}:{effect}"),
     }
+}
+
+/// What was put on a worker's Node for the site.
+const MARKED: &str = "muster.dev/marked";
+
+/// The workers' Nodes, as far as there are any.
+pub async fn workers(client: &Client, wanted: &[Worker]) -> Result<BTreeMap<String, WorkerSeen>, ApiError> {
+    if wanted.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let all = api::get(client, "/api/v1/nodes").await?;
+    let ours = |node: &&Value| wanted.iter().any(|worker| node["metadata"]["name"] == worker.name);
+    let seen = list(&all["items"]).filter(ours).map(|node| {
+        let note = node["metadata"]["annotations"][MARKED].as_str().unwrap_or_default();
+        // What cannot be read is as good as none: nothing is taken off for it.
+        let marked = serde_json::from_str(note).unwrap_or_default();
+        let taints = list(&node["spec"]["taints"]).map(text_of).collect();
+        let name = node["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        (name, WorkerSeen { labels: of_object(node).labels, taints, marked })
+    });
+    Ok(seen.collect())
+}
+
+/// Changes a worker's labels and taints, and notes whose they are.
+pub async fn mark_worker(client: &Client, name: &str, marking: &Marking) -> Result<(), ApiError> {
+    let node = api::get(client, &path(name)).await?;
+    let gone = |taint: &&Value| !marking.untaint.contains(&text_of(taint)) && !marking.taint.contains(&text_of(taint));
+    let mut taints: Vec<Value> = list(&node["spec"]["taints"]).filter(gone).cloned().collect();
+    taints.extend(marking.taint.iter().filter_map(|text| Taint::parse(text)).map(|taint| taint.to_json()));
+    let mut labels: Map<String, Value> = marking.set.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+    labels.extend(marking.remove.iter().map(|key| (key.clone(), Value::Null)));
+    let note = match marking.marked == Marked::default() {
+        true => Value::Null,
+        false => json!(serde_json::to_string(&marking.marked).expect("two lists of texts are JSON")),
+    };
+    let version = &node["metadata"]["resourceVersion"];
+    let patch = json!({
+        "metadata": {"labels": labels, "annotations": {MARKED: note}, "resourceVersion": version},
+        "spec": {"taints": taints},
+    });
+    api::merge(client, &path(name), &patch).await.map(drop)
 }
 
 /// Sets and removes labels; with `taints` replaces those that are ours.

@@ -15,11 +15,7 @@ use muster_ids::Digest;
 use muster_plan::kinds::cluster_member::{Membership, Settings, SettingsSeen};
 use serde_json::{Value, json};
 
-use super::{
-    LOCAL_API, api, birth, documents, kubeadm,
-    lease::{self, Holder},
-    membership,
-};
+use super::{LOCAL_API, api, birth, documents, kubeadm, lease, membership};
 use crate::{Context, Done, StepError};
 
 /// What kubeadm makes of kubelet's settings.
@@ -100,20 +96,14 @@ async fn renewed(ctx: &Context, client: &Client, name: &str) -> Result<(), StepE
         .retry())
 }
 
-/// kube-proxy's settings: wanted, and as its pods are marked. None: another leads, there is no kube-proxy, or the API
-/// does not answer, which others report.
-pub async fn proxy(ctx: &Context, spec: &ClusterMemberSpec) -> Result<Option<(String, Option<String>)>, StepError> {
+/// kube-proxy's settings: wanted, and as its pods are marked; none where there is no kube-proxy.
+pub async fn proxy(
+    ctx: &Context,
+    client: &Client,
+    spec: &ClusterMemberSpec,
+) -> Result<Option<(String, Option<String>)>, StepError> {
     let wanted = digest(documents::proxy(&kubeadm::fragments(ctx, spec)?).to_string());
-    let asked = async {
-        let client = ctx.kube.client().await.ok()?;
-        if lease::holder(&client, ctx.scope.node.as_str()).await.ok()? != Holder::This {
-            return None;
-        }
-        api::find(&client, PROXY).await.ok()?
-    };
-    let Some(set) = tokio::time::timeout(Duration::from_secs(5), asked).await.unwrap_or_default() else {
-        return Ok(None);
-    };
+    let Some(set) = api::find(client, PROXY).await? else { return Ok(None) };
     let mark = &set["spec"]["template"]["metadata"]["annotations"][MARK];
     Ok(Some((wanted, mark.as_str().map(str::to_owned))))
 }

@@ -1,13 +1,16 @@
 //! Membership of the cluster: looks at kubeadm's files and the Node object, and walks the way in.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use muster_catalog::kinds::cluster_member::{ClusterMemberSpec, MemberRole, Start};
 use muster_plan::kinds::cluster_member::{Change, Files, Membership, Observed, STATIC_PODS, Stage, Way, wanted_labels};
 
 use crate::{
     Context, Done, StepError,
-    cluster::{KUBERNETES, birth, burial, join, kubeadm, leave, membership, node, settings},
+    cluster::{KUBERNETES, birth, burial, join, kubeadm, lease::{self, Holder}, leave, membership, node, settings},
 };
 
 pub async fn observe(ctx: &Context, spec: &ClusterMemberSpec) -> Result<Observed, StepError> {
@@ -30,9 +33,24 @@ pub async fn observe(ctx: &Context, spec: &ClusterMemberSpec) -> Result<Observed
     let whole = files.kubelet_conf && STATIC_PODS.iter().all(|pod| files.manifests.contains(*pod));
     let remains = if member && whole { burial::remains(ctx, spec).await? } else { BTreeSet::new() };
     let kubelet = if member && files.kubelet_conf { Some(settings::kubelet(ctx, spec)?) } else { None };
-    let leads = member && whole && spec.role == MemberRole::ControlPlane;
-    let proxy = if leads { settings::proxy(ctx, spec).await? } else { None };
-    Ok(Observed { membership, files, node, remains, kubelet, proxy })
+    let mut observed = Observed { membership, files, node, remains, kubelet, proxy: None, workers: BTreeMap::new() };
+    if member
+        && whole
+        && spec.role == MemberRole::ControlPlane
+        && let Some(client) = leading(ctx).await
+    {
+        observed.proxy = settings::proxy(ctx, &client, spec).await?;
+        observed.workers = node::workers(&client, &spec.workers).await?;
+    }
+    Ok(observed)
+}
+
+/// A client where this node leads. An API that does not answer is others' to report.
+async fn leading(ctx: &Context) -> Option<kube::Client> {
+    let client = ctx.kube.client().await.ok()?;
+    let asked = lease::holder(&client, ctx.scope.node.as_str());
+    let holder = tokio::time::timeout(Duration::from_secs(5), asked).await.ok()?.ok()?;
+    (holder == Holder::This).then_some(client)
 }
 
 fn files(ctx: &Context) -> Result<Files, StepError> {
@@ -73,6 +91,13 @@ pub async fn apply(ctx: &Context, spec: &ClusterMemberSpec, change: &Change) -> 
         }
         Change::Restore { manifests } => {
             birth::restore(ctx, spec, manifests).await?;
+            Ok(Done::default())
+        }
+        Change::MarkWorkers { nodes } => {
+            let client = ctx.kube.client().await?;
+            for (name, marking) in nodes {
+                node::mark_worker(&client, name, marking).await?;
+            }
             Ok(Done::default())
         }
         Change::Bury { nodes } => burial::bury(ctx, spec, nodes).await,

@@ -7,13 +7,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_catalog::kinds::{
-    cluster_member::{ClusterMemberSpec, MemberRole, Start},
+    cluster_member::{ClusterMemberSpec, MemberRole, Start, Worker},
     service::Disrupts,
 };
 use serde::{Deserialize, Serialize};
 
 use super::Describe;
 use crate::row::Action;
+
+mod marks;
+
+pub use marks::{Marked, Marking, WorkerSeen, marking};
 
 /// How far the node has come. Each stage includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -89,6 +93,8 @@ pub struct Observed {
     pub kubelet: Option<SettingsSeen>,
     /// kube-proxy's, the cluster's own: wanted, and as the cluster has them. Seen by the control plane that leads.
     pub proxy: Option<(String, Option<String>)>,
+    /// The workers' Node objects, as the control plane that leads sees them.
+    pub workers: BTreeMap<String, WorkerSeen>,
 }
 
 /// kubeadm's files on the node.
@@ -134,6 +140,8 @@ pub enum Change {
     Configure { differences: Vec<String> },
     /// kube-proxy's settings for the whole cluster; Kubernetes starts it anew node by node.
     Proxy { wanted: String },
+    /// Labels and taints of workers, which they may not change themselves.
+    MarkWorkers { nodes: BTreeMap<String, Marking> },
     /// What the cluster still has of nodes that died: their etcd members, then their Node objects. Whoever leads does it.
     Bury { nodes: BTreeSet<String> },
     /// Labels and taints of the Node object.
@@ -166,6 +174,7 @@ impl Describe for Change {
             | Self::Proxy { .. }
             | Self::Bury { .. }
             | Self::Mark { .. }
+            | Self::MarkWorkers { .. }
             | Self::Several(_) => Action::Change,
             Self::Leave { .. } => Action::Remove,
         }
@@ -196,6 +205,7 @@ impl Describe for Change {
                 [first].into_iter().chain(differences.iter().cloned()).collect()
             }
             Self::Proxy { .. } => vec!["kube-proxy starts anew with its settings, node by node".to_owned()],
+            Self::MarkWorkers { nodes } => nodes.iter().flat_map(|(node, marking)| marking.detail(node)).collect(),
             Self::Several(changes) => changes.iter().flat_map(Self::detail).collect(),
             Self::Bury { nodes } => {
                 nodes.iter().map(|node| format!("- {node}, which died: its etcd member and its Node object")).collect()
@@ -228,6 +238,7 @@ impl Describe for Change {
             | Self::Proxy { .. }
             | Self::Bury { .. }
             | Self::Mark { .. }
+            | Self::MarkWorkers { .. }
             | Self::Leave { .. } => Disrupts::Nothing,
         }
     }
@@ -256,6 +267,7 @@ pub fn diff(spec: &ClusterMemberSpec, observed: &Observed) -> Option<Change> {
         configure.map(|seen| Change::Configure { differences: seen.differences.clone() }),
         proxy.map(|(wanted, _)| Change::Proxy { wanted: wanted.clone() }),
         observed.node.as_ref().and_then(|node| mark(spec, membership, node)),
+        mark_workers(spec, &observed.workers),
         // Last, because it may wait for another.
         (!observed.remains.is_empty()).then(|| Change::Bury { nodes: observed.remains.clone() }),
     ]
@@ -319,7 +331,7 @@ fn mark(spec: &ClusterMemberSpec, membership: &Membership, node: &NodeSeen) -> O
         .filter(|key| !wanted.contains_key(*key) && node.labels.contains_key(*key))
         .cloned()
         .collect();
-    // A kubelet may not change its own node's taints: a worker has those that it joined with.
+    // A kubelet may not change its own node's taints: a worker's are the leader's to change.
     let taints = match spec.role {
         MemberRole::Worker => None,
         MemberRole::ControlPlane => {
@@ -328,6 +340,12 @@ fn mark(spec: &ClusterMemberSpec, membership: &Membership, node: &NodeSeen) -> O
         }
     };
     (!set.is_empty() || !remove.is_empty() || taints.is_some()).then_some(Change::Mark { set, remove, taints })
+}
+
+fn mark_workers(spec: &ClusterMemberSpec, seen: &BTreeMap<String, WorkerSeen>) -> Option<Change> {
+    let one = |worker: &Worker| Some((worker.name.clone(), marking(worker, seen.get(&worker.name)?)?));
+    let nodes: BTreeMap<_, _> = spec.workers.iter().filter_map(one).collect();
+    (!nodes.is_empty()).then_some(Change::MarkWorkers { nodes })
 }
 
 /// The labels that this node's own credentials may set.
@@ -380,6 +398,7 @@ mod tests {
             settings: None,
             ignore_preflight: vec![],
             gone: vec![],
+            workers: vec![],
         }
     }
 
@@ -407,7 +426,7 @@ mod tests {
 
     #[test]
     fn a_blank_node_begins_and_remains_are_cleared() {
-        let blank = Observed { membership: None, files: Files::default(), node: None, remains: BTreeSet::new(), kubelet: None, proxy: None };
+        let blank = Observed { membership: None, files: Files::default(), node: None, remains: BTreeSet::new(), kubelet: None, proxy: None, workers: BTreeMap::new() };
         assert_eq!(way(diff(&spec(ControlPlane, Start::Init), &blank)), (Start::Init, Way::Fresh));
         let remains = Observed { files: Files { bootstrap_conf: true, ..Files::default() }, ..blank };
         assert_eq!(way(diff(&spec(Worker, Start::Join), &remains)), (Start::Join, Way::StartOver));
@@ -427,6 +446,7 @@ mod tests {
                 remains: BTreeSet::new(),
                 kubelet: None,
                 proxy: None,
+                workers: BTreeMap::new(),
             };
             assert_eq!(way(diff(&spec(ControlPlane, Start::Join), &observed)).1, expected);
         }
@@ -441,6 +461,7 @@ mod tests {
             remains: BTreeSet::new(),
             kubelet: None,
             proxy: None,
+            workers: BTreeMap::new(),
         };
         // Also when the coordinator says join by now.
         assert_eq!(
@@ -451,7 +472,7 @@ mod tests {
 
     #[test]
     fn a_lost_note_is_written_again_only_where_the_api_knows_the_node() {
-        let mut observed = Observed { membership: None, files: all_files(), node: None, remains: BTreeSet::new(), kubelet: None, proxy: None };
+        let mut observed = Observed { membership: None, files: all_files(), node: None, remains: BTreeSet::new(), kubelet: None, proxy: None, workers: BTreeMap::new() };
         assert_eq!(way(diff(&spec(ControlPlane, Start::Join), &observed)).1, Way::StartOver);
         observed.node =
             Some(NodeSeen { labels: [(CONTROL_PLANE_LABEL.to_owned(), String::new())].into(), ..NodeSeen::default() });
@@ -470,6 +491,7 @@ mod tests {
             remains: BTreeSet::new(),
             kubelet: None,
             proxy: None,
+            workers: BTreeMap::new(),
         };
         let Some(Change::Mark { set, remove, taints }) = diff(&spec(ControlPlane, Start::Init), &observed) else {
             panic!()
@@ -493,6 +515,7 @@ mod tests {
             remains: ["workers-2".to_owned()].into(),
             kubelet: None,
             proxy: None,
+            workers: BTreeMap::new(),
         };
         let spec = spec(ControlPlane, Start::Join);
         assert!(matches!(diff(&spec, &observed), Some(Change::Restore { .. })));
@@ -514,6 +537,7 @@ mod tests {
             remains: BTreeSet::new(),
             kubelet: Some(SettingsSeen { now, differences: vec!["maxPods: 110 → 50".to_owned()] }),
             proxy: None,
+            workers: BTreeMap::new(),
         };
         let spec = spec(Worker, Start::Join);
         assert_eq!(diff(&spec, &seen(settings("a", "1"))), None);
@@ -537,6 +561,7 @@ mod tests {
             remains: BTreeSet::new(),
             kubelet: None,
             proxy: Some(("new".to_owned(), has.map(str::to_owned))),
+            workers: BTreeMap::new(),
         };
         let spec = spec(ControlPlane, Start::Join);
         assert_eq!(diff(&spec, &observed(Some("new"))), None);
@@ -554,6 +579,7 @@ mod tests {
             remains: BTreeSet::new(),
             kubelet: None,
             proxy: None,
+            workers: BTreeMap::new(),
         };
         let leave = spec(Worker, Start::Leave);
         assert_eq!(diff(&leave, &observed), Some(Change::Leave { role: Worker, known: true }));
@@ -573,6 +599,7 @@ mod tests {
             remains: BTreeSet::new(),
             kubelet: None,
             proxy: None,
+            workers: BTreeMap::new(),
         };
         assert_eq!(diff(&spec(Worker, Start::Join), &observed), None);
         observed.node = Some(NodeSeen { labels: [("pool".to_owned(), "a".to_owned())].into(), ..NodeSeen::default() });
