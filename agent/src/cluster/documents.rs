@@ -13,6 +13,11 @@ use super::fragments::{DocumentKind, Fragments, merge};
 /// certificates, because the API server has that mounted and a backup of the folder is then complete.
 pub const ENCRYPTION_FILE: &str = "/etc/kubernetes/pki/muster-encryption.json";
 
+/// kubeadm's CA, on every node.
+const CLIENT_CA: &str = "/etc/kubernetes/pki/ca.crt";
+/// A folder that is not there.
+const NO_PKI: &str = "/run/muster/no-pki";
+
 /// The socket of containerd's CRI.
 pub const CRI_SOCKET: &str = "unix:///run/containerd/containerd.sock";
 
@@ -50,6 +55,7 @@ pub fn kubelet(fragments: &Fragments) -> Value {
     let body = json!({
         "cgroupDriver": "systemd",
         "rotateCertificates": true,
+        "authentication": {"x509": {"clientCAFile": CLIENT_CA}},
     });
     let body = fragments.merge_into(DocumentKind::KubeletConfiguration, body);
     typed(DocumentKind::KubeletConfiguration, "kubelet.config.k8s.io/v1beta1", body)
@@ -89,6 +95,10 @@ fn cluster(spec: &ClusterMemberSpec, fragments: &Fragments, others: Option<&str>
                 {"name": "initial-cluster-state", "value": "existing"},
             ]}}}),
         );
+    }
+    if !is_control_plane(spec) {
+        // A CA without its key looks like somebody else's CA to kubeadm, which then wants the control plane's keys.
+        document["certificatesDir"] = json!(NO_PKI);
     }
     // A fragment cannot contradict the cluster's own table.
     merge(

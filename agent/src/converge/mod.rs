@@ -120,6 +120,8 @@ struct Ends {
     already_right: u32,
     steps: Vec<StepReport>,
     drift: Vec<ResourceId>,
+    /// What could not follow a change before it: when it does, later, it is no drift either.
+    open: Vec<ResourceId>,
 }
 
 fn report(ends: Ends, options: &Options, started: i64, began: Instant, node_ready: Option<bool>) -> Report {

@@ -331,6 +331,18 @@ async fn a_new_content_is_no_drift() {
 }
 
 #[tokio::test]
+async fn what_follows_a_change_before_it_is_no_drift() {
+    let machine = FakeMachine::new();
+    let both = |first: &str| catalog([file("/x", first), file("/y", "b").after(&["file./x"])]);
+    converge(&machine, &both("1")).await;
+    machine.files.put("/y", "else");
+    let report = converge(&machine, &both("2")).await;
+    assert_eq!((report.drift.len(), report.steps.len()), (0, 2));
+    machine.files.put("/y", "else");
+    assert_eq!(converge(&machine, &both("2")).await.drift, [id("file./y")]);
+}
+
+#[tokio::test]
 async fn removals_go_first() {
     let machine = FakeMachine::new();
     machine.files.put("/old", "x");

@@ -245,13 +245,17 @@ impl<'a> Walk<'a> {
                 return End::Right;
             }
             Ok(Ended { done: Some(detail), repaired }) => {
-                if repaired {
+                // What changed after something before it did follows from that, and not from somebody's hand.
+                if repaired && !schedule.touched(step) {
                     ends.drift.push(id.clone());
                 }
                 right.push(step);
                 (Outcome::Done, detail, End::Changed)
             }
             Err(error) => {
+                if schedule.touched(step) {
+                    ends.open.push(id.clone());
+                }
                 let outcome = error.into_outcome();
                 let end = match &outcome {
                     // Another's to do, and as good as done for what comes after it here.
@@ -302,6 +306,9 @@ impl<'a> Walk<'a> {
                 let kept: BTreeSet<ResourceId> = catalog.resource.iter().map(|resource| resource.id()).collect();
                 ledger.right.retain(|id, _| kept.contains(id));
                 ledger.pending.retain(|id, _| kept.contains(id));
+            }
+            for id in &ends.open {
+                ledger.right.remove(id);
             }
             for &step in right {
                 let resource = &catalog.resource[step];
