@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use muster_tests::lab::{Lab, NODES, Payments, on_node, wait};
+use muster_tests::lab::{Lab, NODES, PREFIX, Payments, on_node, run, wait};
 
 const SOON: Duration = Duration::from_secs(60);
 const ALL: [&str; NODES] = ["control-plane-1", "control-plane-2", "control-plane-3", "workers-1", "workers-2"];
@@ -81,6 +81,45 @@ pub fn containerd(lab: &mut Lab) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// kubelet's and kube-proxy's settings reach nodes that are members already, and a pool's taint the workers' Nodes; a taint
+/// put on by hand stays.
+pub fn members(lab: &mut Lab) -> anyhow::Result<()> {
+    let nodes = |lab: &Lab, path: &str| lab.kubectl(&["get", "nodes", "-o", &format!("jsonpath={{.items[*]{path}}}")]);
+    let before = ALL.map(|node| started(node, "kubelet"));
+    lab.kubectl(&["taint", "node", "workers-1", "by-hand=x:PreferNoSchedule"])?;
+    lab.edit("roles/files/kubelet.yaml", |text| format!("{text}maxPods: 60\n"))?;
+    lab.edit("roles/files/container-node.yaml.j2", |text| {
+        text.replacen("mode: nftables\n", "mode: nftables\nmetricsBindAddress: 127.0.0.1:10249\n", 1)
+    })?;
+    lab.edit("muster.toml", |text| {
+        text.replacen("[pool.workers]\n", "[pool.workers]\ntaints = [\"proof=x:PreferNoSchedule\"]\n", 1)
+    })?;
+    let shown = lab.expect(&["plan"], &[2])?;
+    ensure!(shown.contains("cluster_member workers-1") && shown.contains("one turn at a time"), "{shown}");
+    let began = Instant::now();
+    lab.expect(&["apply", "--yes"], &[0])?;
+    println!("  settings on all members after {:.1} s", began.elapsed().as_secs_f64());
+    wait(SOON, || {
+        let pods = nodes(lab, ".status.allocatable.pods")?;
+        ensure!(pods.split_whitespace().all(|pods| pods == "60"), "allocatable pods: {pods}");
+        Ok(())
+    })?;
+    for (node, before) in ALL.iter().zip(before) {
+        ensure!(started(node, "kubelet")? != before?, "kubelet on {node} was not started anew");
+    }
+    let proxy = lab.kubectl(&["get", "configmap", "kube-proxy", "-n", "kube-system", "-o", "yaml"])?;
+    ensure!(proxy.contains("metricsBindAddress: 127.0.0.1:10249"), "{proxy}");
+    lab.kubectl(&["rollout", "status", "daemonset/kube-proxy", "-n", "kube-system", "--timeout=120s"])?;
+    let taints = nodes(lab, ".spec.taints[*].key")?;
+    ensure!(taints.matches("proof").count() == 2 && taints.contains("by-hand"), "{taints}");
+    lab.edit("muster.toml", |text| text.replacen("taints = [\"proof=x:PreferNoSchedule\"]\n", "", 1))?;
+    lab.expect(&["apply", "--yes"], &[0])?;
+    let taints = nodes(lab, ".spec.taints[*].key")?;
+    ensure!(!taints.contains("proof") && taints.contains("by-hand"), "{taints}");
+    lab.kubectl(&["taint", "node", "workers-1", "by-hand-"])?;
+    lab.wait_ready(Duration::from_secs(120))
+}
+
 /// When the unit's main process started: another text after a restart.
 pub fn started(node: &str, unit: &str) -> anyhow::Result<String> {
     on_node(node, &["systemctl", "show", "--property", "ExecMainStartTimestampMonotonic", "--value", unit])
@@ -96,5 +135,19 @@ pub fn worker(lab: &mut Lab) -> anyhow::Result<()> {
     let after = lab.containers()?;
     ensure!(before.iter().all(|id| after.contains(id)), "a container was replaced");
     ensure!(after.len() == before.len() + 1, "{} containers, {} before", after.len(), before.len());
+    Ok(())
+}
+
+/// A worker that dies while the pool shrinks by it: it cannot leave, so the leading control plane removes its Node.
+pub fn dead_worker(lab: &mut Lab) -> anyhow::Result<()> {
+    run("docker", &["rm", "--force", &format!("{PREFIX}workers-3")])?;
+    lab.edit("muster.toml", |text| text.replacen("count = 3\n\n# Addresses", "count = 2\n\n# Addresses", 1))?;
+    let began = Instant::now();
+    lab.expect(&["apply", "--yes"], &[0])?;
+    println!("  removed after {:.1} s, most of it until the cluster notices the death", began.elapsed().as_secs_f64());
+    lab.size -= 1;
+    lab.wait_ready(Duration::from_secs(120))?;
+    let nodes = lab.kubectl(&["get", "nodes", "-o", "name"])?;
+    ensure!(!nodes.contains("workers-3"), "{nodes}");
     Ok(())
 }
