@@ -3,6 +3,8 @@
 use muster_catalog::Diagnostics;
 use serde::Serialize;
 
+use crate::cloud::docker::DockerError;
+
 /// Prints diagnostics to standard error, or as JSON to standard output.
 pub fn diagnostics(diagnostics: &Diagnostics, json: bool) -> anyhow::Result<()> {
     if json {
@@ -17,6 +19,9 @@ pub fn diagnostics(diagnostics: &Diagnostics, json: bool) -> anyhow::Result<()> 
 pub fn chain(error: &anyhow::Error) -> String {
     let (mut said, mut help) = (String::new(), Vec::new());
     for cause in error.chain() {
+        if let Some(hint) = cause.downcast_ref::<DockerError>().and_then(DockerError::hint) {
+            help.push(format!("  help: {hint}"));
+        }
         let cause = cause.to_string();
         let mut lines = Vec::new();
         for line in cause.lines() {
@@ -27,6 +32,7 @@ pub fn chain(error: &anyhow::Error) -> String {
             said = if said.is_empty() { text } else { format!("{said}: {text}") };
         }
     }
+    help.dedup();
     help.insert(0, said);
     help.join("\n")
 }
@@ -84,6 +90,13 @@ mod tests {
         assert_eq!(seconds("1h").unwrap(), 3600);
         assert_eq!(seconds("0").unwrap(), 0);
         assert!(seconds("1 week").is_err() && seconds("h").is_err() && seconds("99999999d").is_err());
+    }
+
+    #[test]
+    fn what_docker_refuses_comes_with_a_way_out() {
+        let error = anyhow::Error::from(DockerError::Permission { socket: "/var/run/docker.sock".into() });
+        let said = chain(&error.context("up"));
+        assert!(said.starts_with("up: no permission") && said.contains("\n  help: run as root"), "{said}");
     }
 
     #[test]

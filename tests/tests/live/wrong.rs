@@ -14,8 +14,13 @@ pub fn no_permission(lab: &mut Lab) -> anyhow::Result<()> {
     let program = folder.path().join("muster");
     std::fs::copy(lab.program(), &program)?;
     std::fs::set_permissions(&program, open())?;
+    // Places that they may read: what is missing there would be told first.
     let artefacts = folder.path().join("local.json");
-    std::fs::copy(lab.artefacts(), &artefacts)?;
+    let mut list: serde_json::Value = serde_json::from_slice(&std::fs::read(lab.artefacts())?)?;
+    for key in ["apt_repository", "apt_key", "registry"] {
+        list[key] = serde_json::json!(if key == "apt_key" { program.as_path() } else { folder.path() });
+    }
+    std::fs::write(&artefacts, list.to_string())?;
     let site = folder.path().join("site");
     run(&program.to_string_lossy(), &["init", &site.to_string_lossy()])?;
     run("chmod", &["--recursive", "a+rX", &folder.path().to_string_lossy()])?;

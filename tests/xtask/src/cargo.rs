@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::cache::{Cache, Inputs};
@@ -54,13 +54,23 @@ impl Profile {
 /// Builds all programs, by one command over the workspace: asked for one by one, each would have its own features, and
 /// its dependencies would be compiled anew.
 pub fn build(progress: &Progress, root: &Path, profile: Profile) -> Result<Programs> {
-    let (title, selected, folder) = match profile {
-        Profile::Dev => ("build muster, muster-agent and easypay", &AS_IN_TESTS[..], "debug"),
-        Profile::Release => ("build muster, muster-agent and easypay for release", &SHIPPED[..], "release"),
+    let (title, selected) = match profile {
+        Profile::Dev => ("build muster, muster-agent and easypay", &AS_IN_TESTS[..]),
+        Profile::Release => ("build muster, muster-agent and easypay for release", &SHIPPED[..]),
     };
     progress
         .stage(title, || cargo(root).args(["build", "--quiet"]).args(selected).args(["--exclude", "xtask"]).show())?;
+    built(root, profile)
+}
+
+/// The programs where an earlier build left them.
+pub fn built(root: &Path, profile: Profile) -> Result<Programs> {
+    let folder = match profile {
+        Profile::Dev => "debug",
+        Profile::Release => "release",
+    };
     let dir = target_dir(root)?.join(folder);
+    ensure!(dir.join("muster").is_file(), "{} holds no programs: build first", dir.display());
     Ok(Programs { muster: dir.join("muster"), agent: dir.join("muster-agent"), easypay: dir.join("easypay") })
 }
 

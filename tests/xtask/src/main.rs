@@ -74,6 +74,9 @@ enum Task {
         /// Install the peers that this machine lacks
         #[arg(long)]
         install_peers: bool,
+        /// Take the programs as the last build for release left them
+        #[arg(long)]
+        no_build: bool,
     },
     /// Run all tests, with a cluster on this machine
     Test {
@@ -139,12 +142,17 @@ fn run() -> Result<()> {
             // muster takes our place: its exit code and its signals are the user's.
             return Err(muster.exec()).with_context(|| format!("cannot start {}", built.programs.muster.display()));
         }
-        Task::Bench { parts, rounds, install_peers } => {
+        Task::Bench { parts, rounds, install_peers, no_build } => {
             let cache = open(&root, &progress)?;
             if install_peers {
                 bench::install_peers(&progress, cache.root())?;
             }
-            let built = make(&cache, &progress, &checkout, Profile::Release)?;
+            let programs = if no_build {
+                cargo::built(&checkout, Profile::Release)?
+            } else {
+                cargo::build(&progress, &checkout, Profile::Release)?
+            };
+            let built = make(&cache, &progress, &checkout, programs, Profile::Release)?;
             let bench = bench::Bench { progress: &progress, checkout: &checkout, cache: &cache, built: &built, rounds };
             bench::run(&bench, &parts)?;
         }
@@ -218,11 +226,12 @@ struct Built {
 
 /// Makes artefacts, programs and the coordinator's image.
 fn build(root: &Path, progress: &Progress, checkout: &Path, profile: Profile) -> Result<Built> {
-    make(&open(root, progress)?, progress, checkout, profile)
+    let cache = open(root, progress)?;
+    let programs = cargo::build(progress, checkout, profile)?;
+    make(&cache, progress, checkout, programs, profile)
 }
 
-fn make(cache: &Cache, progress: &Progress, checkout: &Path, profile: Profile) -> Result<Built> {
-    let programs = cargo::build(progress, checkout, profile)?;
+fn make(cache: &Cache, progress: &Progress, checkout: &Path, programs: Programs, profile: Profile) -> Result<Built> {
     let artefacts::Artefacts { manifest: mut artefacts, kubectl, easypay } =
         artefacts::make(cache, progress, checkout, &programs.easypay)?;
     artefacts.coordinator_image = Some(coordinator::image(cache, progress, &artefacts, &programs)?);

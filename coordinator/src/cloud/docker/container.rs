@@ -57,6 +57,8 @@ pub struct ContainerSpec {
     pub memory: Option<u64>,
     /// Thousandths.
     pub cpus: Option<u32>,
+    /// Share of the machine's cores when they are short, against 1024 of any other container.
+    pub weight: Option<u32>,
 }
 
 /// A place in a container with a life of its own.
@@ -144,6 +146,7 @@ impl ContainerSpec {
             // Without swap of its own: what kubelet is told is what there is.
             memory_swap: self.memory.and_then(|bytes| i64::try_from(bytes).ok()),
             nano_cpus: self.cpus.map(|cpus| i64::from(cpus) * 1_000_000),
+            cpu_shares: self.weight.map(i64::from),
             port_bindings: Some(ports),
             ..Default::default()
         };

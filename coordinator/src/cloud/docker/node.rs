@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use muster_catalog::kinds::cluster_member::MemberRole;
 use muster_ids::NodeName;
 use muster_planner::blueprint::NodePlan;
 
@@ -44,6 +45,16 @@ Wants=muster-user-data.service
 /// Where disks are mounted, by name.
 pub const DISK_FOLDER: &str = "/var/lib/muster/disks";
 
+/// All nodes share this machine's cores: whom the others wait for comes first. At a cluster's birth that is the node that
+/// makes it, and later the control planes.
+fn weight(plan: &NodePlan) -> u32 {
+    match plan.member {
+        MemberRole::ControlPlane if plan.init => 8192,
+        MemberRole::ControlPlane => 2048,
+        MemberRole::Worker => 1024,
+    }
+}
+
 impl DockerCloud {
     pub(super) fn node_spec(&self, name: &NodeName, plan: &NodePlan) -> ContainerSpec {
         let scope = &self.config.scope;
@@ -80,6 +91,7 @@ impl DockerCloud {
             stop_timeout: Some(20),
             memory: plan.memory,
             cpus: plan.cpus,
+            weight: Some(weight(plan)),
             ..Default::default()
         }
     }
