@@ -196,7 +196,7 @@ fn raise_epoch(store: &[u8], folder: &Path, environment: &EnvName, now: i64) -> 
     Ok(path)
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> BackupError + '_ {
+pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> BackupError + '_ {
     |source| BackupError::File { path: path.to_owned(), source }
 }
 

@@ -4,6 +4,7 @@ pub mod api;
 pub mod app;
 pub mod authz;
 pub mod backup;
+pub mod backups;
 pub mod ca;
 pub mod cli;
 pub mod cloud;

@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::{broken, local, sign, state};
 use crate::{
-    authz, backup,
+    authz, backup, backups,
     context::Context,
     events::{Event, Level},
     plan::{self, PlanError},
@@ -127,6 +127,7 @@ impl operator_server::Operator for OperatorApi {
             "" => None,
             name => Some(self.known(name)?),
         };
+        self.keep_backup().await;
         let applied = publish::apply(&self.ctx, &plan, only.as_ref(), by.as_str()).await.map_err(apply_failed)?;
         Ok(Response::new(match applied {
             Applied::Published(generation) | Applied::Already(generation) => {
@@ -228,6 +229,8 @@ impl operator_server::Operator for OperatorApi {
         let by = operator_of(&request)?;
         let recipients = backup::recipients(&request.get_ref().recipients);
         let recipients = recipients.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        backups::remember(&self.state_dir, &request.get_ref().recipients)
+            .map_err(|error| broken("whom backups are for cannot be remembered", &error))?;
         let (send, receive) = mpsc::channel(8);
         let (folder, ctx) = (self.state_dir.clone(), self.ctx.clone());
         tokio::task::spawn_blocking(move || {
@@ -243,6 +246,29 @@ impl operator_server::Operator for OperatorApi {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receive))))
+    }
+}
+
+impl OperatorApi {
+    /// Before an apply. One that fails is told and holds nothing up: what it is for may be what the apply mends.
+    async fn keep_backup(&self) {
+        if !backups::wanted(&self.state_dir) {
+            return;
+        }
+        let (folder, ctx) = (self.state_dir.clone(), self.ctx.clone());
+        let taken = tokio::task::spawn_blocking(move || {
+            let manifest = backup::Manifest { version: 1, realm: ctx.realm.clone(), taken: ctx.now() };
+            match backups::take(&folder, &manifest) {
+                Ok(Some(path)) => ctx.event(Level::Info, None, "backup", format!("kept before an apply: {path}")),
+                Ok(None) => {}
+                Err(error) => {
+                    ctx.event(Level::Warn, None, "backup", format!("none before this apply: {}", chain(&error)));
+                }
+            }
+        });
+        if let Err(error) = taken.await {
+            tracing::error!(%error, "the backup before an apply broke off");
+        }
     }
 }
 

@@ -210,3 +210,37 @@ async fn a_backup_on_an_empty_folder_goes_on_and_touches_no_agent() {
     let refused = restored.operator().backup(v1::BackupRequest { recipients: vec![] }).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
 }
+
+/// Once somebody asked for a backup, each apply keeps one for the same keys, the last five of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_apply_keeps_a_backup_from_before_it() {
+    let lab = Lab::new().await;
+    let first = lab.publish(&site("0")).await;
+    let folder = lab.folder.join("backups");
+    assert!(!folder.exists(), "nobody said whom backups are for");
+    let identity = age::x25519::Identity::generate();
+    let recipients = vec![identity.to_public().to_string()];
+    let mut chunks = lab.operator().backup(v1::BackupRequest { recipients }).await.unwrap().into_inner();
+    while chunks.message().await.unwrap().is_some() {}
+    let kept = || {
+        let mut all: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        all.sort();
+        all
+    };
+    lab.publish(&site("1")).await;
+    let [only] = &kept()[..] else { panic!("{:?}", kept()) };
+    let empty = tempfile::tempdir().unwrap();
+    let sealed = std::fs::File::open(only).unwrap();
+    backup::restore(empty.path(), sealed, identity.to_string().expose_secret(), SystemClock.now()).unwrap();
+    let before = std::fs::read(empty.path().join(backup::STORE)).unwrap();
+    assert!(!before.is_empty() && first.counter > 0);
+    // Their names are seconds.
+    for _ in 0..5 {
+        tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+        lab.publish(&site("again")).await;
+        let plan = lab.plan(&site("again")).await.unwrap();
+        lab.apply(&plan.id, "").await.unwrap();
+    }
+    assert_eq!(kept().len(), 5, "{:?}", kept());
+    assert!(!kept().contains(only), "the oldest goes first");
+}
