@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How much time passes before messages are delivered again. Timers are exact within it.
-const TICK: Duration = Duration::from_millis(25);
+const TICK: Duration = Duration::from_millis(40);
 const OPERATOR: &str = "10.89.0.99";
 /// Longer than any history.
 const LONGEST: Duration = Duration::from_secs(3600);

@@ -27,10 +27,10 @@ use crate::{
 /// Once faults have ended, everything is as written within this time.
 const BOUND: Duration = Duration::from_secs(300);
 /// And stays so.
-const QUIET: Duration = Duration::from_secs(40);
+const QUIET: Duration = Duration::from_secs(30);
 
 /// How long a revoked node is watched, while it asks again and again.
-const REFUSED: Duration = Duration::from_secs(25);
+const REFUSED: Duration = Duration::from_secs(20);
 
 /// Where a run stands.
 enum Phase {

@@ -12,6 +12,9 @@ use muster_proto::Realm;
 
 use crate::{clock::SimClock, cloud::SimCloud, cluster::Cluster, operator::Orders, plants::Plant};
 
+/// What a disk that was tampered with, and a site with a fault, bring about.
+const CAUSED: [&str; 2] = ["the cached catalog is not believed", "the new catalog failed here and goes no further"];
+
 /// The stage; shared by reference among hosts, which run one after the other in one thread.
 pub struct Stage {
     pub seed: u64,
@@ -81,10 +84,14 @@ impl Stage {
         self.broken.lock().unwrap().get_or_insert(text);
     }
 
-    /// The product logged an error.
+    /// The product logged an error: a human must act, and the history gave cause for it.
     pub fn errs(&self, line: &str) {
         // Without what differs from run to run.
-        self.tell(format!("ERROR{}", line.replace(&*self.folder.to_string_lossy(), "…")));
+        let line = line.replace(&*self.folder.to_string_lossy(), "…");
+        self.tell(format!("ERROR{line}"));
+        if !CAUSED.iter().any(|caused| line.contains(caused)) {
+            self.breaks("nothing asks for a human without cause", line);
+        }
     }
 
     pub fn broken(&self) -> Option<String> {
