@@ -340,6 +340,10 @@ async fn what_follows_a_change_before_it_is_no_drift() {
     assert_eq!((report.drift.len(), report.steps.len()), (0, 2));
     machine.files.put("/y", "else");
     assert_eq!(converge(&machine, &both("2")).await.drift, [id("file./y")]);
+    // Both by hand: the one that comes after the other is drift too.
+    machine.files.put("/x", "else");
+    machine.files.put("/y", "else");
+    assert_eq!(converge(&machine, &both("2")).await.drift, [id("file./x"), id("file./y")]);
 }
 
 #[tokio::test]

@@ -245,15 +245,14 @@ impl<'a> Walk<'a> {
                 return End::Right;
             }
             Ok(Ended { done: Some(detail), repaired }) => {
-                // What changed after something before it did follows from that, and not from somebody's hand.
-                if repaired && !schedule.touched(step) {
+                if repaired && !follows(schedule, ends, step) {
                     ends.drift.push(id.clone());
                 }
                 right.push(step);
                 (Outcome::Done, detail, End::Changed)
             }
             Err(error) => {
-                if schedule.touched(step) {
+                if follows(schedule, ends, step) {
                     ends.open.push(id.clone());
                 }
                 let outcome = error.into_outcome();
@@ -322,6 +321,17 @@ impl<'a> Walk<'a> {
         })?;
         Ok(())
     }
+}
+
+/// Something before it changed, and not because somebody's change was put back: what differs after that follows from the site.
+fn follows(schedule: &Schedule, ends: &Ends, step: usize) -> bool {
+    schedule.touched(step)
+        && schedule.all_before(step).into_iter().any(|before| {
+            let id = schedule.id(before);
+            let done = || ends.steps.iter().any(|step| step.resource == *id && step.outcome == Outcome::Done);
+            // The first of a chain decides: what comes after it may only have been told.
+            !schedule.touched(before) && !ends.drift.contains(id) && done()
+        })
 }
 
 /// Why a step is left when the agent is told to stop.
