@@ -24,6 +24,7 @@ const EASYPAY_TAG: &str = "1.4.0";
 
 const PAUSE_SOURCE: &str = include_str!("../../artefacts/images/pause/pause.c");
 const POSTGRES_ENTRYPOINT: &str = include_str!("../../artefacts/images/postgres/entrypoint.sh");
+const PROXY_START: &str = include_str!("../../artefacts/images/kube-proxy/start.sh");
 
 /// Character conversions and locale sources, which no program here uses.
 const NO_CONVERSIONS: &[&str] = &["/usr/lib/*/gconv/*", "/usr/share/i18n/*"];
@@ -37,7 +38,7 @@ const BASE: RootFs = RootFs {
 
 const PROXY: RootFs = RootFs {
     variant: Variant::Extracted,
-    packages: &["base-files", "conntrack", "libc6", "nftables"],
+    packages: &["base-files", "conntrack", "dash", "libc6", "nftables"],
     without: NO_CONVERSIONS,
     overlay: None,
 };
@@ -132,7 +133,10 @@ fn definitions(go: &GoArtefacts, pause: PathBuf, easypay: PathBuf) -> Vec<Image<
             ),
             "kube-proxy" => (
                 Some(&PROXY),
-                vec![("usr/local/bin/kube-proxy", program(&go.kubernetes.dir, "kube-proxy"))],
+                vec![
+                    ("usr/local/libexec/kube-proxy", program(&go.kubernetes.dir, "kube-proxy")),
+                    ("usr/local/bin/kube-proxy", Item::Script(PROXY_START)),
+                ],
                 Run::default(),
             ),
             "kube-apiserver" => (
