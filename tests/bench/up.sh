@@ -2,7 +2,8 @@
 # The peer of `muster up`: the same cluster and application by a bare script, as quick as one can be written.
 #
 # The same images, caches, packages, kubeadm calls and manifests. What can run side by side does: the nodes boot and install
-# together, control planes pull while packages of others install, and all four joins start as soon as `init` has ended.
+# together, control planes pull while packages of others install, and all four joins start as soon as `init` has ended. Only
+# etcd takes one member at a time: of two `kubeadm join` at once the second gets a list of members that lacks the first.
 # It checks nothing, repairs nothing and cannot be run twice: that is what it is measured without.
 #
 # usage: up.sh FOLDER    with artefacts in the environment (see bench/up.rs); FOLDER takes logs and scratch files
@@ -51,8 +52,8 @@ balancer "$work/api.cfg" tcp 6443 6443 /readyz "check-ssl verify none" control-p
 balancer "$work/web.cfg" http 80 30080 /ready "" workers-1 workers-2
 
 services() {
-    run depot "$depot" --volume "$APT_REPOSITORY:/srv/debian:ro" --volume "$REGISTRY:/srv/registry:ro" --volume "$work:/work:ro" \
-        "$SERVICES_IMAGE" sh -c 'nginx -c /work/nginx.conf & exec docker-registry serve /work/registry.yml'
+    run depot "$depot" --volume "$APT_REPOSITORY:/srv/debian:ro" --volume "$REGISTRY:/srv/registry:ro" --volume "$work:/bench:ro" \
+        "$SERVICES_IMAGE" sh -c 'nginx -c /bench/nginx.conf & exec docker-registry serve /bench/registry.yml'
     run api "$api" --volume "$work/api.cfg:/api.cfg:ro" "$SERVICES_IMAGE" haproxy -W -f /api.cfg
     run web "$web" --volume "$work/web.cfg:/web.cfg:ro" "$SERVICES_IMAGE" haproxy -W -f /web.cfg
 }
@@ -127,7 +128,7 @@ prepare() { # NODE: from nothing to a node that kubeadm can be called on
         --security-opt systempaths=unconfined --device-cgroup-rule 'a *:* rwm' --cgroupns private --stop-signal SIGRTMIN+3 \
         --tmpfs /run:exec,mode=755 --tmpfs /run/lock:mode=1777 --tmpfs /tmp:exec,mode=1777 --volume /var "${disk[@]}" \
         "$NODE_IMAGE" /sbin/init
-    on "$node" mkdir -p /etc/docker /etc/containerd/certs.d/_default /etc/cni/net.d /etc/kubernetes /etc/apt/keyrings
+    on "$node" mkdir -p /etc/docker /etc/containerd/certs.d/_default /etc/cni/net.d /etc/kubernetes/manifests /etc/apt/keyrings
     put "$node" /etc/containerd/config.toml <"$work/containerd.toml"
     printf '[host."http://%s:5000"]\n  capabilities = ["pull", "resolve"]\n' "$depot" | put "$node" /etc/containerd/certs.d/_default/hosts.toml
     printf '{"registry-mirrors": ["http://%s:5000"], "insecure-registries": ["%s:5000"]}\n' "$depot" "$depot" | put "$node" /etc/docker/daemon.json
@@ -167,6 +168,8 @@ for node in $nodes; do
                 on "$node" kubeadm config images pull --config /root/pull.yaml >/dev/null 2>&1 ;;
             *) for image in "registry.k8s.io/kube-proxy:v$KUBERNETES" "registry.k8s.io/pause:$PAUSE" docker.io/library/easypay-web:1.4.0; do
                    on "$node" ctr --namespace k8s.io images pull --hosts-dir /etc/containerd/certs.d "$image" >/dev/null & done
+               # The database runs where the disk is.
+               [ "$node" = workers-2 ] || on "$node" ctr --namespace k8s.io images pull --hosts-dir /etc/containerd/certs.d docker.io/library/postgres:15 >/dev/null
                wait ;;
         esac
     ) >>"$work/$node.log" 2>&1 &
@@ -193,8 +196,18 @@ join() { # NODE
         registration "$node"
         case $node in control-plane-*) printf 'controlPlane: {localAPIEndpoint: {advertiseAddress: %s}, certificateKey: %s}\n' "${address[$node]}" "$CERTIFICATE_KEY" ;; esac
     } | put "$node" /root/join.yaml
-    on "$node" kubeadm join --config /root/join.yaml
+    case $node in
+        control-plane-*)
+            on "$node" kubeadm join --config /root/join.yaml --skip-phases "control-plane-prepare/control-plane,check-etcd,$last"
+            exec 9>"$work/etcd"; flock 9
+            on "$node" kubeadm join phase control-plane-prepare control-plane --config /root/join.yaml
+            on "$node" kubeadm join phase etcd-join --config /root/join.yaml
+            exec 9>&-
+            on "$node" kubeadm join --config /root/join.yaml --skip-phases preflight,control-plane-prepare,check-etcd,kubelet-start,etcd-join ;;
+        *) on "$node" kubeadm join --config /root/join.yaml ;;
+    esac
 }
+last=etcd-join,kubelet-wait-bootstrap,control-plane-join,wait-control-plane
 for node in control-plane-2 control-plane-3 workers-1 workers-2; do
     join "$node" >>"$work/$node.log" 2>&1 &
 done

@@ -15,7 +15,7 @@ pub struct Report {
     /// Every step but those already right.
     pub steps: Vec<StepReport>,
     pub already_right: u32,
-    /// Resources changed by hand and put back in this converge.
+    /// Resources changed on the node and put back in this converge.
     pub drift: Vec<ResourceId>,
     /// True when every resource is as written.
     pub converged: bool,

@@ -75,6 +75,13 @@ impl From<ApiError> for StepError {
                 tracing::debug!(error = %source, "the API server does not answer");
                 Self::waits("the API server to answer")
             }
+            // A newborn cluster's API server answers a moment before it has made the roles of its own.
+            ApiError::Refused { code: 403, message, .. }
+                if message.split_once("RBAC: ").is_some_and(|(_, roles)| roles.contains("not found")) =>
+            {
+                tracing::debug!(message, "the API server lacks roles");
+                Self::waits("the API server to make its own roles")
+            }
             ApiError::Refused { code, .. } => {
                 let step = Self::failed(error.to_string());
                 if matches!(code, 403 | 409 | 429 | 500..=599) { step.retry() } else { step }
@@ -168,4 +175,21 @@ pub async fn is_ready(client: &Client) -> bool {
 pub async fn answers(client: &Client, path: &str) -> Option<StatusCode> {
     let request = Request::get(path).body(kube::client::Body::empty()).ok()?;
     client.send(request).await.ok().map(|response| response.status())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newborn_api_server_is_waited_for_and_one_that_forbids_is_not() {
+        let refused = |message: &str| {
+            let (path, reason) = ("/api/v1/nodes".to_owned(), "Forbidden".to_owned());
+            StepError::from(ApiError::Refused { verb: "get", path, code: 403, reason, message: message.to_owned() })
+        };
+        let forbidden = "nodes is forbidden: User \"kubernetes-admin\" cannot list resource \"nodes\"";
+        let newborn = format!("{forbidden}: RBAC: clusterrole.rbac.authorization.k8s.io \"cluster-admin\" not found");
+        assert!(matches!(refused(&newborn), StepError::Skip(_)));
+        assert!(matches!(refused(forbidden), StepError::Failed(_)));
+    }
 }

@@ -77,8 +77,8 @@ pub async fn workers(client: &Client, wanted: &[Worker]) -> Result<BTreeMap<Stri
 /// Changes a worker's labels and taints, and notes whose they are.
 pub async fn mark_worker(client: &Client, name: &str, marking: &Marking) -> Result<(), ApiError> {
     let node = api::get(client, &path(name)).await?;
-    let gone = |taint: &&Value| !marking.untaint.contains(&text_of(taint)) && !marking.taint.contains(&text_of(taint));
-    let mut taints: Vec<Value> = list(&node["spec"]["taints"]).filter(gone).cloned().collect();
+    let stays = |taint: &&Value| !marking.untaint.contains(&text_of(taint)) && !marking.taint.contains(&text_of(taint));
+    let mut taints: Vec<Value> = list(&node["spec"]["taints"]).filter(stays).cloned().collect();
     taints.extend(marking.taint.iter().filter_map(|text| Taint::parse(text)).map(|taint| taint.to_json()));
     let mut labels: Map<String, Value> = marking.set.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
     labels.extend(marking.remove.iter().map(|key| (key.clone(), Value::Null)));

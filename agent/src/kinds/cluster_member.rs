@@ -10,7 +10,11 @@ use muster_plan::kinds::cluster_member::{Change, Files, Membership, Observed, ST
 
 use crate::{
     Context, Done, StepError,
-    cluster::{KUBERNETES, birth, burial, join, kubeadm, lease::{self, Holder}, leave, membership, node, settings},
+    cluster::{
+        KUBERNETES, birth, burial, join, kubeadm,
+        lease::{self, Holder},
+        leave, membership, node, settings,
+    },
 };
 
 pub async fn observe(ctx: &Context, spec: &ClusterMemberSpec) -> Result<Observed, StepError> {

@@ -134,11 +134,24 @@ async fn see(
     }
     // An older generation's mark is no difference: it is renewed with the next change.
     let generation = written_by.unwrap_or(ctx.scope.generation).to_string();
-    let dry = api::dry_apply(client, &path, &objects::dressed(object, id, &set.name, &generation))
-        .await
-        .map_err(|error| of(id, error))?;
-    let lines = objects::differences(&live, &dry);
+    let wanted = objects::dressed(object, id, &set.name, &generation);
+    let lines = differences(client, &path, live, &wanted).await.map_err(|error| of(id, error))?;
     Ok(seen(if lines.is_empty() { ObjectState::AsWritten } else { ObjectState::Differs(lines) }))
+}
+
+/// What applying would change. Kubernetes' own controllers write too, also between our two questions: what they wrote is
+/// no difference, so the questions are asked until both answers are of one version.
+async fn differences(client: &Client, path: &str, mut live: Value, wanted: &Value) -> Result<Vec<String>, ApiError> {
+    const MOST: usize = 5;
+    for _ in 1..MOST {
+        let dry = api::dry_apply(client, path, wanted).await?;
+        let lines = objects::differences(&live, &dry);
+        if lines.is_empty() || live["metadata"]["resourceVersion"] == dry["metadata"]["resourceVersion"] {
+            return Ok(lines);
+        }
+        live = api::get(client, path).await?;
+    }
+    Ok(objects::differences(&live, &api::dry_apply(client, path, wanted).await?))
 }
 
 /// The API server's opinion of an object that is not there: an error now is better than one when it is applied.
@@ -240,4 +253,43 @@ async fn write_inventory(client: &Client, set: &str, ids: &BTreeSet<ObjectId>) -
     });
     api::apply(client, &inventory_path(set), &map).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, convert::Infallible, sync::Mutex};
+
+    use http::{Request, Response};
+    use kube::client::Body;
+
+    use super::*;
+
+    /// An API server that gives these answers, in order.
+    fn server(answers: &[&Value]) -> Client {
+        let answers = Mutex::new(answers.iter().map(ToString::to_string).collect::<VecDeque<_>>());
+        let service = tower::service_fn(move |_: Request<Body>| {
+            let next = answers.lock().unwrap().pop_front().expect("one question too many");
+            async move { Ok::<_, Infallible>(Response::new(Body::from(next.into_bytes()))) }
+        });
+        Client::new(service, "default")
+    }
+
+    fn web(version: &str, revision: Option<&str>, replicas: u32) -> Value {
+        let annotations = json!({"deployment.kubernetes.io/revision": revision});
+        let metadata = json!({"name": "web", "resourceVersion": version, "annotations": annotations});
+        json!({"kind": "Deployment", "metadata": metadata, "spec": {"replicas": replicas}})
+    }
+
+    #[tokio::test]
+    async fn what_a_controller_writes_between_two_questions_is_no_difference() {
+        let (before, after) = (web("1", None, 2), web("2", Some("1"), 2));
+        let lines = differences(&server(&[&after, &after, &after]), "/web", before, &json!({})).await.unwrap();
+        assert_eq!(lines, Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn what_differs_in_one_version_is_a_difference() {
+        let lines = differences(&server(&[&web("1", None, 2)]), "/web", web("1", None, 5), &json!({})).await.unwrap();
+        assert_eq!(lines, ["~ spec.replicas 5 → 2"]);
+    }
 }

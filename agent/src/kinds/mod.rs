@@ -6,8 +6,25 @@
 //! with `Observed`, `Change` and the pure `diff` in `muster_plan::kinds::x`. The engine observes again after each apply, and
 //! the difference must be empty then.
 
+// Written out, not made by the macro: rustfmt and editors follow only these.
 pub mod accounts;
+pub mod apt_source;
+pub mod cluster_member;
+pub mod command;
+pub mod container;
+pub mod directory;
+pub mod file;
+pub mod group;
+pub mod image;
+pub mod kernel_module;
+pub mod manifest;
+pub mod mount;
+pub mod package;
+pub mod pod_network;
 pub mod program;
+pub mod service;
+pub mod sysctl;
+pub mod user;
 
 use muster_catalog::Spec;
 use muster_plan::kinds::{Change, Observed};
@@ -16,8 +33,6 @@ use crate::{Context, Done, StepError};
 
 macro_rules! kinds {
     ($($variant:ident $module:ident;)*) => {
-        $(pub mod $module;)*
-
         /// Looks at one resource. Reads only.
         pub async fn observe(ctx: &Context, spec: &Spec) -> Result<Observed, StepError> {
             match spec {

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::thread::CapabilitySet;
 use serde::Deserialize;
 
 /// What `cargo xtask` built.
@@ -31,47 +32,6 @@ pub fn artefacts() -> Artefacts {
 pub fn inside() {
     assert!(std::env::var_os("MUSTER_INSIDE_A_NODE").is_some(), "this test changes the machine that it runs on");
 }
-
-const CAPABILITIES: &[&str] = &[
-    "AUDIT_CONTROL",
-    "AUDIT_READ",
-    "AUDIT_WRITE",
-    "BLOCK_SUSPEND",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "KILL",
-    "LEASE",
-    "LINUX_IMMUTABLE",
-    "MAC_ADMIN",
-    "MAC_OVERRIDE",
-    "MKNOD",
-    "NET_ADMIN",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_RAW",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYSLOG",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_CHROOT",
-    "SYS_MODULE",
-    "SYS_NICE",
-    "SYS_PACCT",
-    "SYS_PTRACE",
-    "SYS_RAWIO",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "WAKE_ALARM",
-];
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -123,10 +83,9 @@ impl Lab {
             must(&["inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", &server]);
         lab.server_address = address;
 
-        let held = held_capabilities();
         let mut run = vec!["run", "--detach", "--name", &node, "--hostname", "node-1"];
         run.extend(label);
-        for capability in CAPABILITIES.iter().filter(|capability| held.contains(**capability)) {
+        for capability in held_capabilities() {
             run.extend(["--cap-add", capability]);
         }
         run.extend([
@@ -235,50 +194,9 @@ impl Drop for Lab {
     }
 }
 
-/// What this process itself may hand on.
-fn held_capabilities() -> std::collections::BTreeSet<&'static str> {
-    const NAMES: &[&str] = &[
-        "CHOWN",
-        "DAC_OVERRIDE",
-        "DAC_READ_SEARCH",
-        "FOWNER",
-        "FSETID",
-        "KILL",
-        "SETGID",
-        "SETUID",
-        "SETPCAP",
-        "LINUX_IMMUTABLE",
-        "NET_BIND_SERVICE",
-        "NET_BROADCAST",
-        "NET_ADMIN",
-        "NET_RAW",
-        "IPC_LOCK",
-        "IPC_OWNER",
-        "SYS_MODULE",
-        "SYS_RAWIO",
-        "SYS_CHROOT",
-        "SYS_PTRACE",
-        "SYS_PACCT",
-        "SYS_ADMIN",
-        "SYS_BOOT",
-        "SYS_NICE",
-        "SYS_RESOURCE",
-        "SYS_TIME",
-        "SYS_TTY_CONFIG",
-        "MKNOD",
-        "LEASE",
-        "AUDIT_WRITE",
-        "AUDIT_CONTROL",
-        "SETFCAP",
-        "MAC_OVERRIDE",
-        "MAC_ADMIN",
-        "SYSLOG",
-        "WAKE_ALARM",
-        "BLOCK_SUSPEND",
-        "AUDIT_READ",
-    ];
-    let status = std::fs::read_to_string("/proc/self/status").expect("/proc/self/status");
-    let bits = status.lines().find_map(|line| line.strip_prefix("CapBnd:")).expect("CapBnd");
-    let bits = u64::from_str_radix(bits.trim(), 16).expect("hexadecimal");
-    NAMES.iter().enumerate().filter(|(bit, _)| bits & (1 << bit) != 0).map(|(_, name)| *name).collect()
+/// What this process itself may hand on, as far as Debian's Docker knows the names.
+fn held_capabilities() -> impl Iterator<Item = &'static str> {
+    let unknown = CapabilitySet::PERFMON | CapabilitySet::BPF | CapabilitySet::CHECKPOINT_RESTORE;
+    let held = |capability| rustix::thread::capability_is_in_bounding_set(capability).unwrap_or(false);
+    unknown.complement().iter_names().filter(move |(_, capability)| held(*capability)).map(|(name, _)| name)
 }

@@ -12,7 +12,7 @@ pub(super) fn news(before: Option<&Report>, now: &Report) -> Vec<News> {
     let mut news = Vec::new();
     if !now.drift.is_empty() {
         let resources = now.drift.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        news.push((Level::Warn, "drift", format!("{resources} was changed by hand and put back")));
+        news.push((Level::Warn, "drift", format!("{resources} was changed on the node and put back")));
     }
     let failed = |report: &Report, resource: &muster_ids::ResourceId, text: &str| {
         report.steps.iter().any(|step| {

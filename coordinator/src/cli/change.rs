@@ -63,51 +63,103 @@ pub async fn make(
 pub async fn apply(global: &Global, args: &Apply) -> anyhow::Result<Ended> {
     let Some((files, site)) = site::load(global)? else { return Ok(Ended::Error) };
     let mut client = connect::connect(&site).await?;
-    let id = match &args.plan {
-        Some(id) => id.clone(),
+    let only = args.only.as_deref();
+    let went = match &args.plan {
+        Some(id) => match publish(&mut client, id, only).await?.as_slice() {
+            [] => Went::Published,
+            stale => Went::Stale { plan: id.clone(), differs: stale.to_vec() },
+        },
         None => {
-            let Some(plan) = make(&mut client, global, &files, 10).await? else { return Ok(Ended::Error) };
-            if !plan.changes() {
-                if global.json {
-                    render::print_json(&plan)?;
-                } else {
-                    println!("Nothing to do: all is as the site says.");
+            let approve = |plan: &SavedPlan| {
+                if !global.json {
+                    print!("{}", plan_text(plan));
                 }
-                return Ok(Ended::Good);
-            }
-            if !global.json {
-                print!("{}", plan_text(&plan));
-            }
-            if !agreed(global, "Apply this?")? {
-                println!("Nothing was changed.");
-                return Ok(Ended::Good);
-            }
-            plan.id
+                agreed(global, "Apply this?")
+            };
+            plan_and_publish(&mut client, global, &files, only, approve).await?
         }
     };
-    match publish(&mut client, global, &id, args.only.as_deref()).await? {
-        Ended::Good if !args.no_wait => follow::until_written(&mut client).await,
-        ended => Ok(ended),
+    match went {
+        Went::Published if !args.no_wait => follow::until_written(&mut client).await,
+        Went::NothingToDo(plan) if global.json => render::print_json(&plan).map(|()| Ended::Good),
+        Went::NothingToDo(_) => {
+            println!("Nothing to do: all is as the site says.");
+            Ok(Ended::Good)
+        }
+        went => went.told(global),
     }
 }
 
-/// Publishes a plan. A stale one changes nothing and shows the differences.
-pub async fn publish(client: &mut Client, global: &Global, plan: &str, only: Option<&str>) -> anyhow::Result<Ended> {
-    let request = v1::ApplyRequest { plan: plan.to_owned(), only: only.unwrap_or_default().to_owned() };
-    let reply = client.apply(request).await.map_err(failure)?.into_inner();
-    if reply.stale.is_empty() {
-        return Ok(Ended::Good);
-    }
-    if global.json {
-        render::print_json(&serde_json::json!({ "stale": reply.stale }))?;
-    } else {
-        eprintln!("error: plan {plan} is stale; nothing was changed. What differs now:");
-        for line in &reply.stale {
-            eprintln!("  {line}");
+/// How a plan and its publishing went.
+pub enum Went {
+    Published,
+    NothingToDo(Box<SavedPlan>),
+    /// The site has errors, which are printed.
+    Wrong,
+    Declined,
+    /// Nothing was changed, because these things are no longer as the plan showed them.
+    Stale {
+        plan: String,
+        differs: Vec<String>,
+    },
+}
+
+impl Went {
+    /// Tells what is not told yet, and how the program ends.
+    pub fn told(self, global: &Global) -> anyhow::Result<Ended> {
+        match self {
+            Self::Published | Self::NothingToDo(_) => Ok(Ended::Good),
+            Self::Wrong => Ok(Ended::Error),
+            Self::Declined => {
+                println!("Nothing was changed.");
+                Ok(Ended::Good)
+            }
+            Self::Stale { differs, .. } if global.json => {
+                render::print_json(&serde_json::json!({ "stale": differs })).map(|()| Ended::Stale)
+            }
+            Self::Stale { plan, differs } => {
+                eprintln!("error: plan {plan} is stale; nothing was changed. What differs now:");
+                differs.iter().for_each(|line| eprintln!("  {line}"));
+                eprintln!("  help: muster plan, and apply what it shows");
+                Ok(Ended::Stale)
+            }
         }
-        eprintln!("  help: muster plan, and apply what it shows");
     }
-    Ok(Ended::Stale)
+}
+
+/// Plans, has it approved and publishes it. What moves between the two (a node that answers again) makes the plan stale;
+/// nobody chose that plan by name, so it is made, and approved, anew.
+pub async fn plan_and_publish(
+    client: &mut Client,
+    global: &Global,
+    files: &SiteFiles,
+    only: Option<&str>,
+    approve: impl Fn(&SavedPlan) -> anyhow::Result<bool>,
+) -> anyhow::Result<Went> {
+    const MOST: u32 = 5;
+    let mut tries = 0;
+    loop {
+        let Some(plan) = make(client, global, files, 10).await? else { return Ok(Went::Wrong) };
+        if !plan.changes() {
+            return Ok(Went::NothingToDo(Box::new(plan)));
+        }
+        if !approve(&plan)? {
+            return Ok(Went::Declined);
+        }
+        let differs = publish(client, &plan.id, only).await?;
+        tries += 1;
+        match differs.first() {
+            None => return Ok(Went::Published),
+            Some(_) if tries == MOST => return Ok(Went::Stale { plan: plan.id, differs }),
+            Some(first) => eprintln!("planned anew, because meanwhile: {first}"),
+        }
+    }
+}
+
+/// Publishes a plan. Returns what is no longer as it showed; then nothing was changed.
+async fn publish(client: &mut Client, plan: &str, only: Option<&str>) -> anyhow::Result<Vec<String>> {
+    let request = v1::ApplyRequest { plan: plan.to_owned(), only: only.unwrap_or_default().to_owned() };
+    Ok(client.apply(request).await.map_err(failure)?.into_inner().stale)
 }
 
 /// Asks on a terminal; elsewhere only `--yes` agrees.

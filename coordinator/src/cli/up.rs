@@ -7,11 +7,15 @@ use anyhow::bail;
 use super::{
     Ended,
     args::{Global, Up},
-    change, connect, follow,
+    change::{self, Went},
+    connect, follow,
     progress::Stage,
     render, site,
 };
-use crate::local::{manifest::Manifest, start};
+use crate::{
+    local::{manifest::Manifest, start},
+    plan::SavedPlan,
+};
 
 /// `muster up`: run again, it changes nothing; after a kill, it goes on.
 pub async fn up(global: &Global, args: &Up) -> anyhow::Result<Ended> {
@@ -31,20 +35,17 @@ pub async fn up(global: &Global, args: &Up) -> anyhow::Result<Ended> {
     let mut client = connect::connect(&site).await?;
     stage.done("answers");
 
-    let Some(plan) = change::make(&mut client, global, &files, 10).await? else { return Ok(Ended::Error) };
-    if plan.changes() {
+    let approve = |plan: &SavedPlan| {
         // Bringing up asks nothing; taking away does.
-        if plan.counts.destroy + plan.counts.replace > 0 {
-            print!("{}", crate::plan::render(&plan));
-            if !change::agreed(global, "This takes something away. Go on?")? {
-                println!("Nothing was changed.");
-                return Ok(Ended::Good);
-            }
+        if plan.counts.destroy + plan.counts.replace == 0 {
+            return Ok(true);
         }
-        let ended = change::publish(&mut client, global, &plan.id, None).await?;
-        if ended != Ended::Good {
-            return Ok(ended);
-        }
+        print!("{}", crate::plan::render(plan));
+        change::agreed(global, "This takes something away. Go on?")
+    };
+    match change::plan_and_publish(&mut client, global, &files, None, approve).await? {
+        Went::Published | Went::NothingToDo(_) => {}
+        went @ (Went::Wrong | Went::Declined | Went::Stale { .. }) => return went.told(global),
     }
     let mut stage = Stage::begin("nodes");
     let status =

@@ -76,7 +76,7 @@ pub struct NodeStatus {
     pub usage: Option<Usage>,
     /// Steps that are not done: failed first, then waiting.
     pub problems: Vec<Problem>,
-    /// What was changed by hand and put back in the last converge.
+    /// What was changed on the node and put back in the last converge.
     pub drift: Vec<String>,
     pub paused: Option<Pause>,
 }

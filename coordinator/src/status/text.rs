@@ -111,7 +111,7 @@ impl Status {
         }
         if !node.drift.is_empty() {
             let when = node.last_converge.map_or(String::new(), |time| format!(" {} ago", ago(self.time - time)));
-            lines.push(format!("drift: {} was changed by hand, put back{when}", node.drift.join(", ")));
+            lines.push(format!("drift: {} was changed on the node, put back{when}", node.drift.join(", ")));
         }
         lines
     }
@@ -220,7 +220,7 @@ impl NodeStatus {
             }
         }
         for drift in &self.drift {
-            _ = writeln!(out, "  drift       {drift} was changed by hand and put back");
+            _ = writeln!(out, "  drift       {drift} was changed on the node and put back");
         }
         out
     }

@@ -2,6 +2,24 @@
 //!
 //! Each kind's module has `Observed`, `Change` (which describes itself), and `diff(&XSpec, &Observed) -> Option<Change>`.
 
+// Written out, not made by the macro: rustfmt and editors follow only these.
+pub mod apt_source;
+pub mod cluster_member;
+pub mod command;
+pub mod container;
+pub mod directory;
+pub mod file;
+pub mod group;
+pub mod image;
+pub mod kernel_module;
+pub mod manifest;
+pub mod mount;
+pub mod package;
+pub mod pod_network;
+pub mod service;
+pub mod sysctl;
+pub mod user;
+
 use muster_catalog::{Spec, kinds::service::Disrupts};
 
 use crate::row::Action;
@@ -19,8 +37,6 @@ pub trait Describe {
 
 macro_rules! kinds {
     ($($variant:ident $module:ident;)*) => {
-        $(pub mod $module;)*
-
         /// What was seen of one resource.
         #[derive(Debug, Clone, PartialEq)]
         pub enum Observed {

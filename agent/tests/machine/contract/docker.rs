@@ -59,7 +59,7 @@ async fn the_fake_keeps_it() {
 }
 
 #[tokio::test]
-#[ignore = "needs Docker and MUSTER_ARTEFACTS; run by hand with --ignored --skip inside_a_node"]
+#[ignore = "needs Docker and MUSTER_ARTEFACTS; `cargo xtask test` asks for it"]
 async fn the_real_one_keeps_it() {
     keeps(&Bollard::new(), &crate::lab::artefacts().services_image).await;
 }

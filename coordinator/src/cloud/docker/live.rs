@@ -27,12 +27,8 @@ async fn lab(environment: &str) -> (DockerCloud, Scope) {
     let scope = Scope { cluster: "balance".parse().unwrap(), environment: environment.parse().unwrap() };
     engine.remove_all(&scope).await.unwrap();
     let services_image = engine.newest_image("muster-services").await.unwrap().expect(NEEDS);
-    let config = DockerConfig {
-        scope: scope.clone(),
-        services_image,
-        capabilities: bounding_capabilities().unwrap(),
-        now: || 0,
-    };
+    let config =
+        DockerConfig { scope: scope.clone(), services_image, capabilities: bounding_capabilities(), now: || 0 };
     (DockerCloud::new(engine, config), scope)
 }
 

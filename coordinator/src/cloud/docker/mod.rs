@@ -21,7 +21,7 @@ mod scope;
 mod volume;
 
 pub use archive::Upload;
-pub use capabilities::{bounding_capabilities, known_capabilities};
+pub use capabilities::bounding_capabilities;
 pub use cloud::{DockerCloud, DockerConfig};
 pub use container::{ContainerSpec, Found, Mount, State};
 pub use engine::{DEFAULT_SOCKET, Engine, Removed};

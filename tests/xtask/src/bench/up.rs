@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::thread::CapabilitySet;
 
 use super::{Bench, table};
 use crate::command::Cmd;
@@ -37,6 +38,7 @@ const ANSWERS: &str = "application answers";
 pub fn run(bench: &Bench) -> Result<()> {
     let left = Cmd::new("docker").args(["ps", "--all", "--quiet", "--filter", "label=muster"]).output()?;
     ensure!(left.trim().is_empty(), "an environment is up on this machine\n  help: muster down --yes");
+    clear()?;
     let folder = tempfile::tempdir()?;
     let manifests = folder.path().join("app.yaml");
     fs::write(&manifests, application(bench.checkout)?)?;
@@ -134,7 +136,7 @@ fn script(bench: &Bench, manifests: &Path, folder: &Path) -> Result<Phases> {
         .env("PAUSE", PAUSE)
         .env("TOKEN", TOKEN)
         .env("CERTIFICATE_KEY", "0123456789abcdef".repeat(4))
-        .env("CAPABILITIES", capabilities()?)
+        .env("CAPABILITIES", capabilities())
         .env("MANIFESTS", manifests)
         .stderr(File::create(&log)?)
         .stdout(Stdio::piped());
@@ -198,14 +200,9 @@ fn application(checkout: &Path) -> Result<String> {
 }
 
 /// As muster gives them to nodes: those of our own bounding set that the daemon knows, as `docker run` takes them.
-fn capabilities() -> Result<String> {
-    const NAMES: &str = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST \
-        NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME \
-        SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ";
-    let status = fs::read_to_string("/proc/self/status")?;
-    let mask =
-        status.lines().find_map(|line| line.strip_prefix("CapBnd:")).context("/proc/self/status has no CapBnd")?;
-    let mask = u64::from_str_radix(mask.trim(), 16)?;
-    let held = NAMES.split_whitespace().enumerate().filter(|(bit, _)| mask >> bit & 1 == 1);
-    Ok(held.map(|(_, name)| format!("--cap-add {name}")).collect::<Vec<_>>().join(" "))
+fn capabilities() -> String {
+    let unknown = CapabilitySet::PERFMON | CapabilitySet::BPF | CapabilitySet::CHECKPOINT_RESTORE;
+    let held = |capability| rustix::thread::capability_is_in_bounding_set(capability).unwrap_or(false);
+    let named = unknown.complement().iter_names().filter(|(_, capability)| held(*capability));
+    named.map(|(name, _)| format!("--cap-add {name}")).collect::<Vec<_>>().join(" ")
 }

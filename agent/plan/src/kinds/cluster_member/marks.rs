@@ -69,8 +69,13 @@ pub fn marking(worker: &Worker, seen: &WorkerSeen) -> Option<Marking> {
     let taint: BTreeSet<_> = wanted.taints.difference(&seen.taints).cloned().collect();
     let untaint = seen.marked.taints.iter().filter(|taint| !wanted.taints.contains(*taint));
     let untaint: BTreeSet<_> = untaint.filter(|taint| seen.taints.contains(*taint)).cloned().collect();
-    (wanted != seen.marked || !set.is_empty() || !taint.is_empty())
-        .then_some(Marking { set, remove, taint, untaint, marked: wanted })
+    (wanted != seen.marked || !set.is_empty() || !taint.is_empty()).then_some(Marking {
+        set,
+        remove,
+        taint,
+        untaint,
+        marked: wanted,
+    })
 }
 
 /// `key=:Effect` is `key:Effect`.
@@ -96,7 +101,8 @@ mod tests {
 
     #[test]
     fn a_pool_without_taints_touches_no_node() {
-        let theirs = WorkerSeen { taints: set(&["node.cilium.io/agent-not-ready:NoSchedule"]), ..WorkerSeen::default() };
+        let theirs =
+            WorkerSeen { taints: set(&["node.cilium.io/agent-not-ready:NoSchedule"]), ..WorkerSeen::default() };
         assert_eq!(marking(&worker(&[("tier", "a")], &[]), &theirs), None);
     }
 
