@@ -97,12 +97,15 @@ conntrack: {maxPerCore: 0}
 EOF
 }
 registration() { # NODE
+    local more=
+    # kubeadm taints a control plane last, when pods may be on it already.
+    case $1 in control-plane-[23]) more=', {name: register-with-taints, value: "node-role.kubernetes.io/control-plane:NoSchedule"}' ;; esac
     cat <<EOF
 nodeRegistration:
   name: $1
   criSocket: unix:///run/containerd/containerd.sock
   imagePullSerial: false
-  kubeletExtraArgs: [{name: node-ip, value: "${address[$1]}"}]
+  kubeletExtraArgs: [{name: node-ip, value: "${address[$1]}"}$more]
   ignorePreflightErrors: [Swap, SystemVerification, FileContent--proc-sys-net-bridge-bridge-nf-call-iptables]
 EOF
 }
@@ -115,6 +118,8 @@ kubernetesVersion: v$KUBERNETES
 controlPlaneEndpoint: $api:6443
 encryptionAlgorithm: ECDSA-P256
 networking: {podSubnet: 10.244.0.0/16, serviceSubnet: 10.96.0.0/12}
+# By the load balancer kubelets get their certificates at once; by their own API server only after half a minute.
+featureGates: {ControlPlaneKubeletLocalMode: false}
 controllerManager: {extraArgs: [{name: allocate-node-cidrs, value: "false"}]}
 etcd: {local: {dataDir: /var/lib/etcd, extraArgs: [{name: max-learners, value: "2"}]}}
 EOF
@@ -201,20 +206,23 @@ join() { # NODE
             on "$node" kubeadm join --config /root/join.yaml --skip-phases "control-plane-prepare/control-plane,check-etcd,$last"
             exec 9>"$work/etcd"; flock 9
             on "$node" kubeadm join phase control-plane-prepare control-plane --config /root/join.yaml
-            on "$node" kubeadm join phase etcd-join --config /root/join.yaml
+            on "$node" kubeadm join phase control-plane-join etcd --config /root/join.yaml
             exec 9>&-
-            on "$node" kubeadm join --config /root/join.yaml --skip-phases preflight,control-plane-prepare,check-etcd,kubelet-start,etcd-join ;;
+            on "$node" kubeadm join --config /root/join.yaml --skip-phases preflight,control-plane-prepare,check-etcd,kubelet-start,control-plane-join/etcd ;;
         *) on "$node" kubeadm join --config /root/join.yaml ;;
     esac
 }
-last=etcd-join,kubelet-wait-bootstrap,control-plane-join,wait-control-plane
+last=kubelet-wait-bootstrap,control-plane-join,wait-control-plane
+joining=()
 for node in control-plane-2 control-plane-3 workers-1 workers-2; do
     join "$node" >>"$work/$node.log" 2>&1 &
+    joining+=($!)
 done
 put control-plane-1 /root/app.yaml <"$MANIFESTS"
 kubectl apply -f /root/app.yaml >/dev/null
 until kubectl label node workers-1 muster.dev/disk-easypay=true >/dev/null 2>&1; do sleep 0.3; done
 until [ "$(kubectl get nodes --no-headers 2>/dev/null | grep -cw Ready)" = 5 ]; do sleep 0.3; done
+wait "${joining[@]}"
 phase ready
 until curl --silent --fail --max-time 2 --output /dev/null "http://$web/"; do sleep 0.2; done
 phase answers
