@@ -120,7 +120,7 @@ encryptionAlgorithm: ECDSA-P256
 networking: {podSubnet: 10.244.0.0/16, serviceSubnet: 10.96.0.0/12}
 # By the load balancer kubelets get their certificates at once; by their own API server only after half a minute.
 featureGates: {ControlPlaneKubeletLocalMode: false}
-controllerManager: {extraArgs: [{name: allocate-node-cidrs, value: "false"}]}
+controllerManager: {extraArgs: [{name: allocate-node-cidrs, value: "false"}, {name: pvclaimbinder-sync-period, value: 2s}]}
 etcd: {local: {dataDir: /var/lib/etcd, extraArgs: [{name: max-learners, value: "2"}]}}
 EOF
 }

@@ -80,8 +80,13 @@ fn cluster(spec: &ClusterMemberSpec, fragments: &Fragments, others: Option<&str>
                 "extraArgs": [{"name": "encryption-provider-config", "value": ENCRYPTION_FILE}],
             },
             "controllerManager": {
-                // Each node's range comes from its catalog.
-                "extraArgs": [{"name": "allocate-node-cidrs", "value": "false"}],
+                "extraArgs": [
+                    // Each node's range comes from its catalog.
+                    {"name": "allocate-node-cidrs", "value": "false"},
+                    // A disk's volume and its claim are bound by two workers that get in each other's way, and what
+                    // failed is tried again at the next period only: after 15 s, of which an application often waits 30.
+                    {"name": "pvclaimbinder-sync-period", "value": "2s"},
+                ],
             },
             // Two may be on their way in: a learner counts for no quorum.
             "etcd": {"local": {"dataDir": "/var/lib/etcd", "extraArgs": [{"name": "max-learners", "value": "2"}]}},
