@@ -153,6 +153,14 @@ impl Lab {
                 );
             }
         }
+        let admin = ["kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "--request-timeout=5s"];
+        let pods = ["get", "pods", "--all-namespaces", "--output", "wide"];
+        let events = ["get", "events", "--all-namespaces", "--field-selector", "type=Warning"];
+        for what in [&pods[..], &events] {
+            if let Ok(said) = on_node("control-plane-1", &[&admin, what].concat()) {
+                println!("$ kubectl {}\n{said}", what.join(" "));
+            }
+        }
     }
 
     /// Edits a file of the site.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 
 use super::{
     Ended,
@@ -47,9 +47,9 @@ pub async fn up(global: &Global, args: &Up) -> anyhow::Result<Ended> {
         Went::Published | Went::NothingToDo(_) => {}
         went @ (Went::Wrong | Went::Declined | Went::Stale { .. }) => return went.told(global),
     }
+    let patience = Duration::from_secs(args.patience);
     let mut stage = Stage::begin("nodes");
-    let status =
-        follow::until(&mut client, &mut stage, Duration::from_secs(args.patience), |status| status.written()).await?;
+    let status = follow::until(&mut client, &mut stage, patience, |status| status.written()).await?;
     stage.done(&format!("{} as written", status.nodes.len()));
 
     for app in &status.apps {
@@ -57,7 +57,12 @@ pub async fn up(global: &Global, args: &Up) -> anyhow::Result<Ended> {
         let stage = Stage::begin(format!("application {}", app.name));
         let address = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
         let address = if address.contains(':') { address } else { format!("{address}:80") };
-        start::answers(&address, &app.path).await?;
+        start::answers(&address, &app.path, patience).await.with_context(|| {
+            format!(
+                "application {0}\n  help: muster kubeconfig > kubeconfig; kubectl --kubeconfig kubeconfig --namespace {0} get pods,events",
+                app.name
+            )
+        })?;
         stage.done("answers");
     }
     if global.json {

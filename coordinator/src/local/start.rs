@@ -63,14 +63,16 @@ pub async fn start_with(site: &Site, manifest: &Manifest, state: &[Upload]) -> a
         engine.ensure_container(&scope, &coordinator, &coordinator_files),
     )?;
     let health = format!("{}:{HTTP_PORT}", addresses.coordinator);
-    if let Err(error) = answers(&health, "/healthz").await {
+    if let Err(error) = answers(&health, "/healthz", PATIENCE).await {
         let log = engine.log(&second.0, 20).await;
         return Err(error.context(format!("the coordinator does not become healthy; its log ends with\n{log}")));
     }
-    answers(&format!("{}:80", addresses.artefacts), "/debian/dists/muster/InRelease")
+    answers(&format!("{}:80", addresses.artefacts), "/debian/dists/muster/InRelease", PATIENCE)
         .await
         .context("the packages' container does not answer")?;
-    answers(&format!("{}:5000", addresses.artefacts), "/v2/").await.context("the registry does not answer")?;
+    answers(&format!("{}:5000", addresses.artefacts), "/v2/", PATIENCE)
+        .await
+        .context("the registry does not answer")?;
     Ok(first.1 || second.1)
 }
 
@@ -96,8 +98,8 @@ fn config(site: &Site, manifest: &Manifest, addresses: Addresses) -> anyhow::Res
     Ok(toml::to_string(&config)?)
 }
 
-/// Waits until a plain HTTP server answers a GET with 200.
-pub async fn answers(address: &str, path: &str) -> anyhow::Result<()> {
+/// Waits until a plain HTTP server answers a GET with 200; not longer than `patience`.
+pub async fn answers(address: &str, path: &str, patience: Duration) -> anyhow::Result<()> {
     let whole = async {
         loop {
             if let Ok(Ok(200)) = timeout(Duration::from_secs(5), status(address, path)).await {
@@ -106,9 +108,9 @@ pub async fn answers(address: &str, path: &str) -> anyhow::Result<()> {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    timeout(PATIENCE, whole)
+    timeout(patience, whole)
         .await
-        .with_context(|| format!("http://{address}{path} did not answer within {} s", PATIENCE.as_secs()))
+        .with_context(|| format!("http://{address}{path} did not answer within {} s", patience.as_secs()))
 }
 
 /// The status of one GET.

@@ -110,10 +110,11 @@ fn muster(bench: &Bench) -> Result<Phases> {
     let status = up.wait()?;
     phases.insert(ANSWERS, began.elapsed().as_secs_f64());
     fs::write(bench.cache.root().join("logs/bench-muster.log"), &said)?;
-    let down = command(&["down", "--yes"]).stderr(Stdio::null()).status()?;
-    if !status.success() || !down.success() {
-        bail!("muster up ended with {status}, down with {down}\n{said}");
+    if !status.success() {
+        bail!("muster up ended with {status}; all is left as it is\n{said}\n  help: look, then muster down --yes");
     }
+    let down = command(&["down", "--yes"]).stderr(Stdio::null()).status()?;
+    ensure!(down.success(), "muster down ended with {down}");
     Ok(phases)
 }
 
