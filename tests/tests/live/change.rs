@@ -81,6 +81,26 @@ pub fn containerd(lab: &mut Lab) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// kube-proxy writes its tables as a whole every hour, after a failure, and when a node's zone changes; and it is started anew
+/// over the tables of the one before. Services stay, and no payment fails.
+pub fn services(lab: &mut Lab) -> anyhow::Result<()> {
+    let payments = Payments::start(lab, "services", 40)?;
+    lab.kubectl(&["label", "nodes", "--all", "topology.kubernetes.io/zone=proof"])?;
+    std::thread::sleep(Duration::from_secs(10));
+    lab.kubectl(&["rollout", "restart", "daemonset/kube-proxy", "-n", "kube-system"])?;
+    wait(SOON, || {
+        let path = "jsonpath={.status.observedGeneration} {.metadata.generation} {.status.updatedNumberScheduled} {.status.numberReady}";
+        let said = lab.kubectl(&["get", "daemonset/kube-proxy", "-n", "kube-system", "-o", path])?;
+        let said: Vec<_> = said.split_whitespace().collect();
+        ensure!(said.len() == 4 && said[0] == said[1] && said[2..] == ["5", "5"], "kube-proxy: {said:?}");
+        Ok(())
+    })?;
+    let summary = payments.finish(lab)?;
+    lab.kubectl(&["label", "nodes", "--all", "topology.kubernetes.io/zone-"])?;
+    ensure!(summary.failed == 0, "{} of {} payments failed while kube-proxy synced", summary.failed, summary.sent);
+    Ok(())
+}
+
 /// kubelet's and kube-proxy's settings reach nodes that are members already, and a pool's taint the workers' Nodes; a taint
 /// put on by hand stays.
 pub fn members(lab: &mut Lab) -> anyhow::Result<()> {

@@ -28,6 +28,7 @@ const STEPS: &[Step] = &[
     ("a_change_by_hand_is_put_back", change::drift),
     ("a_saved_plan_goes_stale", change::stale),
     ("containerd_restarts_everywhere_and_no_payment_fails", change::containerd),
+    ("services_stay_while_kube_proxy_writes_all_anew", change::services),
     ("settings_and_taints_reach_members", change::members),
     ("an_agent_is_killed_in_a_converge", failure::agent_killed),
     ("a_control_plane_stops_and_starts", failure::control_plane_stops),

@@ -24,7 +24,6 @@ const EASYPAY_TAG: &str = "1.4.0";
 
 const PAUSE_SOURCE: &str = include_str!("../../artefacts/images/pause/pause.c");
 const POSTGRES_ENTRYPOINT: &str = include_str!("../../artefacts/images/postgres/entrypoint.sh");
-const PROXY_START: &str = include_str!("../../artefacts/images/kube-proxy/start.sh");
 
 /// Character conversions and locale sources, which no program here uses.
 const NO_CONVERSIONS: &[&str] = &["/usr/lib/*/gconv/*", "/usr/share/i18n/*"];
@@ -36,9 +35,11 @@ const BASE: RootFs = RootFs {
     overlay: None,
 };
 
+/// netbase has /etc/protocols. Without it nft shows `6` where kube-proxy wrote `tcp`, and kube-proxy takes every Service that is
+/// there for a leftover and removes it: at each full sync (hourly, after a failed one, over the tables of the one before).
 const PROXY: RootFs = RootFs {
     variant: Variant::Extracted,
-    packages: &["base-files", "conntrack", "dash", "libc6", "nftables"],
+    packages: &["base-files", "conntrack", "dash", "libc6", "netbase", "nftables"],
     without: NO_CONVERSIONS,
     overlay: None,
 };
@@ -133,10 +134,7 @@ fn definitions(go: &GoArtefacts, pause: PathBuf, easypay: PathBuf) -> Vec<Image<
             ),
             "kube-proxy" => (
                 Some(&PROXY),
-                vec![
-                    ("usr/local/libexec/kube-proxy", program(&go.kubernetes.dir, "kube-proxy")),
-                    ("usr/local/bin/kube-proxy", Item::Script(PROXY_START)),
-                ],
+                vec![("usr/local/bin/kube-proxy", program(&go.kubernetes.dir, "kube-proxy"))],
                 Run::default(),
             ),
             "kube-apiserver" => (
