@@ -24,6 +24,7 @@ const EASYPAY_TAG: &str = "1.4.0";
 
 const PAUSE_SOURCE: &str = include_str!("../../artefacts/images/pause/pause.c");
 const POSTGRES_ENTRYPOINT: &str = include_str!("../../artefacts/images/postgres/entrypoint.sh");
+const PROXY_START: &str = include_str!("../../artefacts/images/kube-proxy/start.sh");
 
 /// Character conversions and locale sources, which no program here uses.
 const NO_CONVERSIONS: &[&str] = &["/usr/lib/*/gconv/*", "/usr/share/i18n/*"];
@@ -36,7 +37,7 @@ const BASE: RootFs = RootFs {
 };
 
 /// netbase has /etc/protocols. Without it nft shows `6` where kube-proxy wrote `tcp`, and kube-proxy takes every Service that is
-/// there for a leftover and removes it: at each full sync (hourly, after a failed one, over the tables of the one before).
+/// there for a leftover and removes it: at each full sync (hourly, after a failed one, when the node's zone changes).
 const PROXY: RootFs = RootFs {
     variant: Variant::Extracted,
     packages: &["base-files", "conntrack", "dash", "libc6", "netbase", "nftables"],
@@ -134,7 +135,10 @@ fn definitions(go: &GoArtefacts, pause: PathBuf, easypay: PathBuf) -> Vec<Image<
             ),
             "kube-proxy" => (
                 Some(&PROXY),
-                vec![("usr/local/bin/kube-proxy", program(&go.kubernetes.dir, "kube-proxy"))],
+                vec![
+                    ("usr/local/libexec/kube-proxy", program(&go.kubernetes.dir, "kube-proxy")),
+                    ("usr/local/bin/kube-proxy", Item::Script(PROXY_START)),
+                ],
                 Run::default(),
             ),
             "kube-apiserver" => (
