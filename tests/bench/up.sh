@@ -169,8 +169,8 @@ for node in $nodes; do
         touch "$work/ready-$node"
         case $node in
             control-plane-1) ;; # init pulls by itself
-            control-plane-*) { registration "$node" | sed '1i apiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration'; cluster; } | put "$node" /root/pull.yaml
-                on "$node" kubeadm config images pull --config /root/pull.yaml >/dev/null 2>&1 ;;
+            control-plane-*) { registration "$node" | sed '1i apiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration'; cluster; } | put "$node" /run/pull.yaml
+                on "$node" kubeadm config images pull --config /run/pull.yaml >/dev/null 2>&1 ;;
             *) for image in "registry.k8s.io/kube-proxy:v$KUBERNETES" "registry.k8s.io/pause:$PAUSE" docker.io/library/easypay-web:1.4.0; do
                    on "$node" ctr --namespace k8s.io images pull --hosts-dir /etc/containerd/certs.d "$image" >/dev/null & done
                # The database runs where the disk is.
@@ -188,8 +188,8 @@ phase init
     registration control-plane-1
     cluster
     settings
-} | put control-plane-1 /root/init.yaml
-on control-plane-1 kubeadm init --config /root/init.yaml --upload-certs >>"$work/init.log" 2>&1
+} | put control-plane-1 /run/init.yaml
+on control-plane-1 kubeadm init --config /run/init.yaml --upload-certs >>"$work/init.log" 2>&1
 phase joins
 kubectl() { on control-plane-1 kubectl --kubeconfig /etc/kubernetes/admin.conf "$@"; }
 
@@ -200,16 +200,16 @@ join() { # NODE
         printf 'apiVersion: kubeadm.k8s.io/v1beta4\nkind: JoinConfiguration\ndiscovery: {bootstrapToken: {token: %s, apiServerEndpoint: "%s:6443", unsafeSkipCAVerification: true}}\n' "$TOKEN" "$api"
         registration "$node"
         case $node in control-plane-*) printf 'controlPlane: {localAPIEndpoint: {advertiseAddress: %s}, certificateKey: %s}\n' "${address[$node]}" "$CERTIFICATE_KEY" ;; esac
-    } | put "$node" /root/join.yaml
+    } | put "$node" /run/join.yaml
     case $node in
         control-plane-*)
-            on "$node" kubeadm join --config /root/join.yaml --skip-phases "control-plane-prepare/control-plane,check-etcd,$last"
+            on "$node" kubeadm join --config /run/join.yaml --skip-phases "control-plane-prepare/control-plane,check-etcd,$last"
             exec 9>"$work/etcd"; flock 9
-            on "$node" kubeadm join phase control-plane-prepare control-plane --config /root/join.yaml
-            on "$node" kubeadm join phase control-plane-join etcd --config /root/join.yaml
+            on "$node" kubeadm join phase control-plane-prepare control-plane --config /run/join.yaml
+            on "$node" kubeadm join phase control-plane-join etcd --config /run/join.yaml
             exec 9>&-
-            on "$node" kubeadm join --config /root/join.yaml --skip-phases preflight,control-plane-prepare,check-etcd,kubelet-start,control-plane-join/etcd ;;
-        *) on "$node" kubeadm join --config /root/join.yaml ;;
+            on "$node" kubeadm join --config /run/join.yaml --skip-phases preflight,control-plane-prepare,check-etcd,kubelet-start,control-plane-join/etcd ;;
+        *) on "$node" kubeadm join --config /run/join.yaml ;;
     esac
 }
 last=kubelet-wait-bootstrap,control-plane-join,wait-control-plane
@@ -218,8 +218,8 @@ for node in control-plane-2 control-plane-3 workers-1 workers-2; do
     join "$node" >>"$work/$node.log" 2>&1 &
     joining+=($!)
 done
-put control-plane-1 /root/app.yaml <"$MANIFESTS"
-kubectl apply -f /root/app.yaml >/dev/null
+put control-plane-1 /run/app.yaml <"$MANIFESTS"
+kubectl apply -f /run/app.yaml >/dev/null
 until kubectl label node workers-1 muster.dev/disk-easypay=true >/dev/null 2>&1; do sleep 0.3; done
 until [ "$(kubectl get nodes --no-headers 2>/dev/null | grep -cw Ready)" = 5 ]; do sleep 0.3; done
 wait "${joining[@]}"
