@@ -3,7 +3,7 @@
 mod show;
 
 use std::{
-    io::Write,
+    io::{IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -12,6 +12,8 @@ use std::{
 use anyhow::Context as _;
 use clap::{CommandFactory, Parser, Subcommand};
 use muster_catalog::Catalog;
+use tracing::{Level, level_filters::LevelFilter};
+use tracing_subscriber::{filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
     Scope, app,
@@ -85,18 +87,26 @@ struct Common {
 #[derive(clap::Args)]
 struct RunArguments {}
 
+/// Logs to standard error what `MUSTER_LOG` asks for, such as `warn,muster_agent=debug`.
+fn log() {
+    // kube's client logs a refused connection as an error by itself; who called it knows better.
+    let usual = Targets::new().with_default(Level::WARN).with_target("kube_client", LevelFilter::OFF);
+    let (targets, wrong) = match std::env::var("MUSTER_LOG").map(|asked| asked.parse()) {
+        Ok(Ok(asked)) => (asked, None),
+        Ok(Err(error)) => (usual, Some(error)),
+        Err(_) => (usual, None),
+    };
+    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    tracing_subscriber::registry().with(layer).with(targets).init();
+    if let Some(error) = wrong {
+        tracing::warn!(%error, "MUSTER_LOG is not used: it is written like warn,muster_agent=debug");
+    }
+}
+
 /// Everything but the exit status of a process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_env_filter(
-            // kube's client logs a refused connection as an error by itself; who called it knows better.
-            tracing_subscriber::EnvFilter::try_from_env("MUSTER_LOG")
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,kube_client=off")),
-        )
-        .init();
+    log();
     match run(cli.command) {
         Ok(code) => code,
         Err(error) => {

@@ -4,7 +4,6 @@
 //! token, looking every five seconds; the digest proves the same at once.
 
 use base64::Engine as _;
-use kube::config::Kubeconfig;
 use muster_ids::Digest;
 use serde_json::json;
 
@@ -48,7 +47,7 @@ pub fn kubeconfig(server: &str, ca_pem: &str) -> String {
 }
 
 fn ca_of(kubeconfig: &str) -> Option<String> {
-    let kubeconfig = Kubeconfig::from_yaml(kubeconfig).ok()?;
+    let kubeconfig = client::parse(kubeconfig).ok()?;
     let data = kubeconfig.clusters.first()?.cluster.as_ref()?.certificate_authority_data.clone()?;
     String::from_utf8(base64::engine::general_purpose::STANDARD.decode(data).ok()?).ok()
 }

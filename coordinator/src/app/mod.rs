@@ -1,6 +1,7 @@
 //! The composition root: the only place that names concrete adapters.
 
 mod config;
+mod log;
 mod operator;
 mod parts;
 mod serve;

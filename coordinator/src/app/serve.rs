@@ -21,6 +21,7 @@ use tokio::{
 use super::{
     AppError,
     config::{Config, ProviderKind},
+    log,
     parts::{Parts, start},
 };
 use crate::{
@@ -39,6 +40,7 @@ use crate::{
 
 /// Runs until SIGTERM or SIGINT.
 pub async fn serve(config: Config) -> Result<(), AppError> {
+    log::start();
     let _lock = folder(&config.state_dir)?;
     let agent = digest(&config.agent_binary)?;
     let clock = Arc::new(SystemClock);

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use tracing_subscriber::{filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// A wallet whose payments count exactly once.
 #[derive(Parser)]
@@ -124,8 +125,8 @@ fn start(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 fn log_as_json(filter: &str) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter).context("LOG is not a log filter such as info")?;
-    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).init();
+    let filter: Targets = filter.parse().context("LOG is not a log filter such as info")?;
+    tracing_subscriber::registry().with(fmt::layer().json().flatten_event(true)).with(filter).init();
     Ok(())
 }
 

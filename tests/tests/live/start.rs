@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use muster_tests::lab::{Lab, NODES, get, run, wait};
+use muster_tests::lab::{Lab, NODES, PREFIX, get, run, wait};
 
 /// `muster up` from no container at all, until the application answers.
 pub fn from_nothing(lab: &mut Lab) -> anyhow::Result<()> {
@@ -44,6 +44,9 @@ pub fn commands(lab: &mut Lab) -> anyhow::Result<()> {
     ensure!(text.contains("everything as written"), "{text}");
     lab.json(&["status"])?;
     ensure!(lab.expect(&["events"], &[0])?.lines().count() > 5, "too few events");
+    let log = run("sh", &["-c", &format!("docker logs {PREFIX}coordinator 2>&1")])?;
+    ensure!(log.contains("the coordinator serves"), "the coordinator's log does not begin:\n{log}");
+    ensure!(!log.contains("PRIVATE KEY") && !log.contains("AGE-SECRET-KEY"), "a key is in the coordinator's log");
     let config = lab.site.with_file_name("kubeconfig");
     lab.expect(&["kubeconfig", "--output", &config.to_string_lossy()], &[0])?;
     let listed = lab.kubectl(&["get", "nodes", "--no-headers"])?;

@@ -7,8 +7,8 @@ use bollard::{
     models::{
         ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary,
         ContainerSummaryStateEnum, EndpointIpamConfig, EndpointSettings, ExecConfig, HostConfig,
-        HostConfigCgroupnsModeEnum, MountType, MountVolumeOptions, NetworkingConfig, PortBinding, RestartPolicy,
-        RestartPolicyNameEnum,
+        HostConfigCgroupnsModeEnum, HostConfigLogConfig, MountType, MountVolumeOptions, NetworkingConfig, PortBinding,
+        RestartPolicy, RestartPolicyNameEnum,
     },
     query_parameters::{
         CreateContainerOptions, DownloadFromContainerOptions, KillContainerOptions, LogsOptions,
@@ -147,6 +147,8 @@ impl ContainerSpec {
             memory_swap: self.memory.and_then(|bytes| i64::try_from(bytes).ok()),
             nano_cpus: self.cpus.map(|cpus| i64::from(cpus) * 1_000_000),
             cpu_shares: self.weight.map(i64::from),
+            // The driver that keeps the last 100 MB and drops the rest: what is logged fills no disk.
+            log_config: Some(HostConfigLogConfig { typ: Some("local".to_owned()), config: None }),
             port_bindings: Some(ports),
             ..Default::default()
         };
