@@ -20,6 +20,7 @@ use crate::{
     kinds::{
         self, Claim, Spec,
         cluster_member::{Gone, MemberRole, Start, Worker},
+        manifest::ManifestSpec,
         pod_network::Mode,
         pod_network::Peer,
     },
@@ -71,6 +72,8 @@ pub struct NodeInput {
     /// Nodes that died and have not left the cluster.
     pub gone: Vec<Gone>,
     pub endpoints: BTreeMap<EndpointName, IpAddr>,
+    /// Sets of Kubernetes objects that left the site: the control plane that leads deletes what is left of them.
+    pub left_sets: BTreeSet<String>,
     /// Disks that this node holds, mounted at `/var/lib/muster/disks/NAME`.
     pub disks: Vec<DiskName>,
     pub facts: Facts,
@@ -134,6 +137,19 @@ pub(crate) fn resources(site: &Site, node: &NodeInput, all: bool, errors: &mut V
             if let Some(spec) = manifest {
                 let resource = Resource { after: Vec::new(), notify: Vec::new(), spec: Spec::Manifest(spec) };
                 drafts.push(Draft { resource, at: app.at, named: app.at, after: Vec::new(), notify: Vec::new() });
+            }
+        }
+        // They stand nowhere any more.
+        let at = site.variable_tree.at;
+        // After all other sets: what moved to another is that one's by then, and stays.
+        let others = drafts.iter().filter(|draft| matches!(draft.resource.spec, Spec::Manifest(_)));
+        let others: Vec<ResourceId> = others.map(|draft| draft.resource.id()).collect();
+        for name in &node.left_sets {
+            let spec = Spec::Manifest(ManifestSpec::gone(name));
+            let resource = Resource { after: others.clone(), notify: Vec::new(), spec };
+            // A set that is written after all, by a template say, is not gone.
+            if !others.contains(&resource.id()) {
+                drafts.push(Draft { resource, at, named: at, after: Vec::new(), notify: Vec::new() });
             }
         }
     }

@@ -100,6 +100,7 @@ pub fn local(
         start: Start::Join,
         gone: Vec::new(),
         endpoints: BTreeMap::new(),
+        left_sets: [].into(),
         disks: Vec::new(),
         facts: facts.clone(),
     };

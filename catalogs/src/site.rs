@@ -2,15 +2,20 @@
 //!
 //! The planner reads pools, endpoints and disks from it; [`crate::compile()`] makes each node's catalog.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 use muster_ids::{AppName, ClusterName, Digest, DiskName, EndpointName, EnvName, PoolName, RoleName};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    apps,
     diagnostic::Diagnostic,
     kinds::{cluster_member::MemberRole, pod_network::Mode},
+    role, shape,
     tree::{Node, Sources},
 };
 
@@ -80,6 +85,20 @@ impl Site {
     /// The address of the cluster's DNS: the tenth of the services', as kubeadm has it.
     pub fn dns(&self) -> IpAddr {
         nth(self.services, 10)
+    }
+
+    /// The sets of Kubernetes objects that control planes apply, by name: applications and manifests. A manifest counts
+    /// whatever its `when` says; one whose name is a template does not.
+    pub fn manifest_sets(&self) -> BTreeSet<String> {
+        let pools = self.pools.values().filter(|pool| pool.member == MemberRole::ControlPlane);
+        let written = pools
+            .flat_map(|pool| role::with_included(&self.roles, &pool.role))
+            .flat_map(|role| &role.resources)
+            .filter(|written| written.kind == "manifest")
+            .filter_map(|written| written.node.get(&["name"])?.str())
+            .filter(|name| !shape::is_template(name))
+            .map(str::to_owned);
+        written.chain(self.apps.keys().map(apps::set)).collect()
     }
 
     /// The pool of control planes.

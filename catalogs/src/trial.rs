@@ -80,6 +80,7 @@ fn made_up(site: &Site, pool: &PoolName, virtualization: &str) -> NodeInput {
             .enumerate()
             .map(|(i, name)| (name.clone(), nth(subnet, 10 + u32::try_from(i).unwrap_or(0))))
             .collect(),
+        left_sets: [].into(),
         disks: site.disks.iter().filter(|(_, d)| d.pool == *pool).map(|(name, _)| name.clone()).collect(),
         facts: Facts {
             hostname: format!("{pool}-1"),

@@ -5,7 +5,7 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::{facts, node, shipped};
-use muster_catalog::{Catalog, Site, compile, load, local};
+use muster_catalog::{Catalog, NodeInput, Site, Spec, compile, load, local};
 use muster_ids::Generation;
 
 fn site() -> Site {
@@ -40,6 +40,26 @@ fn before(catalog: &Catalog, id: &str) -> BTreeSet<String> {
         }
     }
     found
+}
+
+/// Control planes delete what is left of a set; a set that is written stays, and what moved to another set moves first.
+#[test]
+fn a_set_that_left_the_site_is_made_absent_after_all_others() {
+    let site = site();
+    assert!(site.manifest_sets().contains("app-easypay"), "{:?}", site.manifest_sets());
+    let node = |pool| NodeInput {
+        left_sets: ["app-shop".to_owned(), "app-easypay".to_owned()].into(),
+        ..node(&site, pool, facts("container"))
+    };
+    let catalog = compile(&site, &node("control-plane"), Generation::default()).unwrap();
+    let absent = |catalog: &Catalog| -> Vec<String> {
+        let specs = catalog.resource.iter().map(|resource| &resource.spec);
+        specs.filter(|spec| matches!(spec, Spec::Manifest(m) if m.absent)).map(|spec| spec.id().to_string()).collect()
+    };
+    assert_eq!(absent(&catalog), ["manifest.app-shop"]);
+    assert!(before(&catalog, "manifest.app-shop").contains("manifest.app-easypay"));
+    let worker = compile(&site, &node("workers"), Generation::default()).unwrap();
+    assert_eq!(absent(&worker), Vec::<String>::new());
 }
 
 #[test]

@@ -37,6 +37,7 @@ pub fn watch(ctx: Context, catalog: Arc<Catalog>) -> BoxStream<'static, Resource
                 Ok(changes) => sources.push(changes.map(move |()| id.clone()).boxed()),
                 Err(error) => tracing::warn!(%error, "routes are looked at by the timer alone"),
             },
+            Spec::Manifest(manifest) if manifest.absent => {}
             Spec::Manifest(manifest) => {
                 let text = manifest.content.clone().unwrap_or_default();
                 sources.push(set(ctx.clone(), manifest.name.clone(), &text, id));

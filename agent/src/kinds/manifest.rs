@@ -15,14 +15,16 @@ use muster_plan::{
     Skip,
     kinds::manifest::{Change, ObjectId, ObjectSeen, ObjectState, Observed},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     Context, Done, StepError,
     cluster::{
         api::{self, ApiError},
+        inventory,
         lease::{self, Holder},
         objects::{self, Kinds},
+        prune,
     },
 };
 
@@ -35,7 +37,7 @@ pub async fn observe(ctx: &Context, spec: &ManifestSpec) -> Result<Observed, Ste
     let set = Set::read(ctx, &client, spec).await?;
     let seen = set.objects.iter().map(|(id, object)| see(ctx, &client, &set, id, object));
     let objects = futures::future::try_join_all(seen).await?;
-    Ok(Observed { objects, inventory: inventory(&client, &spec.name).await? })
+    Ok(Observed { objects, inventory: inventory::read(&client, &spec.name).await? })
 }
 
 pub async fn apply(ctx: &Context, spec: &ManifestSpec, change: &Change) -> Result<Done, StepError> {
@@ -45,10 +47,11 @@ pub async fn apply(ctx: &Context, spec: &ManifestSpec, change: &Change) -> Resul
     }
     let mut set = Set::read(ctx, &client, spec).await?;
     let both = change.inventory.union(&change.prune).cloned().collect();
-    write_inventory(&client, &spec.name, &both).await?;
-    let mut notes = Vec::new();
-    for id in &change.prune {
-        notes.extend(prune(&client, &spec.name, id).await?);
+    inventory::write(&client, &spec.name, &both).await?;
+    let notes = prune::prune(&client, &spec.name, &change.prune, ctx.scope.generation).await?;
+    if spec.absent {
+        inventory::forget(&client, &spec.name).await?;
+        return Ok(Done { notes });
     }
     // One rank after the other, the objects of one rank at once.
     let ranks: BTreeSet<u8> = change.apply.iter().map(|(id, _)| objects::rank(&id.kind)).collect();
@@ -59,7 +62,7 @@ pub async fn apply(ctx: &Context, spec: &ManifestSpec, change: &Change) -> Resul
         let applied = of_rank.iter().map(|id| write(ctx, &client, &set, id));
         futures::future::try_join_all(applied).await?;
     }
-    write_inventory(&client, &spec.name, &change.inventory).await?;
+    inventory::write(&client, &spec.name, &change.inventory).await?;
     Ok(Done { notes })
 }
 
@@ -190,23 +193,7 @@ async fn write(ctx: &Context, client: &Client, set: &Set, id: &ObjectId) -> Resu
     api::apply(client, &path, &dressed).await.map(drop).map_err(|error| of(id, error))
 }
 
-async fn prune(client: &Client, set: &str, id: &ObjectId) -> Result<Option<String>, StepError> {
-    let kinds = Kinds::discover(client, [id.api_version.clone()]).await?;
-    // A kind that is no longer served took its objects along.
-    let Some(path) = kinds.path(id) else { return Ok(None) };
-    let Some(live) = api::find(client, &path).await? else { return Ok(None) };
-    if live["metadata"]["labels"][objects::SET] != set {
-        return Ok(Some(format!("{id} left the set and is not deleted: it belongs to another by now")));
-    }
-    let options = json!({
-        "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background",
-        "preconditions": {"uid": live["metadata"]["uid"], "resourceVersion": live["metadata"]["resourceVersion"]},
-    });
-    api::delete(client, &path, &options).await.map_err(|error| of(id, error))?;
-    Ok(None)
-}
-
-fn of(id: &ObjectId, error: ApiError) -> StepError {
+pub(crate) fn of(id: &ObjectId, error: ApiError) -> StepError {
     match &error {
         ApiError::Refused { message, code, .. } => {
             let step = StepError::failed(format!("{id}: {message}"));
@@ -220,47 +207,13 @@ fn of(id: &ObjectId, error: ApiError) -> StepError {
     }
 }
 
-fn inventory_path(set: &str) -> String {
-    format!("/api/v1/namespaces/kube-system/configmaps/muster-set-{set}")
-}
-
-async fn inventory(client: &Client, set: &str) -> Result<Option<BTreeSet<ObjectId>>, StepError> {
-    let Some(map) = api::find(client, &inventory_path(set)).await? else { return Ok(None) };
-    let list: Vec<Value> = serde_json::from_str(map["data"]["objects"].as_str().unwrap_or("[]"))
-        .map_err(|error| StepError::failed(format!("the inventory muster-set-{set} cannot be read")).because(error))?;
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    Ok(Some(
-        list.iter()
-            .map(|entry| ObjectId {
-                api_version: text(&entry["apiVersion"]),
-                kind: text(&entry["kind"]),
-                namespace: entry["namespace"].as_str().map(str::to_owned),
-                name: text(&entry["name"]),
-            })
-            .collect(),
-    ))
-}
-
-async fn write_inventory(client: &Client, set: &str, ids: &BTreeSet<ObjectId>) -> Result<(), StepError> {
-    let list: Vec<Value> = ids
-        .iter()
-        .map(|id| json!({"apiVersion": id.api_version, "kind": id.kind, "namespace": id.namespace, "name": id.name}))
-        .collect();
-    let map = json!({
-        "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {"name": format!("muster-set-{set}"), "namespace": "kube-system"},
-        "data": {"objects": Value::Array(list).to_string()},
-    });
-    api::apply(client, &inventory_path(set), &map).await?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::{collections::VecDeque, convert::Infallible, sync::Mutex};
 
     use http::{Request, Response};
     use kube::client::Body;
+    use serde_json::json;
 
     use super::*;
 

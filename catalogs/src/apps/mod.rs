@@ -108,6 +108,11 @@ pub(crate) struct ComponentTable {
     pub(crate) grace: u32,
 }
 
+/// The name of an application's set of objects.
+pub(crate) fn set(app: &AppName) -> String {
+    format!("app-{app}")
+}
+
 fn one() -> u32 {
     1
 }

@@ -30,11 +30,12 @@ pub(super) fn manifest(name: &AppName, app: &App, table: &AppTable, site: &Site,
     let documents: Vec<String> =
         objects.iter().map(|o| serde_yaml_ng::to_string(&Sorted(o)).unwrap_or_default()).collect();
     ManifestSpec {
-        name: format!("app-{name}"),
+        name: super::set(name),
         content: Some(documents.join("---\n")),
         source: None,
         template: None,
         secrets: secrets.into_iter().collect(),
+        absent: false,
     }
 }
 

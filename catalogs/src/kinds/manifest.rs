@@ -27,6 +27,17 @@ pub struct ManifestSpec {
     /// secret, which the agent fetches by a call of its own just before it applies the object.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,
+    /// Deletes every object that was applied under this name. A set or an application that leaves the site is made absent
+    /// by itself; this is for a set whose name is a template, or which a `when` leaves out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub absent: bool,
+}
+
+impl ManifestSpec {
+    /// The set that left the site: what was applied under its name is deleted.
+    pub fn gone(name: &str) -> Self {
+        Self { name: name.to_owned(), content: None, source: None, template: None, secrets: Vec::new(), absent: true }
+    }
 }
 
 impl Kind for ManifestSpec {
@@ -45,14 +56,18 @@ impl Kind for ManifestSpec {
             ("template", self.template.is_some()),
         ];
         let given: Vec<&'static str> = given.into_iter().filter(|(_, given)| *given).map(|(key, _)| key).collect();
-        match given.as_slice() {
-            [_] => Vec::new(),
-            [] => vec![Fault::new(
+        match (given.as_slice(), self.absent) {
+            ([_], false) | ([], true) => Vec::new(),
+            ([key, ..], true) => {
+                let message = format!("the manifest {} is absent and has `{key}`", self.name);
+                vec![Fault::new(key, message, "expected one of the two")]
+            }
+            ([], false) => vec![Fault::new(
                 "name",
                 format!("the manifest {} has no content", self.name),
                 "expected one of: content, source, template",
             )],
-            [one, two, ..] => {
+            ([one, two, ..], false) => {
                 vec![Fault::new(
                     two,
                     format!("the manifest {} has `{one}` and `{two}`", self.name),

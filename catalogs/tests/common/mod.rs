@@ -67,6 +67,7 @@ pub fn node(site: &Site, pool: &str, facts: Facts) -> NodeInput {
             .keys()
             .map(|name| (name.clone(), IpAddr::from([192, 168, 7, if name.as_str() == "api" { 2 } else { 3 }])))
             .collect(),
+        left_sets: [].into(),
         disks: site.disks.iter().filter(|(_, d)| d.pool == pool).map(|(name, _)| name.clone()).collect(),
         pool,
         facts,

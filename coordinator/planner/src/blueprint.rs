@@ -1,7 +1,7 @@
 //! What must exist, exactly: an immutable value with a parent. An executor that follows it has no choice left.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
 };
 
@@ -28,6 +28,12 @@ pub struct Blueprint {
     pub last_ordinal: BTreeMap<PoolName, u32>,
     /// True once a control plane has reported a living cluster: from then on nobody starts with `init`.
     pub born: bool,
+    /// The sets of Kubernetes objects that the site has.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub sets: BTreeSet<String>,
+    /// Those that it had once and has no more. They stay here, because an agent may be away for long.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub left_sets: BTreeSet<String>,
 }
 
 impl Blueprint {

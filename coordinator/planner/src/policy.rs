@@ -1,6 +1,9 @@
 //! What the admin wants, taken from the site: the part of it that the planner needs, and no more.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 use muster_catalog::{
@@ -22,6 +25,9 @@ pub struct Policy {
     pub pools: BTreeMap<PoolName, PoolPolicy>,
     pub endpoints: BTreeMap<EndpointName, EndpointPolicy>,
     pub disks: BTreeMap<DiskName, DiskPolicy>,
+    /// The sets of Kubernetes objects: manifests and applications, by name.
+    #[serde(default)]
+    pub sets: BTreeSet<String>,
     /// Image reference for new nodes.
     pub node_image: String,
     /// Seconds after a step until a reading is believed to show it. Docker: 0.
@@ -101,6 +107,7 @@ impl Policy {
             pools: site.pools.iter().map(|(name, spec)| (name.clone(), pool(spec))).collect(),
             endpoints: site.endpoints.iter().map(|(name, spec)| (name.clone(), endpoint(spec))).collect(),
             disks: site.disks.iter().map(|(name, spec)| (name.clone(), disk(spec))).collect(),
+            sets: site.manifest_sets(),
             node_image: node_image.to_owned(),
             settle: 0,
         })

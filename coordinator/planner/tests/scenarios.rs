@@ -77,6 +77,8 @@ impl Session {
             }
             ["disk", name, "gone"] => drop(world.policy.disks.remove(&name.parse().ok()?)?),
             ["disk", name, "in", pool, gib] => world.disk(name, pool, gib.parse::<u64>().ok()? << 30),
+            ["set", name] => drop(world.policy.sets.insert(name.to_owned())),
+            ["set", name, "gone"] => drop(world.policy.sets.take(name)?),
             ["image", image] => world.policy.node_image = image.to_owned(),
             ["site", text] => world.policy.site = Digest::of(text),
             ["subnet", subnet] => world.policy.subnet = subnet.parse().ok()?,
@@ -158,6 +160,10 @@ impl Session {
         }
         for (name, disk) in &blueprint.disks {
             self.say(format_args!("disk {name} on {}", disk.node));
+        }
+        let sets = blueprint.sets.iter().map(|set| format!("set {set}"));
+        for line in sets.chain(blueprint.left_sets.iter().map(|set| format!("set {set} left"))) {
+            self.say(line);
         }
         Some(())
     }

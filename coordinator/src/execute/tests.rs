@@ -109,6 +109,7 @@ fn policy(settle: i64) -> Policy {
         ]
         .into(),
         disks: [("data".parse().unwrap(), DiskPolicy { pool: "workers".parse().unwrap(), size: 1 << 30 })].into(),
+        sets: [].into(),
         node_image: "image".to_owned(),
         settle,
     }

@@ -38,6 +38,7 @@ pub fn node_inputs(blueprint: &Blueprint, name: &NodeName, facts: Facts) -> Opti
         },
         gone: blueprint.nodes.iter().filter(|(_, plan)| plan.state == NodeState::Lost).map(gone).collect(),
         endpoints: blueprint.load_balancers.iter().map(|(name, plan)| (name.clone(), plan.address)).collect(),
+        left_sets: blueprint.left_sets.clone(),
         disks: node.disks.clone(),
         facts,
     })

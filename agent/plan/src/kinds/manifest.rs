@@ -78,12 +78,12 @@ pub struct Change {
     pub apply: Vec<(ObjectId, Vec<String>)>,
     /// The inventory after it.
     pub inventory: BTreeSet<ObjectId>,
-    first: bool,
+    action: Action,
 }
 
 impl Describe for Change {
     fn action(&self) -> Action {
-        if self.first { Action::Create } else { Action::Change }
+        self.action
     }
 
     fn detail(&self) -> Vec<String> {
@@ -95,13 +95,18 @@ impl Describe for Change {
 }
 
 /// What has to change; none where every object is as written and none is left over.
-pub fn diff(_spec: &ManifestSpec, observed: &Observed) -> Option<Change> {
+pub fn diff(spec: &ManifestSpec, observed: &Observed) -> Option<Change> {
+    if spec.absent {
+        let prune = observed.inventory.clone()?;
+        return Some(Change { prune, apply: Vec::new(), inventory: BTreeSet::new(), action: Action::Remove });
+    }
     let wanted: BTreeSet<_> = observed.objects.iter().map(|object| object.id.clone()).collect();
     let held = observed.inventory.clone().unwrap_or_default();
     let prune = held.iter().filter(|old| !wanted.iter().any(|id| id.same_object(old))).cloned().collect();
     let apply: Vec<_> =
         observed.objects.iter().filter_map(|object| Some((object.id.clone(), lines(object)?))).collect();
-    let change = Change { prune, apply, first: observed.inventory.is_none(), inventory: wanted };
+    let action = if observed.inventory.is_none() { Action::Create } else { Action::Change };
+    let change = Change { prune, apply, inventory: wanted, action };
     let quiet = change.apply.is_empty() && observed.inventory.as_ref() == Some(&change.inventory);
     (!quiet).then_some(change)
 }
@@ -132,7 +137,24 @@ mod tests {
     }
 
     fn spec() -> ManifestSpec {
-        ManifestSpec { name: "shop".into(), content: None, source: None, template: None, secrets: vec![] }
+        ManifestSpec {
+            name: "shop".into(),
+            content: None,
+            source: None,
+            template: None,
+            secrets: vec![],
+            absent: false,
+        }
+    }
+
+    #[test]
+    fn a_set_that_left_the_site_is_deleted_once() {
+        let gone = ManifestSpec::gone("shop");
+        let held = Observed { objects: vec![], inventory: Some([id("Deployment", "web")].into()) };
+        let change = diff(&gone, &held).unwrap();
+        assert_eq!((change.action(), change.detail()), (Action::Remove, vec!["- deployment shop/web".to_owned()]));
+        assert!(change.inventory.is_empty());
+        assert_eq!(diff(&gone, &Observed { objects: vec![], inventory: None }), None);
     }
 
     #[test]

@@ -85,8 +85,13 @@ impl<'a> Draft<'a> {
             load_balancers: BTreeMap::new(),
             last_ordinal: BTreeMap::new(),
             born: false,
+            sets: BTreeSet::new(),
+            left_sets: BTreeSet::new(),
         });
         next.site = policy.site;
+        next.left_sets.append(&mut next.sets);
+        next.left_sets.retain(|set| !policy.sets.contains(set));
+        next.sets.clone_from(&policy.sets);
         Self {
             input,
             next,

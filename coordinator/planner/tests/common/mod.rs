@@ -43,6 +43,7 @@ pub fn policy() -> Policy {
         pools: BTreeMap::new(),
         endpoints: BTreeMap::new(),
         disks: BTreeMap::new(),
+        sets: [].into(),
         node_image: "muster-node:a".to_owned(),
         settle: 0,
     }
