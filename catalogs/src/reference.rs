@@ -178,6 +178,14 @@ Resources are converged in parallel along a graph, and a failure stops only what
 - Claims: two resources of one node that own the same path, package, unit, user, port and so on are an error at both places.
 
 A circle is an error that shows each of its edges. Ties keep the order of the files.
+
+## What leaves the site
+
+- Nodes, disks, endpoints: the plan says what becomes of each. A disk is kept.
+- Applications and manifests: their objects are deleted, those first that others do not need, after all other sets, so that what moved
+  to another set stays. A namespace that holds something else stays too, and so does a definition whose kind others use.
+- Everything else on a node is no longer managed and stays as it is. To remove it, write `absent = true` first, apply, and then take it out;
+  in the place of a sysctl or a kernel module, the file that kept it.
 ";
 
 const APPS: &str = "

@@ -30,6 +30,9 @@ pub struct StepReport {
     pub outcome: Outcome,
     /// What was or would have been changed; never a secret.
     pub detail: Vec<String>,
+    /// What people should hear of it: an object that was left alone, a member that was removed. Never a secret.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Milliseconds.
     pub took: u64,
 }

@@ -46,7 +46,7 @@ pub fn report(report: &Report, took: Duration) -> String {
                 help.as_ref()
             }
         };
-        for detail in &step.detail {
+        for detail in step.detail.iter().chain(&step.notes) {
             let _ = writeln!(text, "             {detail}");
         }
         if let Some(help) = help {
@@ -139,6 +139,7 @@ mod tests {
             resource: ResourceId::new(kind, name),
             outcome,
             detail: detail.iter().map(|&line| line.to_owned()).collect(),
+            notes: vec![],
             took: 0,
         };
         let failed =

@@ -92,7 +92,7 @@ struct Item<'a> {
 impl Item<'_> {
     fn ended(&self) -> Ended {
         use muster_plan::kinds::Describe;
-        Ended { done: Some(self.change.detail()), repaired: self.drift }
+        Ended { done: Some(self.change.detail()), notes: Vec::new(), repaired: self.drift }
     }
 
     async fn alone(self, catalog: &Catalog) -> (usize, Result<Ended, StepError>) {

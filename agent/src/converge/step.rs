@@ -22,6 +22,8 @@ pub struct Step<'a> {
 pub struct Ended {
     /// Something was done: lines for people.
     pub done: Option<Vec<String>>,
+    /// What people should hear of it.
+    pub notes: Vec<String>,
     /// It differed though nothing had been asked to change: somebody else changed it.
     pub repaired: bool,
 }
@@ -41,10 +43,10 @@ impl Step<'_> {
         if let Some(change) = change {
             ended.repaired = self.is_drift()?;
             self.announce()?;
-            ended.done = Some(self.change(&change).await?);
+            ended.done = Some(self.change(&change, &mut ended.notes).await?);
         }
         if self.is_told()
-            && let Some(lines) = self.told(&observed).await?
+            && let Some(lines) = self.told(&observed, &mut ended.notes).await?
         {
             ended.done.get_or_insert_default().extend(lines);
         }
@@ -52,13 +54,11 @@ impl Step<'_> {
     }
 
     /// Does it and looks again.
-    pub async fn change(&self, change: &Change) -> Result<Vec<String>, StepError> {
+    pub async fn change(&self, change: &Change, notes: &mut Vec<String>) -> Result<Vec<String>, StepError> {
         let reason = format!("{}: {}", self.id, change.detail().first().map_or("change", String::as_str));
-        let notes = self.do_it(change, &reason).await?;
+        notes.extend(self.do_it(change, &reason).await?);
         self.verify().await?;
-        let mut lines = change.detail();
-        lines.extend(notes);
-        Ok(lines)
+        Ok(change.detail())
     }
 
     async fn do_it(&self, change: &Change, reason: &str) -> Result<Vec<String>, StepError> {
@@ -123,11 +123,11 @@ impl Step<'_> {
     }
 
     /// Does what it was told. `before` is what was seen before its own change: what did not run then was started since.
-    async fn told(&self, before: &Observed) -> Result<Option<Vec<String>>, StepError> {
+    async fn told(&self, before: &Observed, notes: &mut Vec<String>) -> Result<Option<Vec<String>>, StepError> {
         let by = self.ledger.read(|ledger| ledger.pending.get(&self.id).cloned()).unwrap_or_default();
         let lines = match on_notify(&self.resource.spec, before) {
             Some(change) => {
-                let mut lines = self.change(&change).await?;
+                let mut lines = self.change(&change, notes).await?;
                 let names: Vec<_> = by.iter().map(ToString::to_string).collect();
                 if let Some(first) = lines.first_mut() {
                     first.push_str(&format!(" (told by {})", names.join(", ")));

@@ -119,7 +119,16 @@ impl<'a> Walk<'a> {
                     }
                     Decision::Ends(outcome, detail) => {
                         let passes = matches!(outcome, Outcome::Skipped { why: Skip::NotTheLeader { .. } });
-                        self.tell(ends, StepReport { resource: schedule.id(step).clone(), outcome, detail, took: 0 });
+                        self.tell(
+                            ends,
+                            StepReport {
+                                resource: schedule.id(step).clone(),
+                                outcome,
+                                detail,
+                                notes: Vec::new(),
+                                took: 0,
+                            },
+                        );
                         schedule.end(step, if passes { End::Right } else { End::Bad });
                     }
                     Decision::Package => packages.add(step),
@@ -129,7 +138,10 @@ impl<'a> Walk<'a> {
             if self.options.stop.is_cancelled() && !(waiting.is_empty() && packages.is_empty()) {
                 for step in waiting.drain(..).chain(packages.take()) {
                     let resource = schedule.id(step).clone();
-                    self.tell(ends, StepReport { resource, outcome: stopping(), detail: Vec::new(), took: 0 });
+                    self.tell(
+                        ends,
+                        StepReport { resource, outcome: stopping(), detail: Vec::new(), notes: Vec::new(), took: 0 },
+                    );
                     schedule.end(step, End::Bad);
                 }
                 continue;
@@ -238,18 +250,18 @@ impl<'a> Walk<'a> {
         end: Result<Ended, StepError>,
     ) -> End {
         let id = schedule.id(step).clone();
-        let (outcome, detail, end) = match end {
+        let (outcome, detail, notes, end) = match end {
             Ok(Ended { done: None, .. }) => {
                 ends.already_right += 1;
                 right.push(step);
                 return End::Right;
             }
-            Ok(Ended { done: Some(detail), repaired }) => {
+            Ok(Ended { done: Some(detail), notes, repaired }) => {
                 if repaired && !follows(schedule, ends, step) {
                     ends.drift.push(id.clone());
                 }
                 right.push(step);
-                (Outcome::Done, detail, End::Changed)
+                (Outcome::Done, detail, notes, End::Changed)
             }
             Err(error) => {
                 if follows(schedule, ends, step) {
@@ -265,10 +277,10 @@ impl<'a> Walk<'a> {
                     | Outcome::Blocked { .. }
                     | Outcome::Failed { .. } => End::Bad,
                 };
-                (outcome, Vec::new(), end)
+                (outcome, Vec::new(), Vec::new(), end)
             }
         };
-        self.tell(ends, StepReport { resource: id, outcome, detail, took: took.as_millis() as u64 });
+        self.tell(ends, StepReport { resource: id, outcome, detail, notes, took: took.as_millis() as u64 });
         end
     }
 

@@ -104,6 +104,7 @@ mod tests {
             resource: ResourceId::new("file", format!("/{n}")),
             outcome: outcome.clone(),
             detail: vec![],
+            notes: vec![],
             took: 0,
         });
         Report { steps: steps.collect(), ..Report::default() }

@@ -20,6 +20,8 @@ pub(super) fn news(before: Option<&Report>, now: &Report) -> Vec<News> {
         })
     };
     for step in &now.steps {
+        let notes = step.notes.iter().map(|note| (Level::Info, "note", format!("{}: {note}", step.resource)));
+        news.extend(notes);
         if let Outcome::Failed { error, help, .. } = &step.outcome
             && !before.is_some_and(|before| failed(before, &step.resource, error))
         {
@@ -75,7 +77,7 @@ mod tests {
     use super::*;
 
     fn step(outcome: Outcome) -> StepReport {
-        StepReport { resource: ResourceId::new("file", "/etc/x"), outcome, detail: vec![], took: 1 }
+        StepReport { resource: ResourceId::new("file", "/etc/x"), outcome, detail: vec![], notes: vec![], took: 1 }
     }
 
     fn failure(error: &str, retry: bool) -> Report {
@@ -103,6 +105,14 @@ mod tests {
     fn only_what_will_not_pass_is_hopeless() {
         assert!(hopeless(&failure("registry away", true)).is_none());
         assert_eq!(hopeless(&failure("no such package", false)).unwrap(), "file./etc/x: no such package");
+    }
+
+    #[test]
+    fn what_was_left_alone_is_told() {
+        let note = "configmap shop/mine left the set and is not deleted".to_owned();
+        let done = Report { steps: vec![StepReport { notes: vec![note], ..step(Outcome::Done) }], ..Report::default() };
+        let told = news(None, &done);
+        assert_eq!(told[0].2, "file./etc/x: configmap shop/mine left the set and is not deleted");
     }
 
     #[test]

@@ -534,6 +534,7 @@ pub fn converged() -> Report {
 /// A failure that will not pass.
 pub fn failed() -> Report {
     let outcome = Outcome::Failed { error: "no such user".to_owned(), help: None, retry: false };
-    let step = StepReport { resource: "file./etc/motd".parse().unwrap(), outcome, detail: vec![], took: 1 };
+    let step =
+        StepReport { resource: "file./etc/motd".parse().unwrap(), outcome, detail: vec![], notes: vec![], took: 1 };
     Report { steps: vec![step], node_ready: Some(true), ..Report::default() }
 }

@@ -76,6 +76,7 @@ impl Work for Engine {
                 resource: ResourceId::new("cluster_member", "this"),
                 outcome: Outcome::Skipped { why: Skip::Waits { what: "the API server".to_owned() } },
                 detail: vec![],
+                notes: vec![],
                 took: 0,
             });
         }

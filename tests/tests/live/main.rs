@@ -5,6 +5,7 @@
 
 mod change;
 mod failure;
+mod leave;
 mod readme;
 mod start;
 mod upstream;
@@ -30,6 +31,7 @@ const STEPS: &[Step] = &[
     ("containerd_restarts_everywhere_and_no_payment_fails", change::containerd),
     ("services_stay_while_kube_proxy_writes_all_anew", change::services),
     ("settings_and_taints_reach_members", change::members),
+    ("what_leaves_the_site_is_deleted", leave::sets),
     ("an_agent_is_killed_in_a_converge", failure::agent_killed),
     ("a_control_plane_stops_and_starts", failure::control_plane_stops),
     ("a_front_end_is_killed", failure::front_end_killed),

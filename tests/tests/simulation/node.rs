@@ -272,7 +272,7 @@ impl Drop for Change<'_> {
 }
 
 fn step(outcome: Outcome) -> StepReport {
-    StepReport { resource: ResourceId::new("cluster_member", "this"), outcome, detail: vec![], took: 0 }
+    StepReport { resource: ResourceId::new("cluster_member", "this"), outcome, detail: vec![], notes: vec![], took: 0 }
 }
 
 fn open(report: &Report) -> String {
