@@ -15,6 +15,7 @@ use std::{
 };
 
 use muster_ids::EnvName;
+use muster_planner::Blueprint;
 use muster_proto::Realm;
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +32,7 @@ pub const LOCAL: &str = "local.db";
 /// Says whose backup it is; the first entry.
 const MANIFEST: &str = "backup.json";
 /// What else a backup holds, and nothing beyond: no name from a backup is ever used as a path.
-const KEYS: [&str; 4] = [MasterKey::FILE, "ca/root.pem", "ca/root.key", "ca/catalog.key"];
+pub(crate) const KEYS: [&str; 4] = [MasterKey::FILE, "ca/root.pem", "ca/root.key", "ca/catalog.key"];
 /// Larger files are none of ours.
 const LARGEST: u64 = 1 << 32;
 
@@ -187,6 +188,7 @@ fn raise_epoch(store: &[u8], folder: &Path, environment: &EnvName, now: i64) -> 
         let (text, version) = store.root(environment)?.ok_or_else(|| BackupError::NoRecord(environment.clone()))?;
         let mut root = Root::from_json(&text)?;
         root.begin_epoch(now);
+        keep_sets(&store, &mut root)?;
         store.put_root(environment, &root.to_json(), Some(&version))?;
     }
     // SQLite's journal belongs to the file's old name: fold it in before the file is renamed.
@@ -194,6 +196,20 @@ fn raise_epoch(store: &[u8], folder: &Path, environment: &EnvName, now: i64) -> 
     connection.pragma_update(None, "journal_mode", "DELETE").map_err(BackupError::Copy)?;
     connection.close().map_err(|(_, error)| BackupError::Copy(error))?;
     Ok(path)
+}
+
+/// What had left the site by the time of the backup may have come back since: nothing is deleted for it.
+fn keep_sets(store: &Sqlite, root: &mut Root) -> Result<(), StoreError> {
+    let Some(current) = &mut root.current else { return Ok(()) };
+    // What cannot be read is told when it is opened.
+    let Ok(mut blueprint) = serde_json::from_slice::<Blueprint>(&store.object(&current.blueprint)?) else {
+        return Ok(());
+    };
+    if !blueprint.left_sets.is_empty() {
+        blueprint.left_sets.clear();
+        current.blueprint = store.put_object(blueprint.to_json().as_bytes())?;
+    }
+    Ok(())
 }
 
 pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> BackupError + '_ {
@@ -236,7 +252,7 @@ impl<F: FnMut(Vec<u8>) -> bool> Write for Chunks<F> {
 #[cfg(test)]
 mod tests {
     use age::secrecy::ExposeSecret as _;
-    use muster_ids::Generation;
+    use muster_ids::{Digest, Generation};
 
     use super::*;
     use crate::state::Publication;
@@ -300,6 +316,25 @@ mod tests {
             assert_eq!(fs::metadata(new).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
         }
         assert!(matches!(restore(empty.path(), sealed.as_slice(), &secret, 60), Err(BackupError::NotEmpty(_))));
+    }
+
+    #[test]
+    fn nothing_is_deleted_for_what_had_left_by_the_backup() {
+        let folder = state();
+        let store = Sqlite::open(&folder.path().join(STORE)).unwrap();
+        let generation = Generation { epoch: 1, counter: 41 };
+        let before = serde_json::json!({
+            "parent": null, "generation": generation, "cluster": "easypay", "environment": "local", "site": Digest::of("x"),
+            "network": {"subnet": "10.89.0.0/16"}, "nodes": {}, "disks": {}, "load_balancers": {}, "last_ordinal": {},
+            "born": true, "sets": ["dns"], "left_sets": ["app-shop"],
+        });
+        let object = store.put_object(before.to_string().as_bytes()).unwrap();
+        let current = Publication { generation, site: object, site_object: object, blueprint: object };
+        let mut root = Root { highest: generation, current: Some(current), ..Root::default() };
+        keep_sets(&store, &mut root).unwrap();
+        let kept = store.object(&root.current.unwrap().blueprint).unwrap();
+        let after: Blueprint = serde_json::from_slice(&kept).unwrap();
+        assert!(after.left_sets.is_empty() && after.sets.contains("dns"), "{after:?}");
     }
 
     #[test]

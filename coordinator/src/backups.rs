@@ -4,11 +4,7 @@
 //! remembered, and until there was one nothing is kept, because a backup in clear would be one more place for every
 //! secret. On the state's own disk they are no help where that is lost: for that, fetch them away, or ask for one.
 
-use std::{
-    fs, io,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::Path,
-};
+use std::{fs, io, os::unix::fs::DirBuilderExt as _, path::Path};
 
 use crate::{
     backup::{self, BackupError, Manifest},
@@ -45,15 +41,15 @@ pub fn take(folder: &Path, manifest: &Manifest) -> Result<Option<String>, Backup
     let recipients = backup::recipients(&texts)?;
     let backups = folder.join(FOLDER);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&backups).map_err(backup::at(&backups))?;
-    let (name, unfinished) = (format!("{:012}.age", manifest.taken), backups.join("unfinished"));
-    let mut options = fs::OpenOptions::new();
-    let file = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished);
-    let file = file.map_err(backup::at(&unfinished))?;
-    backup::write(folder, manifest, &recipients, &file)?;
-    file.sync_all().map_err(backup::at(&unfinished))?;
-    fs::rename(&unfinished, backups.join(&name)).map_err(backup::at(&unfinished))?;
+    let path = backups.join(format!("{:012}.age", manifest.taken));
+    // Of its own name: two may be taken at once.
+    let unfinished = tempfile::NamedTempFile::new_in(&backups).map_err(backup::at(&backups))?;
+    backup::write(folder, manifest, &recipients, unfinished.as_file())?;
+    unfinished.as_file().sync_all().map_err(backup::at(&path))?;
+    unfinished.persist(&path).map_err(|error| backup::at(&path)(error.error))?;
+    fs::File::open(&backups).and_then(|folder| folder.sync_all()).map_err(backup::at(&backups))?;
     forget_oldest(&backups).map_err(backup::at(&backups))?;
-    Ok(Some(format!("{FOLDER}/{name}")))
+    Ok(Some(format!("{FOLDER}/{:012}.age", manifest.taken)))
 }
 
 fn forget_oldest(backups: &Path) -> io::Result<()> {

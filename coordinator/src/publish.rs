@@ -215,9 +215,13 @@ async fn try_first(ctx: &Context, planned: &Planned, only: &NodeName) -> Result<
     Ok(tried)
 }
 
-/// The tried node has converged: the others follow. The blueprint follows from the next planning.
-pub(crate) fn widen(ctx: &Context) -> Result<(), StateError> {
+/// `node` has converged on `generation`, which it tries: the others follow. The blueprint follows from the next planning.
+pub(crate) fn widen(ctx: &Context, node: &NodeName, generation: Generation) -> Result<(), StateError> {
     let widened = ctx.state.change(|root| {
+        // Another apply may have come between: what that one tries is not proven.
+        root.rollout.as_ref().filter(|rollout| {
+            rollout.only == *node && rollout.state == RolloutState::Trying && rollout.next.generation == generation
+        })?;
         let (rollout, blueprint) = (root.rollout.take()?, root.current.as_ref()?.blueprint);
         let next = Publication { blueprint, ..rollout.next };
         let generation = next.generation;

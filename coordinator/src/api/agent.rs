@@ -102,6 +102,8 @@ impl AgentApi {
             // The backup may be older than the cluster's birth: nodes disrupt each other all the same.
             Arc::make_mut(&mut blueprint).born = true;
         }
+        // Who asks is there: after a restart of ours it may be the first that is heard of it, and whether it serves counts.
+        ctx.local.saw(node, ctx.now()).map_err(local)?;
         let ready = ctx.ready().map_err(local)?;
         let lasts = Duration::from_secs(u64::from(request.seconds.max(1)));
         let now = ctx.instant();
@@ -169,7 +171,7 @@ impl AgentApi {
             return Ok(());
         }
         if report.converged {
-            publish::widen(&self.ctx).map_err(state)?;
+            publish::widen(&self.ctx, node, generation).map_err(state)?;
         } else if let Some(why) = hopeless(report) {
             publish::stop(&self.ctx, &why).map_err(state)?;
         }

@@ -48,6 +48,10 @@ fn operator_of<T>(request: &Request<T>) -> Result<OperatorName, Status> {
 fn plan_failed(error: PlanError) -> Result<v1::PlanEvent, Status> {
     match error {
         PlanError::Site(errors) => Ok(diagnostics_event(&errors)),
+        error @ PlanError::Lost(_) => {
+            let help = "restore a backup: muster coordinator restore; or take down what is there: muster down";
+            Err(Status::failed_precondition(format!("{error}\n  help: {help}")))
+        }
         PlanError::Policy(error) => Err(Status::failed_precondition(error.to_string())),
         error @ (PlanError::Cloud(_) | PlanError::Local(_) | PlanError::Library(_) | PlanError::Sign(_)) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "no plan could be made");
@@ -127,8 +131,13 @@ impl operator_server::Operator for OperatorApi {
             "" => None,
             name => Some(self.known(name)?),
         };
-        self.keep_backup().await;
+        self.keep_backup("before an apply").await;
+        let secrets = self.ctx.state.snapshot().secrets.len();
         let applied = publish::apply(&self.ctx, &plan, only.as_ref(), by.as_str()).await.map_err(apply_failed)?;
+        if self.ctx.state.snapshot().secrets.len() > secrets {
+            // What is made of them is worth nothing without them: a database's data knows its password.
+            self.keep_backup("after an apply that made secrets").await;
+        }
         Ok(Response::new(match applied {
             Applied::Published(generation) | Applied::Already(generation) => {
                 v1::ApplyReply { generation: Some(generation.into()), stale: vec![] }
@@ -220,6 +229,8 @@ impl operator_server::Operator for OperatorApi {
         self.ctx.turns().forget(&node);
         self.ctx.tickets.forget(&node);
         self.ctx.event(Level::Warn, Some(&node), "revoked", format!("by {by}: its agent is refused from now on"));
+        // One from before would let it in again.
+        self.keep_backup("after a revocation").await;
         Ok(Response::new(v1::Empty {}))
     }
 
@@ -250,8 +261,8 @@ impl operator_server::Operator for OperatorApi {
 }
 
 impl OperatorApi {
-    /// Before an apply. One that fails is told and holds nothing up: what it is for may be what the apply mends.
-    async fn keep_backup(&self) {
+    /// One that fails is told and holds nothing up: what an apply is for may be what mends it. `when` is for people.
+    async fn keep_backup(&self, when: &'static str) {
         if !backups::wanted(&self.state_dir) {
             return;
         }
@@ -259,15 +270,15 @@ impl OperatorApi {
         let taken = tokio::task::spawn_blocking(move || {
             let manifest = backup::Manifest { version: 1, realm: ctx.realm.clone(), taken: ctx.now() };
             match backups::take(&folder, &manifest) {
-                Ok(Some(path)) => ctx.event(Level::Info, None, "backup", format!("kept before an apply: {path}")),
+                Ok(Some(path)) => ctx.event(Level::Info, None, "backup", format!("kept {when}: {path}")),
                 Ok(None) => {}
                 Err(error) => {
-                    ctx.event(Level::Warn, None, "backup", format!("none before this apply: {}", chain(&error)));
+                    ctx.event(Level::Warn, None, "backup", format!("none {when}: {}", chain(&error)));
                 }
             }
         });
         if let Err(error) = taken.await {
-            tracing::error!(%error, "the backup before an apply broke off");
+            tracing::error!(%error, when, "a backup broke off");
         }
     }
 }

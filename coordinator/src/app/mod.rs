@@ -17,6 +17,8 @@ pub use serve::serve;
 pub enum AppError {
     #[error("the state folder {path} cannot be used")]
     Folder { path: std::path::PathBuf, source: std::io::Error },
+    #[error("{0} is missing and the state beside it is there: restore a backup (muster coordinator restore)")]
+    Missing(std::path::PathBuf),
     #[error("another coordinator uses {0}")]
     Locked(std::path::PathBuf),
     #[error("{address} cannot be listened on")]

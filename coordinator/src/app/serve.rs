@@ -42,6 +42,7 @@ use crate::{
 pub async fn serve(config: Config) -> Result<(), AppError> {
     log::start();
     let _lock = folder(&config.state_dir)?;
+    whole(&config.state_dir)?;
     let agent = digest(&config.agent_binary)?;
     let clock = Arc::new(SystemClock);
     let authority = Arc::new(Authority::open_or_create(&config.state_dir, config.realm(), clock.clone())?);
@@ -70,12 +71,14 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
         ca: authority.pin(),
     });
     let boot: Boot = Arc::new(move |_, _| Bootstrap { user_data: stub.clone() });
+    // The store comes last: where it is, all keys are.
+    let master = MasterKey::open_or_create(&config.state_dir)?;
     let parts = Parts {
         realm: config.realm(),
         store: Arc::new(Sqlite::open(&config.state_dir.join(backup::STORE))?),
         local: Arc::new(Local::open(&config.state_dir.join(backup::LOCAL))?),
         authority,
-        master: MasterKey::open_or_create(&config.state_dir)?,
+        master,
         cloud,
         clock,
         node_image: config.node_image.clone(),
@@ -118,6 +121,15 @@ fn folder(path: &Path) -> Result<File, AppError> {
         Err(rustix::io::Errno::WOULDBLOCK) => Err(AppError::Locked(path.to_owned())),
         Err(error) => Err(failed(error.into())),
     }
+}
+
+/// A key that is missing beside a store was lost: a new one would open no secret, and no node would believe it.
+fn whole(folder: &Path) -> Result<(), AppError> {
+    if !folder.join(backup::STORE).exists() {
+        return Ok(());
+    }
+    let missing = backup::KEYS.iter().map(|key| folder.join(key)).find(|path| !path.exists());
+    missing.map_or(Ok(()), |path| Err(AppError::Missing(path)))
 }
 
 /// The digest of the agent's program.

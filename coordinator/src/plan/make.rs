@@ -8,7 +8,7 @@ use muster_catalog::{Catalog, Diagnostic, Diagnostics, Facts, Site, SiteFiles};
 use muster_ids::NodeName;
 use muster_plan::Row;
 use muster_planner::{
-    Blueprint, Input, Policy,
+    Blueprint, Input, Policy, Seen,
     blueprint::{NodePlan, NodeState},
     policy::PolicyError,
 };
@@ -37,6 +37,11 @@ pub enum PlanError {
     Policy(#[from] PolicyError),
     #[error("the provider cannot be read")]
     Cloud(#[from] CloudError),
+    /// Nothing was ever applied by this state, and yet the cluster is there: the state was lost.
+    #[error(
+        "this coordinator's state is empty, and {0} of this cluster are there: the state was lost, and an apply would take their load balancers away"
+    )]
+    Lost(String),
     #[error("the local state cannot be read")]
     Local(#[from] LocalError),
     #[error("what was applied before cannot be read")]
@@ -78,6 +83,9 @@ pub async fn plan(
     progress("reading the provider".to_owned());
     ctx.read_provider().await?;
     let seen = ctx.seen()?;
+    if before.is_none() {
+        refuse_lost(&seen)?;
+    }
     let policy = Policy::of(&site, digest, &ctx.node_image)?;
     let parent = before.as_ref().map(|published| &*published.blueprint);
     let (blueprint, report) = muster_planner::plan(Input { policy: &policy, seen: &seen, parent, seed: root.seed });
@@ -117,6 +125,14 @@ fn refuse_foreign(ctx: &Context, site: &Site) -> Result<(), PlanError> {
         places: vec![],
         help: Some("use the coordinator of that cluster, or put the cluster's name back".to_owned()),
     }])))
+}
+
+/// A cluster is made by what was published: one that is there without is another state's.
+fn refuse_lost(seen: &Seen) -> Result<(), PlanError> {
+    let (nodes, balancers) = (seen.latest.instances.keys(), seen.latest.load_balancers.keys());
+    let there: Vec<String> =
+        nodes.map(ToString::to_string).chain(balancers.map(|name| format!("endpoint {name}"))).collect();
+    if there.is_empty() { Ok(()) } else { Err(PlanError::Lost(there.join(", "))) }
 }
 
 fn known_facts(ctx: &Context) -> Result<BTreeMap<NodeName, Facts>, LocalError> {

@@ -150,7 +150,7 @@ impl Local {
             "SELECT name, facts, report, generation, metrics, seen, issued FROM node WHERE name = ?1",
         )?;
         let found = statement.query_row([node.as_str()], view).optional()?;
-        found.map_or_else(|| Ok(NodeView::default()), |(_, view)| view)
+        Ok(found.map(|(_, view)| view).unwrap_or_default())
     }
 
     /// All nodes that ever spoke.
@@ -163,7 +163,7 @@ impl Local {
         for (name, view) in rows {
             // A name that this program could not have written is left out rather than believed.
             if let Ok(name) = name.parse() {
-                nodes.insert(name, view?);
+                nodes.insert(name, view);
             }
         }
         Ok(nodes)
@@ -283,27 +283,25 @@ fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
-type Named = (String, Result<NodeView, LocalError>);
-
-fn view(row: &Row<'_>) -> rusqlite::Result<Named> {
+fn view(row: &Row<'_>) -> rusqlite::Result<(String, NodeView)> {
     let texts: [Option<String>; 5] = [row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(6)?];
     let seen = row.get(5)?;
-    let parse = || -> Result<NodeView, LocalError> {
-        let [facts, report, generation, metrics, issued] = &texts;
-        Ok(NodeView {
-            facts: json(facts)?,
-            report: json(report)?,
-            generation: json(generation)?.unwrap_or_default(),
-            metrics: json(metrics)?,
-            seen,
-            issued: json(issued)?,
-        })
+    let [facts, report, generation, metrics, issued] = &texts;
+    let view = NodeView {
+        facts: json(facts),
+        report: json(report),
+        generation: json(generation).unwrap_or_default(),
+        metrics: json(metrics),
+        seen,
+        issued: json(issued),
     };
-    Ok((row.get(0)?, parse()))
+    Ok((row.get(0)?, view))
 }
 
-fn json<T: serde::de::DeserializeOwned>(text: &Option<String>) -> Result<Option<T>, LocalError> {
-    Ok(text.as_deref().map(serde_json::from_str).transpose()?)
+/// What cannot be read, from another version of this program perhaps, is as if it was never said: the node says it again.
+fn json<T: serde::de::DeserializeOwned>(text: &Option<String>) -> Option<T> {
+    let parsed = serde_json::from_str(text.as_deref()?);
+    parsed.inspect_err(|error| tracing::warn!(%error, "what a node said last cannot be read")).ok()
 }
 
 fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
@@ -340,6 +338,17 @@ mod tests {
         assert_eq!((view.seen, view.generation), (17, generation));
         assert_eq!(view.facts.unwrap().arch, "amd64");
         assert!(view.report.unwrap().converged);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_as_if_never_said() {
+        let (local, node) = (Local::in_memory().unwrap(), "workers-1".parse().unwrap());
+        local.set_facts(&node, &Facts::default()).unwrap();
+        local.set(&node, Column::Report, r#"{"outcome": "of another version"}"#).unwrap();
+        let view = local.nodes().unwrap().remove(&node).unwrap();
+        assert!(view.report.is_none() && view.facts.is_some(), "{view:?}");
+        local.set_report(&node, Generation::default(), &Report { converged: true, ..Report::default() }).unwrap();
+        assert!(local.node(&node).unwrap().report.unwrap().converged);
     }
 
     #[test]

@@ -225,15 +225,18 @@ impl Root {
     }
 
     /// Before an instance is made: notes the intent and makes `token` the one that it enrols with. The same again changes
-    /// nothing. Another instance under the same name: what the one before holds is worth nothing from now on.
-    pub fn begin_instance(&mut self, node: &NodeName, instance_token: &str, enrolment: Digest, now: i64) {
+    /// nothing. Another instance under the same name, which is answered by true: what the one before holds is worth nothing
+    /// from now on.
+    pub fn begin_instance(&mut self, node: &NodeName, instance_token: &str, enrolment: Digest, now: i64) -> bool {
         let before = self.begun.insert(node.clone(), instance_token.to_owned());
-        if before.is_some_and(|before| before != instance_token) {
+        let another = before.is_some_and(|before| before != instance_token);
+        if another {
             let member = self.identities.members.remove(&format!("agent/{node}"));
             let serials = member.into_iter().flat_map(|member| member.made).map(|made| made.serial);
             self.identities.revocations.serials.extend(serials);
         }
         self.identities.grant(enrolment, node.clone(), now);
+        another
     }
 
     /// A Kubernetes user name for this operator with an issue number that was never used.

@@ -29,7 +29,10 @@ impl Intents for StateIntents {
     fn begin(&self, node: &NodeName, token: &str) -> Result<Proof, IntentError> {
         let proof = self.0.master.derive("enrolment", &format!("{node}/{token}"));
         let (hash, now) = (Digest::of(&proof), self.0.now());
-        self.write(|root| root.begin_instance(node, token, hash, now))?;
+        if self.write(|root| root.begin_instance(node, token, hash, now))? {
+            // What the instance before it said last is not about this one.
+            self.0.local.forget(node).map_err(|error| IntentError(Box::new(error)))?;
+        }
         Ok(Proof { token: proof })
     }
 

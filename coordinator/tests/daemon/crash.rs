@@ -89,3 +89,22 @@ async fn a_provider_that_loses_answers_and_lags_gets_every_instance_once() {
     lab.until("everything as written", Status::written).await;
     assert_eq!(lab.cloud.fake.world().instances.len(), 5);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_state_takes_nothing_from_the_cluster_that_is_there() {
+    let lab = Lab::new().await;
+    lab.publish(&site("hello")).await;
+    lab.until("five instances", |_| lab.cloud.fake.world().instances.len() == 5).await;
+    let before = lab.cloud.fake.world();
+    let cloud = lab.cloud.clone();
+    drop(lab);
+    let folder = tempfile::tempdir().unwrap();
+    let empty = Lab::over(folder.path().to_owned(), folder, cloud).await;
+    let refused = empty.plan(&site("hello")).await.unwrap_err();
+    assert!(refused.contains("the state was lost") && refused.contains("workers-2"), "{refused}");
+    assert!(refused.contains("muster coordinator restore"), "{refused}");
+    let ids = |world: &muster_coordinator::cloud::fake::World| -> Vec<String> {
+        world.instances.iter().map(|one| one.id.clone()).collect()
+    };
+    assert_eq!(ids(&empty.cloud.fake.world()), ids(&before));
+}

@@ -21,8 +21,10 @@ use super::{
 };
 use crate::cloud::haproxy;
 
-pub(super) const CONFIG: &str = "/etc/haproxy/muster.cfg";
+const CONFIG: &str = "/etc/haproxy/muster.cfg";
 const NEXT: &str = "/etc/haproxy/muster.next.cfg";
+/// What haproxy was told to load: written after the signal, so that a crash before it is seen.
+pub(super) const LOADED: &str = "/etc/haproxy/muster.loaded.cfg";
 /// How long a fresh haproxy may take to listen.
 const GRACE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
@@ -50,7 +52,7 @@ impl DockerCloud {
     pub(super) async fn make_balancer(&self, name: &EndpointName, plan: &LoadBalancerPlan) -> Result<(), DockerError> {
         let spec = self.balancer_spec(name, plan);
         let config = haproxy::render(plan);
-        let file = [Upload::file(CONFIG, 0o644, config.clone())];
+        let file = [CONFIG, LOADED].map(|path| Upload::file(path, 0o644, config.clone()));
         let found = self.engine.container(&spec.name).await?;
         let Some(found) = found.filter(|found| found.labels.get(SPEC) == Some(&spec.digest())) else {
             self.engine.ensure_container(&self.config.scope, &spec, &file).await?;
@@ -72,7 +74,7 @@ impl DockerCloud {
     }
 
     async fn reconfigure(&self, id: &str, config: &str) -> Result<(), DockerError> {
-        if self.engine.read_file(id, CONFIG).await?.as_deref() == Some(config.as_bytes()) {
+        if self.engine.read_file(id, LOADED).await?.as_deref() == Some(config.as_bytes()) {
             return Ok(());
         }
         self.engine.upload(id, &[Upload::file(NEXT, 0o644, config)]).await?;
@@ -84,7 +86,8 @@ impl DockerCloud {
         if code != 0 {
             return Err(DockerError::Balancer(text.trim().to_owned()));
         }
-        self.engine.signal(id, "SIGUSR2").await
+        self.engine.signal(id, "SIGUSR2").await?;
+        self.engine.upload(id, &[Upload::file(LOADED, 0o644, config)]).await
     }
 
     /// Waits until it takes connections, or tells why it ended.

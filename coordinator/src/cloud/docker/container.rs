@@ -1,6 +1,9 @@
 //! Containers: from a plain description to a running one, idempotent by name and label.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use bollard::{
     body_full,
@@ -324,6 +327,16 @@ impl Engine {
 
     /// Runs a program in it: exit code and what it wrote.
     pub async fn exec(&self, id: &str, command: &[&str]) -> Result<(i64, String), DockerError> {
+        // None of what is run here takes a second. Docker's own limit ends with the answer's head.
+        const LIMIT: Duration = Duration::from_secs(60);
+        tokio::time::timeout(LIMIT, self.exec_without_limit(id, command)).await.unwrap_or_else(|_| {
+            let what =
+                format!("run {} in container {}: it did not end within {} s", command[0], short(id), LIMIT.as_secs());
+            Err(DockerError::Slow { what })
+        })
+    }
+
+    async fn exec_without_limit(&self, id: &str, command: &[&str]) -> Result<(i64, String), DockerError> {
         let fail = |error| DockerError::of(format!("run {} in container {}", command[0], short(id)), error);
         let config = ExecConfig {
             cmd: Some(command.iter().map(|part| (*part).to_owned()).collect()),

@@ -45,6 +45,8 @@ pub enum DockerError {
     Gone { name: String, id: String },
     #[error("Docker is removing {name} just now")]
     Removing { name: String },
+    #[error("could not {what}")]
+    Slow { what: String },
     #[error("could not {what}: Docker answers {status}: {message}")]
     Refused { what: String, status: u16, message: String },
     #[error("could not {what}")]
@@ -80,6 +82,7 @@ impl DockerError {
             Self::DiskFull => "make room: docker system df shows what uses it".to_owned(),
             Self::Balancer(_) => "this is a fault of muster: the old configuration stays in use".to_owned(),
             Self::Ended { name, .. } => format!("docker logs {name}"),
+            Self::Slow { .. } => "is the machine overloaded? docker stats; the daemon's log says more".to_owned(),
             Self::Refused { status, .. } if *status < 500 => "docker events and the daemon's log say more".to_owned(),
             Self::Deaf { .. } | Self::Gone { .. } | Self::Removing { .. } | Self::Refused { .. } | Self::Lost { .. } => return None,
         };

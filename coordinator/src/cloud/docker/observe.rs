@@ -11,7 +11,7 @@ use muster_planner::{
 use tracing::warn;
 
 use super::{
-    balancer::CONFIG,
+    balancer::LOADED,
     cloud::DockerCloud,
     container::{Found, State},
     error::DockerError,
@@ -47,7 +47,7 @@ impl DockerCloud {
                     inventory.complete = false;
                     continue;
                 };
-                let configuration = match self.engine.read_file(&found.id, CONFIG).await {
+                let configuration = match self.engine.read_file(&found.id, LOADED).await {
                     Ok(text) => haproxy::plan_of(&String::from_utf8_lossy(&text.unwrap_or_default())),
                     Err(error) => {
                         warn!(%error, "a load balancer's configuration was not read");
