@@ -1,16 +1,19 @@
 //! The artefact cache: folders made once, outside the checkout, named by a hash of all that went into them.
 //!
-//! A folder is built under `tmp/` and moved into place by one rename, so that a folder with a final name is complete,
-//! whenever we were killed. One process at a time makes artefacts ([`Cache::open`] holds a lock until dropped). What Debian's archive
+//! A folder is built under `tmp/`, in a folder of this run's own, and moved into place by one rename, so that a folder with
+//! a final name is complete, whenever we were killed. One process at a time makes artefacts ([`Cache::open`] holds a lock
+//! until dropped); what a killed one had started may go on writing for a while, where nobody reads. What Debian's archive
 //! serves on a given day is no input: a cached image keeps the package versions of the day it was made, and deleting
 //! the cache is how to get newer ones.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
+use tempfile::TempDir;
 
 use crate::progress::Progress;
 
@@ -64,6 +67,8 @@ impl Inputs {
 /// The cache, locked for this process.
 pub struct Cache {
     root: PathBuf,
+    /// Before the lock, so that it goes before it.
+    tmp: TempDir,
     _lock: File,
 }
 
@@ -87,17 +92,26 @@ impl Cache {
             progress.note("  another `cargo xtask` is making artefacts: waiting for it");
             lock.lock().context("cannot lock the cache")?;
         }
-        let cache = Self { root: root.to_owned(), _lock: lock };
-        let tmp = cache.root.join("tmp");
-        if tmp.exists() {
-            fs::remove_dir_all(&tmp).with_context(|| format!("cannot remove {}", tmp.display()))?;
+        let all = root.join("tmp");
+        fs::create_dir_all(&all).with_context(|| format!("cannot make {}", all.display()))?;
+        for leftover in fs::read_dir(&all)?.flatten() {
+            // Programs that a killed process had started may still write there: then a later run removes it.
+            let _ = fs::remove_dir_all(leftover.path());
         }
-        fs::create_dir_all(&tmp)?;
-        Ok(cache)
+        // For all to read, as other folders are: apt fetches as a user of its own.
+        let open = fs::Permissions::from_mode(0o755);
+        let tmp = tempfile::Builder::new().prefix("run-").permissions(open).tempdir_in(&all);
+        let tmp = tmp.with_context(|| format!("cannot make a folder in {}", all.display()))?;
+        Ok(Self { root: root.to_owned(), tmp, _lock: lock })
     }
 
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// A folder for what is half made, of this process alone and gone with the cache's lock; on the cache's file system.
+    pub fn tmp(&self) -> &Path {
+        self.tmp.path()
     }
 
     /// The log file of a stage, emptied.
@@ -147,7 +161,7 @@ impl Cache {
             return Ok(path);
         }
         progress.stage(title, || {
-            let tmp = self.root.join("tmp").join(inputs.folder());
+            let tmp = self.tmp().join(inputs.folder());
             fs::create_dir_all(&tmp)?;
             build(&tmp)?;
             fs::rename(&tmp, &path).with_context(|| format!("cannot move the result to {}", path.display()))
@@ -215,5 +229,44 @@ mod tests {
         assert!(!made.join("half").exists());
         let again = cache.folder(&progress, "thing", &inputs, |_| anyhow::bail!("built twice")).unwrap();
         assert_eq!(made, again);
+    }
+
+    #[test]
+    fn what_a_killed_runs_children_still_write_disturbs_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let progress = Progress::new();
+        let inputs = Inputs::new("thing", 1);
+        let former = Cache::open(dir.path(), &progress).unwrap();
+        let theirs = former.tmp().join("thing");
+        // Killed: the lock is free, and nothing was tidied up.
+        let Cache { root: _, tmp, _lock } = former;
+        drop((tmp.keep(), _lock));
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let child = scope.spawn(|| {
+                for n in 0.. {
+                    if done.load(std::sync::atomic::Ordering::Relaxed) {
+                        break;
+                    }
+                    let _ = fs::create_dir_all(&theirs);
+                    let _ = fs::write(theirs.join(n.to_string()), "theirs");
+                }
+            });
+            let made = (0..20).try_for_each(|_| Cache::open(dir.path(), &progress).map(drop)).and_then(|()| {
+                let cache = Cache::open(dir.path(), &progress)?;
+                cache.folder(&progress, "thing", &inputs, |tmp| {
+                    fs::create_dir_all(&theirs)?;
+                    fs::write(theirs.join("late"), "theirs")?;
+                    Ok(fs::write(tmp.join("ours"), "")?)
+                })
+            });
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            child.join().unwrap();
+            let names: Vec<_> = fs::read_dir(made.unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            assert_eq!(names, ["ours"]);
+        });
+        assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 1, "ours went with the lock");
+        drop(Cache::open(dir.path(), &progress).unwrap());
+        assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
     }
 }

@@ -26,6 +26,20 @@ impl Cmd {
         Self { command: Command::new(program), shown }
     }
 
+    /// A program that takes minutes: it is told to end when the thread that waits for it does, as when we are killed. By
+    /// `setpriv`, which Debian always has; without it the program goes on to its end.
+    pub fn long(program: impl AsRef<OsStr>) -> Self {
+        let shown = program.as_ref().to_string_lossy().into_owned();
+        match find("setpriv") {
+            Some(setpriv) => {
+                let mut command = Command::new(setpriv);
+                command.args(["--pdeathsig", "TERM", "--"]).arg(program);
+                Self { command, shown }
+            }
+            None => Self::new(program),
+        }
+    }
+
     /// As root: directly where we are root, else through `sudo`, which may ask for a password.
     pub fn as_root(program: &str) -> Self {
         if rustix::process::geteuid().is_root() { Self::new(program) } else { Self::new("sudo").arg(program) }
@@ -159,6 +173,19 @@ mod tests {
         assert_eq!(tail("a\nb\nc\n", 2), "b\nc");
         assert_eq!(tail("a\n", 5), "a");
         assert_eq!(tail("", 5), "");
+    }
+
+    #[test]
+    fn a_long_one_ends_with_who_waits_for_it() {
+        use std::os::unix::process::ExitStatusExt as _;
+        let waiting = std::thread::spawn(|| {
+            let mut command = Cmd::long("sh").args(["-c", "echo begun; exec sleep 60"]).into_inner();
+            let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+            std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0; 6]).unwrap();
+            child
+        });
+        let status = waiting.join().unwrap().wait().unwrap();
+        assert_eq!(status.signal(), Some(15), "{status}");
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub fn image(cache: &Cache, progress: &Progress, artefacts: &Manifest, programs:
     let tag = format!("{NAME}:{}", Inputs::new(NAME, 1).text(&dockerfile).file(&muster)?.file(&agent)?.hash());
     if !docker::has_image(&tag) {
         progress.stage(&format!("make image {tag}"), || {
-            let context = tempfile::tempdir_in(cache.root().join("tmp"))?;
+            let context = tempfile::tempdir_in(cache.tmp())?;
             fs::write(context.path().join("Dockerfile"), &dockerfile)?;
             for (program, name) in [(&muster, "muster"), (&agent, "muster-agent")] {
                 fs::hard_link(program, context.path().join(name))?;

@@ -165,7 +165,7 @@ fn module(cache: &Cache, progress: &Progress, modules: &Path, go: &Path, module:
         // By go's own naming into a folder, then renamed: one command shares the work of all programs.
         let packages = module.programs.iter().map(|(package, _)| package);
         let go_to = |verb: &[&str]| {
-            Cmd::new(go)
+            Cmd::long(go)
                 .args(verb)
                 .args(["-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", &flags])
                 .dir(&dir)

@@ -58,7 +58,7 @@ impl RootFs<'_> {
         };
         let left_out = LEFT_OUT.iter().chain(self.without).map(|pattern| format!("--dpkgopt=path-exclude={pattern}"));
         let overlay = self.overlay.iter().map(|tar| format!("--customize-hook=tar-in {} /", tar.display()));
-        Cmd::new("mmdebstrap")
+        Cmd::long("mmdebstrap")
             .arg(format!("--variant={variant}"))
             .arg(format!("--include={}", self.packages.join(",")))
             // Half made file systems are thrown away, so nothing need be safe on disk meanwhile.
