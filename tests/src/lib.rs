@@ -1,3 +1,4 @@
-//! What the tests share: the lab, in which the shipped site runs on real containers.
+//! What the tests share: the lab, in which the shipped site runs on real containers, and the choice of its steps.
 
 pub mod lab;
+pub mod steps;

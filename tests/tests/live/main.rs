@@ -13,7 +13,7 @@ mod wrong;
 
 use std::{process::ExitCode, time::Instant};
 
-use muster_tests::lab::Lab;
+use muster_tests::{lab::Lab, steps};
 
 type Step = (&'static str, fn(&mut Lab) -> anyhow::Result<()>);
 
@@ -52,6 +52,13 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let steps = match steps::chosen(STEPS, only.as_deref()) {
+        Ok(steps) => steps,
+        Err(error) => {
+            eprintln!("live: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let mut lab = match Lab::new() {
         Ok(lab) => lab,
         Err(error) => {
@@ -59,8 +66,6 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let steps: Vec<&Step> =
-        STEPS.iter().filter(|(name, _)| only.as_ref().is_none_or(|only| name.contains(only.as_str()))).collect();
     println!("\nrunning {} tests", steps.len());
     let began = Instant::now();
     let (mut passed, mut failed) = (0, 0);

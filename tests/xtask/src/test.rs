@@ -4,11 +4,18 @@
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
-use crate::cargo::cargo;
 use crate::command::Cmd;
 use crate::progress::Progress;
+
+/// Variables that make a test accept what it finds, and write it down as what is right.
+const ACCEPT: [&str; 3] = ["MUSTER_BLESS", "INSTA_UPDATE", "INSTA_FORCE_PASS"];
+
+/// Cargo, without what the user's shell may tell tests to let pass.
+fn cargo(root: &Path) -> Cmd {
+    ACCEPT.into_iter().fold(crate::cargo::cargo(root), Cmd::without_env)
+}
 
 /// A check and the command that makes it.
 struct Check {
@@ -63,16 +70,11 @@ pub struct Lab<'a> {
 
 /// Runs the tests that make containers on this machine: first the Docker adapter's contract, then a whole cluster.
 pub fn live(progress: &Progress, root: &Path, lab: &Lab) -> Result<()> {
-    progress.stage("the Docker adapter keeps its contract", || {
-        cargo(root).args(["test", "--quiet", "--workspace", "--lib", "docker_", "--", "--ignored"]).show()
-    })?;
+    progress
+        .stage("the Docker adapter keeps its contract", || ignored(root, &["--quiet", "--lib", "docker_"], &[], lab))?;
     progress.stage("the agent on a bare node", || {
         // Each brings up a node and a package server of its own.
-        cargo(root)
-            .args(["test", "--workspace", "--test", "machine", "--", "--ignored", "--skip", "inside_a_node"])
-            .args(["--test-threads", "2"])
-            .env("MUSTER_ARTEFACTS", lab.manifest)
-            .show()
+        ignored(root, &["--test", "machine"], &["--skip", "inside_a_node", "--test-threads", "2"], lab)
     })?;
     progress.stage("live tests", || {
         cargo(root)
@@ -85,6 +87,28 @@ pub fn live(progress: &Progress, root: &Path, lab: &Lab) -> Result<()> {
             .env("XTASK_BIN", std::env::current_exe()?)
             .show()
     })
+}
+
+/// Runs the tests that are ignored otherwise, of those that cargo selects by `which`; `how` is for their harness.
+///
+/// They are listed first: renamed tests, which no name matches any more, would be no failure of cargo's.
+fn ignored(root: &Path, which: &[&str], how: &[&str], lab: &Lab) -> Result<()> {
+    let tests = || {
+        cargo(root)
+            .args(["test", "--workspace"])
+            .args(which)
+            .args(["--", "--ignored"])
+            .args(how)
+            .env("MUSTER_ARTEFACTS", lab.manifest)
+    };
+    let listing = tests().arg("--list").output()?;
+    ensure!(listed(&listing) > 0, "no test is selected by {}: was it renamed?", which.join(" "));
+    tests().show()
+}
+
+/// How many tests a harness lists, each as `NAME: test`.
+fn listed(listing: &str) -> usize {
+    listing.lines().filter(|line| line.ends_with(": test")).count()
 }
 
 /// Two providers of cryptography in one program means two sets of keys, settings and flaws. Ours is aws-lc.
@@ -100,5 +124,24 @@ fn unused(tree: Cmd) -> Result<()> {
         Ok(text) => bail!("something turns on ring:\n{text}"),
         Err(error) if format!("{error:#}").contains("did not match any packages") => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_are_counted() {
+        assert_eq!(listed("a::b: test\nc: test\nd: benchmark\n\n2 tests, 1 benchmark\n"), 2);
+        assert_eq!(listed("\n0 tests, 0 benchmarks\n"), 0);
+    }
+
+    #[test]
+    fn no_test_runs_under_an_order_to_accept() {
+        let command = cargo(Path::new("/")).into_inner();
+        for name in ACCEPT {
+            assert!(command.get_envs().any(|(of, value)| of == name && value.is_none()), "{name}");
+        }
     }
 }
