@@ -252,7 +252,7 @@ async fn the_fake_behaves_badly_when_told() {
 #[tokio::test]
 #[ignore = "live: needs Docker and the images muster-node and muster-services"]
 async fn docker_keeps_to_the_contract() {
-    let engine = Engine::connect(std::path::Path::new(super::docker::DEFAULT_SOCKET)).await.unwrap();
+    let engine = Engine::connect(&super::docker::own_socket().unwrap()).await.unwrap();
     let scope = Scope { cluster: "contract".parse().unwrap(), environment: "try".parse().unwrap() };
     let image = |name: &str| {
         let images = engine.clone();

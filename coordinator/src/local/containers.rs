@@ -34,23 +34,27 @@ fn labels(scope: &Scope, role: Role) -> BTreeMap<String, String> {
     scope.labels(role).into_iter().collect()
 }
 
+fn host(path: &Path, at: &str, read_only: bool) -> anyhow::Result<Mount> {
+    let path = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?.to_owned();
+    Ok(Mount::Host { path, at: at.to_owned(), read_only })
+}
+
 /// Packages and images, read-only.
 pub fn artefacts(
     scope: &Scope,
     manifest: &Manifest,
     address: Ipv4Addr,
 ) -> anyhow::Result<(ContainerSpec, Vec<Upload>)> {
-    let host = |path: &Path, at: &str| -> anyhow::Result<Mount> {
-        let path = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?.to_owned();
-        Ok(Mount::Host { path, at: at.to_owned(), read_only: true })
-    };
     let spec = ContainerSpec {
         name: scope.name("artefacts"),
         image: manifest.services_image.clone(),
         hostname: "artefacts".to_owned(),
         labels: labels(scope, Role::Artefacts),
         command: vec!["/bin/bash".to_owned(), "/etc/muster/serve".to_owned()],
-        mounts: vec![host(&manifest.apt_repository, "/srv/debian")?, host(&manifest.registry, "/srv/registry")?],
+        mounts: vec![
+            host(&manifest.apt_repository, "/srv/debian", true)?,
+            host(&manifest.registry, "/srv/registry", true)?,
+        ],
         network: scope.network(),
         address: Some(address.to_string()),
         stop_timeout: Some(2),
@@ -71,13 +75,14 @@ pub fn state_volume(scope: &Scope) -> String {
 }
 
 /// The coordinator. Its configuration is part of what it is created from: another one is another container, on the
-/// same state.
+/// same state. Docker's `socket` on this machine is in the default place within.
 pub fn coordinator(
     scope: &Scope,
     manifest: &Manifest,
     address: Ipv4Addr,
+    socket: &Path,
     config: &str,
-) -> (ContainerSpec, Vec<Upload>) {
+) -> anyhow::Result<(ContainerSpec, Vec<Upload>)> {
     let mut labels = labels(scope, Role::Coordinator);
     labels.insert("muster.configuration".to_owned(), muster_ids::Digest::of(config).to_string());
     let spec = ContainerSpec {
@@ -87,7 +92,7 @@ pub fn coordinator(
         labels,
         mounts: vec![
             Mount::Volume { name: state_volume(scope), at: "/var/lib/muster".to_owned() },
-            Mount::Host { path: DEFAULT_SOCKET.to_owned(), at: DEFAULT_SOCKET.to_owned(), read_only: false },
+            host(socket, DEFAULT_SOCKET, false)?,
         ],
         network: scope.network(),
         address: Some(address.to_string()),
@@ -95,5 +100,5 @@ pub fn coordinator(
         ..ContainerSpec::default()
     };
     let files = vec![Upload::folder("/etc/muster", 0o755), Upload::file("/etc/muster/coordinator.toml", 0o644, config)];
-    (spec, files)
+    Ok((spec, files))
 }

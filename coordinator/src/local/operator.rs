@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 use bollard::{
-    Docker,
+    API_DEFAULT_VERSION, Docker,
     exec::{StartExecOptions, StartExecResults},
     models::ExecConfig,
 };
@@ -10,6 +10,11 @@ use futures::StreamExt;
 use muster_ids::OperatorName;
 use muster_proto::identity::Realm;
 use tokio::io::AsyncWriteExt;
+
+use crate::cloud::docker::own_socket;
+
+/// Seconds.
+const TIMEOUT: u64 = 120;
 
 /// The coordinator's container.
 pub fn container(realm: &Realm) -> String {
@@ -30,7 +35,9 @@ pub async fn ca(realm: &Realm) -> anyhow::Result<String> {
 
 async fn exec(realm: &Realm, args: &[&str], input: &str) -> anyhow::Result<String> {
     let container = container(realm);
-    let docker = Docker::connect_with_local_defaults().context("Docker is not reachable")?;
+    let socket = own_socket()?;
+    let docker = Docker::connect_with_socket(&socket.to_string_lossy(), TIMEOUT, API_DEFAULT_VERSION)
+        .context("Docker is not reachable")?;
     let options = ExecConfig {
         cmd: Some(args.iter().map(ToString::to_string).collect()),
         attach_stdin: Some(true),

@@ -1,6 +1,6 @@
 //! Network, packages and coordinator: what must run on this machine before anything can be asked of the coordinator.
 
-use std::{collections::HashMap, path::Path, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::{Context, bail};
 use muster_catalog::{Site, site::Provider};
@@ -26,7 +26,7 @@ pub fn scope(site: &Site) -> Scope {
 
 /// The daemon of this machine.
 pub async fn engine() -> anyhow::Result<Engine> {
-    Ok(Engine::connect(Path::new(DEFAULT_SOCKET)).await?)
+    Ok(Engine::connect(&docker::own_socket()?).await?)
 }
 
 /// Ensures all three; returns whether anything was done.
@@ -56,7 +56,7 @@ pub async fn start_with(site: &Site, manifest: &Manifest, state: &[Upload]) -> a
     let (artefacts, artefact_files) = containers::artefacts(&scope, manifest, addresses.artefacts)?;
     let config = config(site, manifest, addresses)?;
     let (coordinator, mut coordinator_files) =
-        containers::coordinator(&scope, manifest, addresses.coordinator, &config);
+        containers::coordinator(&scope, manifest, addresses.coordinator, &docker::own_socket()?, &config)?;
     coordinator_files.extend_from_slice(state);
     let (first, second) = tokio::try_join!(
         engine.ensure_container(&scope, &artefacts, &artefact_files),

@@ -1,14 +1,16 @@
 //! The Docker daemon: started where none runs, and handed images.
 //!
-//! Through the `docker` program, so that contexts, `DOCKER_HOST` and permissions work as the user set them up. An image
-//! is named by the hash of its inputs: a tag that exists is never made again.
+//! Through the `docker` program, which is told the very socket that muster uses: the one that `DOCKER_HOST` names or the
+//! default one, whatever context is chosen. An image is named by the hash of its inputs: a tag that exists is never made
+//! again.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::command::{Cmd, find, search_path, tail};
 use crate::progress::Progress;
@@ -19,9 +21,26 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 const INOTIFY_INSTANCES: u64 = 8192;
 const INOTIFY_FILE: &str = "/proc/sys/fs/inotify/max_user_instances";
 
+/// What `DOCKER_HOST` is for our children: as the user set it, else the default, which a chosen context would overrule.
+pub fn host() -> OsString {
+    let set = std::env::var_os("DOCKER_HOST").filter(|host| !host.is_empty());
+    set.unwrap_or_else(|| "unix:///var/run/docker.sock".into())
+}
+
+/// Refuses a daemon elsewhere, as muster does: nodes are reached by their addresses on this machine.
+fn check(host: &OsStr) -> Result<()> {
+    let path = host.to_str().and_then(|host| host.strip_prefix("unix://"));
+    ensure!(
+        path.is_some_and(|path| path.starts_with('/')),
+        "DOCKER_HOST is {}, which is no Unix socket of this machine: unset it, or let it be like unix:///var/run/docker.sock",
+        host.display()
+    );
+    Ok(())
+}
+
 fn docker() -> Cmd {
     // The classic builder is there with every daemon; BuildKit is a plug-in that Debian does not ship.
-    Cmd::new("docker").env("DOCKER_BUILDKIT", "0").env("PATH", search_path())
+    Cmd::new("docker").env("DOCKER_BUILDKIT", "0").env("DOCKER_HOST", host()).env("PATH", search_path())
 }
 
 /// The daemon's version, or why it does not answer.
@@ -31,13 +50,14 @@ fn version() -> Result<String> {
 
 /// Makes sure that a daemon answers.
 pub fn start(progress: &Progress, log: &Path) -> Result<()> {
+    check(&host())?;
     let Err(error) = version() else { return Ok(()) };
     if format!("{error:#}").contains("permission denied") {
         bail!(
             "a Docker daemon runs, but this user may not use it: join the group `docker` (and log in again), or run as root"
         );
     }
-    if let Some(host) = std::env::var_os("DOCKER_HOST") {
+    if let Some(host) = std::env::var_os("DOCKER_HOST").filter(|host| !host.is_empty()) {
         return Err(error).with_context(|| format!("DOCKER_HOST is {}, where no daemon answers", host.display()));
     }
     progress.stage("start a Docker daemon", || {
@@ -114,4 +134,18 @@ pub fn tags(name: &str) -> Result<Vec<String>> {
 /// Removes an image that nothing uses; one in use stays, which is not an error.
 pub fn remove_unused(tag: &str) {
     docker().args(["image", "rm", tag]).succeeds();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_elsewhere_is_refused() {
+        assert!(check(OsStr::new("unix:///run/user/1000/docker.sock")).is_ok());
+        for other in ["tcp://10.0.0.1:2376", "ssh://root@other", "unix://relative.sock"] {
+            let error = check(OsStr::new(other)).unwrap_err().to_string();
+            assert!(error.contains(other) && error.contains("unset it"), "{error}");
+        }
+    }
 }

@@ -65,7 +65,7 @@ fn install_on(debian: &Debian, needs: &[Need], progress: &Progress) -> Result<()
     if debian.interrupted() {
         progress.stage("finish an interrupted installation of Debian packages", || debian.repair())?;
     }
-    let other_docker = std::env::var_os("DOCKER_HOST").is_some();
+    let other_docker = std::env::var_os("DOCKER_HOST").is_some_and(|host| !host.is_empty());
     let missing = missing(needs, |probe| match probe {
         Program("dockerd") if other_docker => true,
         Program(name) => find(name).is_some(),

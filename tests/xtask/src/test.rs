@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Result, bail, ensure};
 
 use crate::command::Cmd;
+use crate::docker;
 use crate::progress::Progress;
 
 /// Variables that make a test accept what it finds, and write it down as what is right.
@@ -80,6 +81,7 @@ pub fn live(progress: &Progress, root: &Path, lab: &Lab) -> Result<()> {
         cargo(root)
             .args(["test", "--workspace", "--test", "live"])
             .env("MUSTER_LIVE", "1")
+            .env("DOCKER_HOST", docker::host())
             .env("MUSTER_ARTEFACTS", lab.manifest)
             .env("MUSTER_BIN", lab.muster)
             .env("EASYPAY_BIN", lab.easypay)
@@ -99,6 +101,7 @@ fn ignored(root: &Path, which: &[&str], how: &[&str], lab: &Lab) -> Result<()> {
             .args(which)
             .args(["--", "--ignored"])
             .args(how)
+            .env("DOCKER_HOST", docker::host())
             .env("MUSTER_ARTEFACTS", lab.manifest)
     };
     let listing = tests().arg("--list").output()?;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ffi::OsStr,
     path::{Path, PathBuf},
 };
 
@@ -17,6 +18,22 @@ use super::{container::Found, error::DockerError, scope::Scope};
 pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 /// Seconds; creating a container may copy an image's files into a volume.
 const TIMEOUT: u64 = 120;
+
+/// The socket of this machine's daemon, which a value of `DOCKER_HOST` names; the default one without a value.
+///
+/// # Errors
+///
+/// Another kind of address: nodes are reached by their addresses on this machine.
+pub fn socket(host: Option<&OsStr>) -> Result<PathBuf, DockerError> {
+    let Some(host) = host.filter(|host| !host.is_empty()) else { return Ok(DEFAULT_SOCKET.into()) };
+    let path = host.to_str().and_then(|host| host.strip_prefix("unix://")).filter(|path| path.starts_with('/'));
+    path.map(PathBuf::from).ok_or_else(|| DockerError::Host { host: host.to_string_lossy().into_owned() })
+}
+
+/// [`socket`] by this process's environment.
+pub fn own_socket() -> Result<PathBuf, DockerError> {
+    socket(std::env::var_os("DOCKER_HOST").as_deref())
+}
 
 /// A daemon that answered.
 #[derive(Debug, Clone)]

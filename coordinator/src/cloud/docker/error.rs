@@ -9,6 +9,8 @@ use crate::cloud::CloudError;
 /// Why Docker did not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum DockerError {
+    #[error("DOCKER_HOST is {host}, which is no Unix socket of this machine")]
+    Host { host: String },
     #[error("there is no Docker socket at {}", socket.display())]
     NoSocket { socket: PathBuf },
     #[error("no permission on the Docker socket {}", socket.display())]
@@ -61,6 +63,9 @@ impl DockerError {
     /// What to do about it; absent: try again.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::Host { .. } => {
+                "nodes are containers on this machine: unset DOCKER_HOST, or let it be like unix:///var/run/docker.sock".to_owned()
+            }
             Self::NoSocket { .. } => "install docker.io and start it; `cargo xtask up` does both".to_owned(),
             Self::Permission { .. } => {
                 "run as root, or put your user into the group docker: usermod -aG docker $USER, then log in again".to_owned()

@@ -23,7 +23,7 @@ use crate::cloud::{Cloud, CloudError};
 const NEEDS: &str = "these tests need Docker and the image muster-services: run `cargo xtask artefacts`";
 
 async fn lab(environment: &str) -> (DockerCloud, Scope) {
-    let engine = Engine::connect(Path::new(super::DEFAULT_SOCKET)).await.expect(NEEDS);
+    let engine = Engine::connect(&super::own_socket().expect(NEEDS)).await.expect(NEEDS);
     let scope = Scope { cluster: "balance".parse().unwrap(), environment: environment.parse().unwrap() };
     engine.remove_all(&scope).await.unwrap();
     let services_image = engine.newest_image("muster-services").await.unwrap().expect(NEEDS);
@@ -172,6 +172,18 @@ async fn docker_says_who_has_the_subnet_and_leaves_others_alone() {
     assert_eq!(cloud.engine().remove_all(&scope).await.unwrap(), super::Removed::default());
     assert!(other_cloud.observe().await.unwrap().network.is_some());
     assert_eq!(other_cloud.engine().remove_all(&other).await.unwrap().networks, 1);
+}
+
+#[test]
+fn only_a_socket_of_this_machine_is_taken_for_docker() {
+    let socket = |host: &str| super::socket(Some(host.as_ref()));
+    assert_eq!(super::socket(None).unwrap(), Path::new(super::DEFAULT_SOCKET));
+    assert_eq!(socket("").unwrap(), Path::new(super::DEFAULT_SOCKET));
+    assert_eq!(socket("unix:///run/other.sock").unwrap(), Path::new("/run/other.sock"));
+    for other in ["tcp://10.0.0.1:2376", "ssh://root@other", "unix://", "unix://relative.sock", "/run/docker.sock"] {
+        let error = socket(other).unwrap_err();
+        assert!(error.to_string().contains(other) && error.hint().is_some(), "{error}");
+    }
 }
 
 #[tokio::test]

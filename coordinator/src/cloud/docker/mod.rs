@@ -24,6 +24,6 @@ pub use archive::Upload;
 pub use capabilities::bounding_capabilities;
 pub use cloud::{DockerCloud, DockerConfig};
 pub use container::{ContainerSpec, Found, Mount, State};
-pub use engine::{DEFAULT_SOCKET, Engine, Removed};
+pub use engine::{DEFAULT_SOCKET, Engine, Removed, own_socket, socket};
 pub use error::DockerError;
 pub use scope::{Role, Scope};
