@@ -23,18 +23,33 @@ pub async fn observe(ctx: &Context, spec: &AptSourceSpec) -> Result<Observed, St
     })
 }
 
-/// apt keeps `http://host/path dists/suite` as `host_path_dists_suite_InRelease`, and a flat one without `dists`.
 fn indexed(lists: &[String], url: &str, suite: &str) -> bool {
+    releases(lists, url, suite).next().is_some()
+}
+
+/// The names under which apt keeps what a suite's repository signed, of those in `lists`:
+/// of `http://host/path dists/suite` it is `host_path_dists_suite_InRelease`, and of a flat one the same without `dists`.
+fn releases<'a>(lists: &'a [String], url: &str, suite: &str) -> impl Iterator<Item = &'a String> {
     let place = url.split_once("://").map_or(url, |(_, place)| place).trim_end_matches('/').replace('/', "_");
     let suite = suite.trim_matches('/').replace('/', "_");
     let begins = match suite.as_str() {
         "" | "." => format!("{place}_"),
         suite => format!("{place}_dists_{suite}_"),
     };
-    lists.iter().any(|name| {
+    lists.iter().filter(move |name| {
         name.strip_prefix(&begins)
             .is_some_and(|rest| matches!(rest, "InRelease" | "Release" | "._InRelease" | "._Release"))
     })
+}
+
+/// Makes apt forget that it ever read this source. It keeps what it holds when a new one is refused, and then a source whose
+/// new key failed, or that was written just before a kill, would look as if it had been read.
+fn forget(ctx: &Context, spec: &AptSourceSpec) -> Result<(), StepError> {
+    let lists = ctx.files.list(LISTS)?.unwrap_or_default();
+    for name in spec.suites.iter().flat_map(|suite| releases(&lists, &spec.url, suite)) {
+        ctx.files.remove(&format!("{LISTS}/{name}"), false)?;
+    }
+    Ok(())
 }
 
 pub async fn apply(ctx: &Context, spec: &AptSourceSpec, change: &Change) -> Result<Done, StepError> {
@@ -48,6 +63,9 @@ pub async fn apply(ctx: &Context, spec: &AptSourceSpec, change: &Change) -> Resu
         Some(Key::Url(url)) => Some(fetch(ctx, url, spec.key_sha256.as_deref()).await?),
         None => None,
     };
+    if key.is_some() || change.source.is_some() {
+        forget(ctx, spec)?;
+    }
     if let Some(key) = key {
         ctx.files.write(&key_path(&spec.name), &key, 0o644, 0, 0)?;
     }
@@ -94,7 +112,66 @@ async fn fetch(ctx: &Context, url: &str, sha256: Option<&str>) -> Result<Vec<u8>
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use muster_catalog::Catalog;
+    use muster_ids::Generation;
+    use muster_plan::kinds::apt_source::diff;
+
     use super::*;
+    use crate::{Scope, adapters::fake::FakeMachine, ports::PackageError};
+
+    const RELEASE: &str = "/var/lib/apt/lists/10.89.0.3_debian_dists_muster_InRelease";
+
+    fn spec(key: &str) -> AptSourceSpec {
+        AptSourceSpec {
+            name: "muster".into(),
+            url: "http://10.89.0.3/debian".into(),
+            suites: vec!["muster".into()],
+            components: vec!["main".into()],
+            key: format!("-----BEGIN PGP PUBLIC KEY BLOCK-----\n{key}\n"),
+            key_sha256: None,
+            absent: false,
+        }
+    }
+
+    /// One step as the engine takes it; false where nothing differs.
+    async fn step(machine: &FakeMachine, spec: &AptSourceSpec) -> Result<bool, StepError> {
+        let nothing = Catalog {
+            cluster: "c".parse().unwrap(),
+            environment: "e".parse().unwrap(),
+            node: "n-1".parse().unwrap(),
+            generation: Generation { epoch: 0, counter: 1 },
+            draft: false,
+            resource: vec![],
+        };
+        let ctx = machine.context(Scope::of(&nothing));
+        let Some(change) = diff(spec, &observe(&ctx, spec).await?) else { return Ok(false) };
+        apply(&ctx, spec, &change).await.map(|_| true)
+    }
+
+    #[tokio::test]
+    async fn a_failed_check_of_the_signature_is_not_forgotten() {
+        let machine = FakeMachine::new();
+        let files = Arc::clone(&machine.files);
+        machine.packages.on_update(move || files.put(RELEASE, "signed"));
+        let other = "/var/lib/apt/lists/10.89.0.3_debian_dists_other_InRelease";
+        machine.files.put(other, "signed");
+        assert!(step(&machine, &spec("right")).await.unwrap());
+        assert!(!step(&machine, &spec("right")).await.unwrap());
+
+        let refused = PackageError::Unsigned { source_name: "http://10.89.0.3/debian".into() };
+        machine.packages.fail_updates(Some(refused));
+        for _ in 0..3 {
+            step(&machine, &spec("wrong")).await.unwrap_err();
+        }
+        // As after a kill between writing and reading: the files are right, and the index was not read since.
+        step(&machine, &spec("right")).await.unwrap_err();
+        machine.packages.fail_updates(None);
+        assert!(step(&machine, &spec("right")).await.unwrap());
+        assert!(!step(&machine, &spec("right")).await.unwrap());
+        assert!(machine.files.text(other).is_some(), "another suite's index stays");
+    }
 
     #[test]
     fn lists_are_named_as_apt_names_them() {

@@ -16,6 +16,13 @@ fn package(name: &str) -> String {
     format!("[[package]]\nname = \"{name}\"\n")
 }
 
+/// The same with a key that the repository is not signed by.
+fn forged(toml: &str) -> String {
+    let (start, rest) = toml.split_once("-----BEGIN PGP").unwrap();
+    let (_, end) = rest.split_once("-----END PGP PUBLIC KEY BLOCK-----\n").unwrap();
+    format!("{start}{}{end}", include_str!("other-key.asc"))
+}
+
 #[test]
 #[ignore = "needs Docker and MUSTER_ARTEFACTS; cargo xtask test asks for it"]
 fn what_apt_refuses_is_said_in_words_that_lead_on() {
@@ -39,11 +46,7 @@ fn what_apt_refuses_is_said_in_words_that_lead_on() {
     lab.start_server();
 
     // Signed by another key than the one that is given.
-    let other = include_str!("other-key.asc");
-    let (start, rest) = toml.split_once("-----BEGIN PGP").unwrap();
-    let (_, end) = rest.split_once("-----END PGP PUBLIC KEY BLOCK-----\n").unwrap();
-    let forged = format!("{start}{other}{end}");
-    let (_, report) = lab.apply(&forged);
+    let (_, report) = lab.apply(&forged(&toml));
     let (error, help, _) = failed(&report, "apt_source.muster");
     assert!(error.contains("is not signed by the key"), "{error}");
     assert!(help.contains("nothing was installed"), "{help}");
@@ -60,6 +63,24 @@ fn what_apt_refuses_is_said_in_words_that_lead_on() {
     assert_eq!(failed(&report, "package.muster-no-such-package").0, "there is no package muster-no-such-package");
     assert_eq!(failed(&report, "package.kubectl").0, "there is no package kubectl of version 9.9-*");
     lab.must(&["runc", "--version"]);
+}
+
+#[test]
+#[ignore = "needs Docker and MUSTER_ARTEFACTS; cargo xtask test asks for it"]
+fn a_source_that_was_read_once_is_refused_under_another_key_until_it_is_put_right() {
+    let lab = Lab::start();
+    let (_, report) = lab.apply(&lab.source());
+    assert!(report.converged, "{report:#?}");
+    let toml = format!("{}{}", lab.source(), package("tree"));
+    for _ in 0..2 {
+        let (status, report) = lab.apply(&forged(&toml));
+        assert_eq!(status, 4, "{report:#?}");
+        assert!(failed(&report, "apt_source.muster").0.contains("is not signed by the key"), "{report:#?}");
+        assert_ne!(lab.run(&["dpkg", "--status", "tree"]).0, 0, "nothing comes from it");
+    }
+    let (status, report) = lab.apply(&toml);
+    assert!(status == 2 && report.converged, "{report:#?}");
+    assert_eq!(lab.apply(&toml).0, 0);
 }
 
 #[test]

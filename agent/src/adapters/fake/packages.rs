@@ -21,8 +21,11 @@ struct State {
     installed: BTreeMap<String, Installed>,
     transactions: Vec<Transaction>,
     fails: Option<PackageError>,
+    updates_fail: Option<PackageError>,
     /// Called with the name of what was installed: what the package brings.
     brings: Vec<Arc<dyn Fn(&str) + Send + Sync>>,
+    /// Called when indexes were read.
+    updated: Vec<Arc<dyn Fn() + Send + Sync>>,
 }
 
 impl FakePackages {
@@ -42,6 +45,15 @@ impl FakePackages {
     /// Every transaction fails so from now on, or none.
     pub fn fail(&self, error: Option<PackageError>) {
         self.lock().fails = error;
+    }
+
+    /// No index can be read from now on, or each.
+    pub fn fail_updates(&self, error: Option<PackageError>) {
+        self.lock().updates_fail = error;
+    }
+
+    pub fn on_update(&self, does: impl Fn() + Send + Sync + 'static) {
+        self.lock().updated.push(Arc::new(does));
     }
 
     pub fn on_install(&self, brings: impl Fn(&str) + Send + Sync + 'static) {
@@ -97,6 +109,16 @@ impl Packages for FakePackages {
     }
 
     async fn update(&self, _source: Option<&str>) -> Result<(), PackageError> {
+        let updated = {
+            let state = self.lock();
+            if let Some(error) = &state.updates_fail {
+                return Err(error.clone());
+            }
+            state.updated.clone()
+        };
+        for does in updated {
+            does();
+        }
         Ok(())
     }
 }
