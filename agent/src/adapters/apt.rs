@@ -248,13 +248,22 @@ fn explain(program: &str, output: &Output) -> PackageError {
     if let Some(line) = line("has no installation candidate") {
         return PackageError::NotFound { name: quoted(line).unwrap_or_default(), version: None };
     }
-    for needle in
-        ["is not signed", "NO_PUBKEY", "signatures couldn't be verified", "signatures were invalid", "EXPKEYSIG"]
-    {
-        if let Some(line) = line(needle) {
-            let source_name = quoted(line).unwrap_or_else(|| address(line));
-            return PackageError::Unsigned { source_name };
-        }
+    let unsigned = line("is not signed").or_else(|| line("does not have a Release file"));
+    let by_another = ["NO_PUBKEY", "signatures couldn't be verified", "signatures were invalid", "EXPKEYSIG"];
+    if let Some(said) = by_another.iter().find_map(|needle| line(needle)) {
+        let said = unsigned.unwrap_or(said);
+        return PackageError::Unsigned { source_name: quoted(said).unwrap_or_else(|| address(said)) };
+    }
+    if let Some(said) = unsigned {
+        return PackageError::NoSignature { source_name: quoted(said).unwrap_or_else(|| address(said)) };
+    }
+    // E: Failed to fetch http://host/pool/x_1_amd64.deb  Hash Sum mismatch
+    let altered = ["Hash Sum mismatch", "File has unexpected size", "Writing more data than expected"];
+    if let Some(said) = altered.iter().find_map(|needle| line(needle)) {
+        let url = address(said);
+        let file = url.rsplit('/').next().unwrap_or_default();
+        let name = file.split('_').next().unwrap_or_default().replace("%2b", "+");
+        return PackageError::Altered { url, name };
     }
     if let Some(line) = line("cannot be authenticated") {
         let after = text.split("cannot be authenticated!").nth(1).unwrap_or(line);
@@ -315,7 +324,19 @@ mod tests {
         assert_eq!(said("E: Package 'x' has no installation candidate"), name("x", None));
         assert_eq!(
             said("E: The repository 'http://10.89.0.3/debian muster InRelease' is not signed."),
-            PackageError::Unsigned { source_name: "http://10.89.0.3/debian muster InRelease".into() }
+            PackageError::NoSignature { source_name: "http://10.89.0.3/debian muster InRelease".into() }
+        );
+        assert_eq!(
+            said(
+                "W: GPG error: http://h/debian muster InRelease: The following signatures couldn't be verified because \
+                  the public key is not available: NO_PUBKEY 1\nE: The repository 'http://h/debian muster InRelease' is \
+                  not signed."
+            ),
+            PackageError::Unsigned { source_name: "http://h/debian muster InRelease".into() }
+        );
+        assert_eq!(
+            said("E: Failed to fetch http://h/pool/g%2b%2b_1%2b2_amd64.deb  Hash Sum mismatch"),
+            PackageError::Altered { url: "http://h/pool/g%2b%2b_1%2b2_amd64.deb".into(), name: "g++".into() }
         );
         assert_eq!(said("dpkg: error: writing to '/x': No space left on device"), PackageError::DiskFull);
         assert!(matches!(

@@ -52,11 +52,12 @@ pub async fn run(catalog: &Catalog, batch: Vec<(usize, Step<'_>)>) -> Vec<(usize
             Err(error) => {
                 let guilty = match &error {
                     // Those that it names fail, the others go on without them.
-                    PackageError::NotFound { name, .. } | PackageError::Untrusted { name } => {
-                        todo.iter().position(|item| item.work.id.name() == name)
-                    }
+                    PackageError::NotFound { name, .. }
+                    | PackageError::Untrusted { name }
+                    | PackageError::Altered { name, .. } => todo.iter().position(|item| item.work.id.name() == name),
                     PackageError::Failed { .. }
                     | PackageError::Unsigned { .. }
+                    | PackageError::NoSignature { .. }
                     | PackageError::Unreachable { .. }
                     | PackageError::DiskFull
                     | PackageError::Locked { .. }
@@ -65,7 +66,10 @@ pub async fn run(catalog: &Catalog, batch: Vec<(usize, Step<'_>)>) -> Vec<(usize
                 match (guilty, &error) {
                     (Some(at), _) => ends.push((todo.swap_remove(at).step, Err(error.into()))),
                     // apt says no to the whole: each by itself shows which ones it is.
-                    (None, PackageError::Failed { .. } | PackageError::Untrusted { .. }) if todo.len() > 1 => {
+                    (
+                        None,
+                        PackageError::Failed { .. } | PackageError::Untrusted { .. } | PackageError::Altered { .. },
+                    ) if todo.len() > 1 => {
                         for item in todo.drain(..) {
                             ends.push(item.alone(catalog).await);
                         }

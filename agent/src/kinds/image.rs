@@ -16,7 +16,7 @@ pub async fn observe(ctx: &Context, spec: &ImageSpec) -> Result<Observed, StepEr
         Runtime::Docker => ctx.docker.image(&spec.name).await?.is_some(),
         Runtime::Kubernetes => {
             let filter = format!("name=={}", full_name(&spec.name));
-            let output = ctr(ctx, &["images", "list", "--quiet", &filter], Duration::from_secs(60)).await?;
+            let output = ctr(ctx, spec, &["images", "list", "--quiet", &filter], Duration::from_secs(60)).await?;
             !output.trim().is_empty()
         }
     };
@@ -28,27 +28,35 @@ pub async fn apply(ctx: &Context, spec: &ImageSpec, _change: &Change) -> Result<
         Runtime::Docker => ctx.docker.pull(&spec.name).await?,
         Runtime::Kubernetes => {
             let name = full_name(&spec.name);
-            ctr(ctx, &["images", "pull", "--hosts-dir", HOSTS, &name], PULL).await?;
+            ctr(ctx, spec, &["images", "pull", "--hosts-dir", HOSTS, &name], PULL).await?;
         }
     }
     Ok(Done::default())
 }
 
-async fn ctr(ctx: &Context, arguments: &[&str], timeout: Duration) -> Result<String, StepError> {
+async fn ctr(ctx: &Context, spec: &ImageSpec, arguments: &[&str], timeout: Duration) -> Result<String, StepError> {
     let argv = ["ctr", "--namespace", "k8s.io"].iter().chain(arguments).map(|&word| word.to_owned());
     let output = ctx.commands.run(Invocation::new(argv).timeout(timeout)).await?;
-    if output.success() {
-        return Ok(output.stdout());
-    }
-    let tail = output.tail(2).replace('\n', " | ");
-    let step = StepError::failed(format!("containerd: {tail}")).retry();
-    Err(if tail.contains("containerd.sock") {
-        step.help("is containerd running? a service resource `containerd` keeps it so")
+    if output.success() { Ok(output.stdout()) } else { Err(explain(&spec.name, &output.tail(2).replace('\n', " | "))) }
+}
+
+/// What `ctr` says, in the words that Docker's refusals have.
+fn explain(image: &str, tail: &str) -> StepError {
+    let away = ["connection refused", "no such host", "no route to host", "i/o timeout", "network is unreachable"];
+    if tail.contains("containerd.sock") {
+        StepError::failed("containerd does not answer")
+            .help("is containerd running? a service resource `containerd` keeps it so")
     } else if tail.contains("not found") {
-        step.help("no registry has this image: check name and tag")
+        StepError::failed(format!("no registry has image {image}")).help("check name and tag")
+    } else if away.iter().any(|word| tail.contains(word)) {
+        StepError::failed(format!("the registry does not answer for image {image}"))
+            .help("is the registry up, and can this node reach it?")
     } else {
-        step.help("is the registry up, and can this node reach it?")
-    })
+        StepError::failed(format!("containerd refuses image {image}"))
+            .help("is the registry up, and can this node reach it?")
+    }
+    .because(tail.to_owned())
+    .retry()
 }
 
 /// containerd knows whole names only: `docker.io/library/` is what Docker leaves out.
@@ -67,12 +75,22 @@ fn full_name(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::full_name;
+    use super::{explain, full_name};
 
     #[test]
     fn names_are_made_whole() {
         assert_eq!(full_name("postgres:15"), "docker.io/library/postgres:15");
         assert_eq!(full_name("a/b"), "docker.io/a/b:latest");
         assert_eq!(full_name("10.89.0.3:5000/web:1"), "10.89.0.3:5000/web:1");
+    }
+    #[test]
+    fn containerds_refusals_say_what_and_where() {
+        let said = |tail: &str| format!("{:?}", explain("h:5000/x:1", tail).into_outcome());
+        let away = said("ctr: failed to do request: Head \"http://h:5000/v2/x\": dial tcp 10.89.0.3:5000: i/o timeout");
+        assert!(
+            away.contains("the registry does not answer for image h:5000/x:1: ") && away.contains("10.89.0.3:5000")
+        );
+        assert!(said("ctr: h:5000/x:1: not found").contains("no registry has image h:5000/x:1"));
+        assert!(said("dial unix /run/containerd/containerd.sock").contains("is containerd running?"));
     }
 }

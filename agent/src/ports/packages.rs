@@ -53,6 +53,11 @@ pub enum PackageError {
     NotFound { name: String, version: Option<String> },
     #[error("the repository {source_name} is not signed by the key that is given for it")]
     Unsigned { source_name: String },
+    #[error("the repository {source_name} has no signature")]
+    NoSignature { source_name: String },
+    /// The package's name, or the file's where it is no package.
+    #[error("what {url} gives is not what its repository signed")]
+    Altered { url: String, name: String },
     #[error("package {name} is not signed: its repository cannot be trusted")]
     Untrusted { name: String },
     #[error("the package repository does not answer: {what}")]
@@ -78,6 +83,13 @@ impl From<PackageError> for crate::StepError {
             PackageError::Unsigned { .. } => {
                 step.help("give the apt_source the repository's own key; nothing was installed from it")
             }
+            PackageError::NoSignature { .. } => step.help(
+                "check the apt_source's url and suites: muster takes only repositories that are signed; nothing was \
+                 installed from it",
+            ),
+            PackageError::Altered { .. } => step
+                .help("nothing was installed from it: find out who changed it, or let its mirror finish; it is fetched anew")
+                .retry(),
             PackageError::Untrusted { .. } => {
                 step.help("add an apt_source with its key; muster installs nothing unsigned")
             }

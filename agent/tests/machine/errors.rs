@@ -85,6 +85,42 @@ fn a_source_that_was_read_once_is_refused_under_another_key_until_it_is_put_righ
 
 #[test]
 #[ignore = "needs Docker and MUSTER_ARTEFACTS; cargo xtask test asks for it"]
+fn what_is_not_as_it_was_signed_is_not_installed_and_the_next_run_goes_on() {
+    let lab = Lab::start();
+    lab.at_server(
+        "mkdir -p /srv/broken/pool /srv/aside; cp -r /srv/debian/dists /srv/broken; ln -s /srv/debian/pool/* /srv/broken/pool
+         mv /srv/broken/dists/muster/InRelease /srv/broken/dists/muster/Release.gpg /srv/aside",
+    );
+    let source = lab.source().replace("/debian\"", "/broken\"");
+    let toml = format!("{source}{}{}", package("runc"), package("tree"));
+    let place = format!("http://{}/broken", lab.server_address);
+    let (status, report) = lab.apply(&toml);
+    let (error, help, _) = failed(&report, "apt_source.muster");
+    assert_eq!((status, error), (4, format!("the repository {place} muster Release has no signature")));
+    assert!(help.contains("nothing was installed") && help.contains("signed"), "{help}");
+
+    // Signed again; and one package is not the one that was signed for. The other goes in.
+    lab.at_server(
+        "mv /srv/aside/* /srv/broken/dists/muster; cd /srv/broken/pool; deb=$(ls runc_*.deb)
+         rm $deb; cp /srv/debian/pool/$deb $deb; chmod u+w $deb; printf tampered | dd of=$deb bs=1 seek=1000 conv=notrunc 2>/dev/null",
+    );
+    let (status, report) = lab.apply(&toml);
+    let (error, help, retry) = failed(&report, "package.runc");
+    assert!(error.starts_with(&format!("what {place}/pool/runc_")), "{error}");
+    assert!(error.ends_with("is not what its repository signed") && retry, "{error}");
+    assert!(help.contains("nothing was installed"), "{help}");
+    assert_eq!(status, 6, "{report:#?}");
+    lab.must(&["tree", "--version"]);
+    assert_ne!(lab.run(&["dpkg", "--status", "runc"]).0, 0);
+
+    lab.at_server("cp /srv/debian/pool/runc_*.deb /srv/broken/pool");
+    let (status, report) = lab.apply(&toml);
+    assert!(status == 2 && report.converged, "{report:#?}");
+    lab.must(&["runc", "--version"]);
+}
+
+#[test]
+#[ignore = "needs Docker and MUSTER_ARTEFACTS; cargo xtask test asks for it"]
 fn a_full_disk_is_said_and_the_next_run_goes_on() {
     let lab = Lab::start();
     // A folder with room for nothing, where files go and where apt keeps what it fetched.
@@ -145,8 +181,16 @@ fn a_port_in_use_and_a_registry_that_goes_away_are_said_and_the_next_run_goes_on
 
     lab.stop_server();
     let toml = format!("{toml}\n[[image]]\nname = \"easypay-web:1.4.0\"\nafter = [\"service.docker\"]\n");
+    // containerd's by the registry's own name: it asks nobody else.
+    let name = format!("{}:5000/easypay-web:1.4.0", lab.server_address);
+    let toml =
+        format!("{toml}[[image]]\nname = \"{name}\"\nruntime = \"kubernetes\"\nafter = [\"service.containerd\"]\n");
     let (status, report) = lab.apply(&toml);
     assert_eq!(status, 4, "{report:#?}");
+    let (error, help, retry) = failed(&report, &format!("image.{name}"));
+    assert!(error.starts_with(&format!("the registry does not answer for image {name}")) && retry, "{error}");
+    assert!(help.contains("is the registry up"), "{help}");
+    assert_eq!(lab.must(&["docker", "ps", "--format", "{{.Names}}"]).trim(), "database", "what runs runs on");
     let (error, help, retry) = failed(&report, "image.easypay-web:1.4.0");
     assert!(error.contains("easypay-web:1.4.0") && !help.is_empty() && retry, "{error}; {help}");
     lab.start_server();

@@ -55,7 +55,7 @@ fn must(arguments: &[&str]) -> String {
 }
 
 const SERVE: &str = "printf 'version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: /srv/registry}, maintenance: {readonly: {enabled: true}, uploadpurging: {enabled: false}}}\nhttp: {addr: \":5000\"}\n' > /registry.yml
-printf 'daemon off; pid /run/nginx.pid; events {} http { access_log off; server { listen 80; location /debian/ { alias /srv/debian/; } } }' > /nginx.conf
+printf 'daemon off; pid /run/nginx.pid; events {} http { access_log off; server { listen 80; location /debian/ { alias /srv/debian/; } location /broken/ { alias /srv/broken/; } } }' > /nginx.conf
 docker-registry serve /registry.yml & exec nginx -c /nginx.conf";
 
 impl Lab {
@@ -157,6 +157,11 @@ impl Lab {
 
     pub fn copy(&self, from: &Path, to: &str) {
         must(&["cp", &from.to_string_lossy(), &format!("{}:{to}", self.node)]);
+    }
+
+    /// A script on the server. What lies in its `/srv/broken` is served beside the repository.
+    pub fn at_server(&self, script: &str) {
+        must(&["exec", &self.server, "sh", "-ec", script]);
     }
 
     pub fn stop_server(&self) {
