@@ -1,5 +1,6 @@
 //! The daemon from outside: a real coordinator over mTLS on loopback, a fake provider, agents that are bare clients.
 
+mod answers;
 mod crash;
 mod lab;
 mod life;
