@@ -172,7 +172,70 @@ pub(super) fn is_ready(node: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::{convert::Infallible, sync::Arc};
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use muster_catalog::{
+        Catalog,
+        kinds::cluster_member::{MemberRole, Start},
+    };
+    use muster_ids::Generation;
+
     use super::*;
+    use crate::{
+        Scope,
+        adapters::fake::{FakeMachine, NoMember},
+        ports::{Health, Kube},
+    };
+
+    /// An API server with one Node, of this readiness.
+    struct OneNode(&'static str);
+
+    #[async_trait::async_trait]
+    impl Kube for OneNode {
+        async fn client(&self) -> Result<Client, StepError> {
+            let node = json!({"status": {"conditions": [{"type": "Ready", "status": self.0}]}}).to_string();
+            let service = tower::service_fn(move |_: Request<Body>| {
+                let node = node.clone();
+                async move { Ok::<_, Infallible>(Response::new(Body::from(node.into_bytes()))) }
+            });
+            Ok(Client::new(service, "default"))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_member_is_ready_only_where_the_api_says_so() {
+        let machine = FakeMachine::new();
+        let mut ctx = machine.context(Scope::of(&Catalog {
+            cluster: "c".parse().unwrap(),
+            environment: "e".parse().unwrap(),
+            node: "n-1".parse().unwrap(),
+            generation: Generation { epoch: 0, counter: 1 },
+            draft: false,
+            resource: vec![],
+        }));
+        let mut note = Membership {
+            version: Membership::VERSION,
+            name: "n-1".to_owned(),
+            role: MemberRole::Worker,
+            start: Start::Join,
+            stage: Stage::Prepared,
+            resumed: 0,
+            labels: BTreeSet::new(),
+            kubelet: None,
+        };
+        assert_eq!((node_ready(&ctx).await, NoMember.node_ready().await), (None, None));
+        membership::write(&*machine.files, &note).unwrap();
+        assert_eq!(node_ready(&ctx).await, None, "it is on its way in");
+        note.stage = Stage::Member;
+        membership::write(&*machine.files, &note).unwrap();
+        assert_eq!(node_ready(&ctx).await, Some(false), "the API cannot be asked");
+        for (status, ready) in [("True", true), ("False", false), ("Unknown", false)] {
+            ctx.kube = Arc::new(OneNode(status));
+            assert_eq!(node_ready(&ctx).await, Some(ready), "{status}");
+        }
+    }
 
     #[test]
     fn controllers_taints_are_not_ours() {

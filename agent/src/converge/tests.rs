@@ -20,7 +20,7 @@ use crate::{
     Scope,
     adapters::fake::{FakeMachine, NoMember},
     ledger::LedgerFile,
-    ports::{Files, Output, PackageError},
+    ports::{Files, Output, PackageError, Turn},
 };
 
 fn id(text: &str) -> ResourceId {
@@ -218,7 +218,7 @@ async fn a_disruption_waits_for_its_turn() {
         service("containerd", Disrupts::Service),
         command("late", "/never").after(&["service.containerd"]),
     ]);
-    machine.coordinator.turn_held_by(Some("workers-2"));
+    machine.coordinator.turn_held_by(Turn::Disrupt, Some("workers-2"));
     let report = converge(&machine, &all).await;
     let why = Skip::Turn { held_by: "workers-2".into() };
     assert_eq!(outcome(&report, "service.containerd"), &Outcome::Skipped { why });
@@ -230,7 +230,7 @@ async fn a_disruption_waits_for_its_turn() {
     assert!(matches!(outcome(&report, "service.containerd"), Outcome::Skipped { why: Skip::Waits { .. } }));
 
     machine.coordinator.away(false);
-    machine.coordinator.turn_held_by(None);
+    machine.coordinator.turn_held_by(Turn::Disrupt, None);
     let report = converge(&machine, &all).await;
     assert_eq!(outcome(&report, "service.containerd"), &Outcome::Done);
     assert_eq!(machine.units.did(), ["restart containerd.service"]);

@@ -47,6 +47,7 @@ pub trait HeldTurn: Send + Sync {
 /// Secrets of the site.
 #[async_trait::async_trait]
 pub trait Secrets: Send + Sync {
+    /// One that was given before is given again while the coordinator is away.
     async fn get(&self, name: &str) -> Result<Vec<u8>, PortError>;
 }
 

@@ -3,6 +3,6 @@
 /// The node's own judge.
 #[async_trait::async_trait]
 pub trait Health: Send + Sync {
-    /// Whether the Kubernetes node is Ready; none where it is no member (yet) or the API cannot be asked.
+    /// Whether the Kubernetes node is Ready; none where it is no member (yet). A member whose API cannot be asked is not.
     async fn node_ready(&self) -> Option<bool>;
 }

@@ -57,6 +57,7 @@ pub struct Heard {
 
 struct Scripted {
     catalog: watch::Receiver<Option<SignedCatalog>>,
+    ticket: watch::Receiver<Option<JoinTicket>>,
     pushes: broadcast::Sender<Push>,
     heard: Arc<Mutex<Heard>>,
 }
@@ -108,8 +109,14 @@ impl Agent for Scripted {
         Ok(Response::new(Empty {}))
     }
 
-    async fn request_join(&self, _: Request<JoinRequest>) -> Result<Response<JoinTicket>, Status> {
-        Err(Status::unavailable("no control plane minted one in time"))
+    async fn request_join(&self, request: Request<JoinRequest>) -> Result<Response<JoinTicket>, Status> {
+        let Some(mut ticket) = self.ticket.borrow().clone() else {
+            return Err(Status::unavailable("no control plane minted one in time"));
+        };
+        if !request.get_ref().control_plane {
+            ticket.certificate_key.clear();
+        }
+        Ok(Response::new(ticket))
     }
 
     async fn offer_join(&self, request: Request<JoinOffer>) -> Result<Response<Empty>, Status> {
@@ -155,6 +162,8 @@ pub struct Coordinator {
     pub identities: Arc<MemoryIdentities>,
     pub revoke: watch::Sender<Arc<Revocations>>,
     pub catalog: watch::Sender<Option<SignedCatalog>>,
+    /// What a control plane minted.
+    pub ticket: watch::Sender<Option<JoinTicket>>,
     pub pushes: broadcast::Sender<Push>,
     pub heard: Arc<Mutex<Heard>>,
     pub address: SocketAddr,
@@ -179,6 +188,7 @@ impl Coordinator {
             identities: Arc::default(),
             revoke: watch::Sender::new(Arc::default()),
             catalog: watch::Sender::new(None),
+            ticket: watch::Sender::new(None),
             pushes: broadcast::Sender::new(64),
             heard: Arc::default(),
             address: "127.0.0.1:0".parse().unwrap(),
@@ -203,8 +213,12 @@ impl Coordinator {
         };
         let gate = Gate::new(Arc::new(NamedControlPlanes), revocations, clock.clone());
         let enrolment = Enrolment::new(self.authority.clone(), self.identities.clone(), Arc::new(Loopback), clock);
-        let agents =
-            Scripted { catalog: self.catalog.subscribe(), pushes: self.pushes.clone(), heard: self.heard.clone() };
+        let agents = Scripted {
+            catalog: self.catalog.subscribe(),
+            ticket: self.ticket.subscribe(),
+            pushes: self.pushes.clone(),
+            heard: self.heard.clone(),
+        };
         let routes = Routes::new(EnrolmentServer::new(enrolment)).add_service(AgentServer::new(agents));
         let listener = TcpListener::bind(self.address).await.unwrap();
         self.address = listener.local_addr().unwrap();

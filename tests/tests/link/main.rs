@@ -1,5 +1,6 @@
 //! Coordinator and agent over real TLS on loopback: what a certificate's life, a coordinator's absence and a bad catalog do.
 
+mod contract;
 mod coordinator;
 mod node;
 
@@ -12,10 +13,7 @@ use std::{
 };
 
 use coordinator::{Coordinator, HOUR};
-use muster_agent::{
-    link::{CallError, CoordinatorSecrets, CoordinatorTickets, CoordinatorTurns},
-    ports::{PortError, Secrets as _, Taken, Tickets as _, Turn, Turns as _},
-};
+use muster_agent::link::CallError;
 use muster_catalog::Catalog;
 use muster_ids::Digest;
 use muster_proto::{
@@ -310,38 +308,4 @@ async fn a_foreign_coordinator_at_the_same_address_gets_nothing() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(foreign.heard.lock().unwrap().pulls, 0);
     assert_eq!(node.engine.generations(), [1]);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn turns_secrets_and_tickets_come_from_the_coordinator() {
-    let mut coordinator = Coordinator::start().await;
-    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut links = Vec::new();
-    for (folder, name) in [(&one, "workers-1"), (&two, "workers-2")] {
-        let config = machine(folder.path(), &coordinator, name);
-        let keeper = keeper(folder.path(), &config, &coordinator);
-        let link = keeper.link();
-        tokio::spawn(keeper.run());
-        link.ready().await.unwrap();
-        links.push(link);
-    }
-    let turns: Vec<_> = links.iter().cloned().map(CoordinatorTurns::new).collect();
-    let Taken::Granted(held) = turns[0].take(Turn::Disrupt, "restart containerd").await.unwrap() else {
-        panic!("nobody has it")
-    };
-    assert!(held.valid());
-    assert!(matches!(turns[1].take(Turn::Disrupt, "too").await.unwrap(), Taken::HeldBy(by) if by == "workers-1"));
-    held.give().await;
-    assert!(matches!(turns[1].take(Turn::Disrupt, "too").await.unwrap(), Taken::Granted(_)));
-
-    let tickets = CoordinatorTickets::new(links[0].clone());
-    assert!(matches!(tickets.join(false).await, Err(PortError::NotYet(why)) if why.contains("no control plane")));
-
-    let secrets = CoordinatorSecrets::new(links[0].clone(), one.path());
-    assert_eq!(secrets.get("DATABASE_PASSWORD").await.unwrap(), b"sesame");
-    assert!(matches!(secrets.get("OTHER").await, Err(PortError::Refused(_))));
-    coordinator.stop().await;
-    assert_eq!(secrets.get("DATABASE_PASSWORD").await.unwrap(), b"sesame", "from the sealed copy");
-    assert!(matches!(turns[0].take(Turn::Disrupt, "restart").await, Err(PortError::Unreachable(_))));
-    assert!(matches!(tickets.join(false).await, Err(PortError::Unreachable(_))));
 }

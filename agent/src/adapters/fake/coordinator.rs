@@ -1,7 +1,7 @@
 //! A coordinator that gives turns as told, and secrets and tickets as put in.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -14,12 +14,14 @@ pub struct FakeCoordinator {
 
 #[derive(Default)]
 struct State {
-    held_by: Option<String>,
+    held_by: BTreeMap<Turn, String>,
     away: bool,
     held: u32,
     most_held: u32,
     taken: Vec<(Turn, String)>,
     secrets: BTreeMap<String, Vec<u8>>,
+    /// Names of the secrets that were given once.
+    given: BTreeSet<String>,
     ticket: Option<JoinTicket>,
 }
 
@@ -28,9 +30,13 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 impl FakeCoordinator {
-    /// Another node has the turn from now on, or nobody.
-    pub fn turn_held_by(&self, node: Option<&str>) {
-        lock(&self.state).held_by = node.map(str::to_owned);
+    /// Another node has this turn from now on, or nobody.
+    pub fn turn_held_by(&self, turn: Turn, node: Option<&str>) {
+        let held_by = &mut lock(&self.state).held_by;
+        match node {
+            Some(node) => held_by.insert(turn, node.to_owned()),
+            None => held_by.remove(&turn),
+        };
     }
 
     /// It does not answer from now on, or does.
@@ -84,7 +90,7 @@ impl HeldTurn for Held {
 impl Turns for FakeCoordinator {
     async fn take(&self, turn: Turn, reason: &str) -> Result<Taken, PortError> {
         let mut state = self.here()?;
-        if let Some(node) = &state.held_by {
+        if let Some(node) = state.held_by.get(&turn) {
             return Ok(Taken::HeldBy(node.clone()));
         }
         state.taken.push((turn, reason.to_owned()));
@@ -97,15 +103,25 @@ impl Turns for FakeCoordinator {
 #[async_trait::async_trait]
 impl Secrets for FakeCoordinator {
     async fn get(&self, name: &str) -> Result<Vec<u8>, PortError> {
-        let state = self.here()?;
-        state.secrets.get(name).cloned().ok_or_else(|| PortError::Refused(format!("there is no secret {name}")))
+        let mut state = match self.here() {
+            Ok(state) => state,
+            Err(away) => {
+                let state = lock(&self.state);
+                return state.given.get(name).and_then(|name| state.secrets.get(name)).cloned().ok_or(away);
+            }
+        };
+        let secret = state.secrets.get(name).cloned();
+        let secret = secret.ok_or_else(|| PortError::Refused(format!("there is no secret {name}")))?;
+        state.given.insert(name.to_owned());
+        Ok(secret)
     }
 }
 
 #[async_trait::async_trait]
 impl Tickets for FakeCoordinator {
-    async fn join(&self, _control_plane: bool) -> Result<JoinTicket, PortError> {
-        let state = self.here()?;
-        state.ticket.clone().ok_or_else(|| PortError::NotYet("a control plane to mint a ticket".to_owned()))
+    async fn join(&self, control_plane: bool) -> Result<JoinTicket, PortError> {
+        let ticket = self.here()?.ticket.clone();
+        let ticket = ticket.ok_or_else(|| PortError::NotYet("a control plane to mint a ticket".to_owned()))?;
+        Ok(JoinTicket { certificate_key: ticket.certificate_key.filter(|_| control_plane), ..ticket })
     }
 }

@@ -1,5 +1,6 @@
 //! What every adapter of a port promises.
 
+mod clock;
 mod commands;
 mod docker;
 mod files;
