@@ -80,7 +80,7 @@ pub async fn apply(global: &Global, args: &Apply) -> anyhow::Result<Ended> {
         }
     };
     match went {
-        Went::Published if !args.no_wait => follow::until_written(&mut client).await,
+        Went::Published if !args.no_wait => follow::until_written(&mut client).await.map(|_| Ended::Good),
         Went::NothingToDo(plan) if global.json => render::print_json(&plan).map(|()| Ended::Good),
         Went::NothingToDo(_) => {
             println!("Nothing to do: all is as the site says.");

@@ -4,52 +4,57 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use super::{Ended, connect::Client, look, progress::Stage, render};
+use super::{
+    Ended,
+    connect::Client,
+    look,
+    progress::Stage,
+    render,
+    wait::{Next, Silent, Wait},
+};
 use crate::status::Status;
 
 const EVERY: Duration = Duration::from_millis(300);
 /// Without any progress for this long, a person should look.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Follows until every node is as written.
-pub async fn until_written(client: &mut Client) -> anyhow::Result<Ended> {
-    let mut stage = Stage::begin("converging");
-    let status = until(client, &mut stage, PATIENCE, Status::written).await?;
-    stage.done(&format!("{} nodes as written", status.nodes.len()));
-    Ok(Ended::Good)
+/// How a wait ended well.
+pub struct Followed {
+    pub status: Status,
+    /// The nodes that were not waited for, a sentence each.
+    pub aside: Vec<String>,
 }
 
-/// Follows until `good`. A coordinator that goes away in between is waited for: it goes on where it was.
+impl Followed {
+    /// As in `4 nodes as written`.
+    pub fn text(&self) -> String {
+        format!("{} nodes as written", self.status.nodes.len() - self.aside.len())
+    }
+}
+
+/// Follows an apply until every node is as written; those that are silent follow when they are back.
+pub async fn until_written(client: &mut Client) -> anyhow::Result<Followed> {
+    let mut stage = Stage::begin("converging");
+    let followed = until(client, &mut stage, PATIENCE, Silent::Aside).await?;
+    stage.done(&followed.text());
+    followed.aside.iter().for_each(|line| eprintln!("{line}"));
+    Ok(followed)
+}
+
+/// Follows until all is as written. A coordinator that goes away in between is waited for: it goes on where it was.
 pub async fn until(
     client: &mut Client,
     stage: &mut Stage,
     patience: Duration,
-    good: impl Fn(&Status) -> bool,
-) -> anyhow::Result<Status> {
-    let mut moved = Instant::now();
-    let mut last = String::new();
+    silent: Silent,
+) -> anyhow::Result<Followed> {
+    let mut wait = Wait::new(patience, silent, Instant::now());
     loop {
-        let told = match look::ask(client).await {
-            Ok(status) if good(&status) => return Ok(status),
-            Ok(status) => status.progress(),
-            Err(error) => {
-                format!("waiting for the coordinator: {}", error.to_string().lines().next().unwrap_or_default())
-            }
-        };
-        if told != last {
-            moved = Instant::now();
-            stage.update(told.clone());
-            last = told;
-        }
-        if moved.elapsed() > patience {
-            let failing = match look::ask(client).await {
-                Ok(status) => status.text(),
-                Err(error) => error.to_string(),
-            };
-            bail!(
-                "nothing moved for {} s: {last}\n{failing}\n  help: muster node why NODE; muster events; run this command again to go on",
-                patience.as_secs()
-            );
+        let asked = look::ask(client).await;
+        match wait.heard(asked.as_ref(), Instant::now()) {
+            Next::Good { aside } => return Ok(Followed { status: asked?, aside }),
+            Next::Wait { told } => stage.update(told),
+            Next::Stuck { error } => bail!(error),
         }
         tokio::time::sleep(EVERY).await;
     }

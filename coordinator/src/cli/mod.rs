@@ -10,6 +10,7 @@ mod progress;
 mod render;
 mod site;
 mod up;
+mod wait;
 
 use std::process::ExitCode;
 

@@ -11,6 +11,7 @@ use super::{
     connect, follow,
     progress::Stage,
     render, site,
+    wait::Silent,
 };
 use crate::{
     local::{manifest::Manifest, start},
@@ -49,8 +50,11 @@ pub async fn up(global: &Global, args: &Up) -> anyhow::Result<Ended> {
     }
     let patience = Duration::from_secs(args.patience);
     let mut stage = Stage::begin("nodes");
-    let status = follow::until(&mut client, &mut stage, patience, |status| status.written()).await?;
-    stage.done(&format!("{} as written", status.nodes.len()));
+    // A node that boots is silent, too, and is what is waited for here.
+    let followed = follow::until(&mut client, &mut stage, patience, Silent::Boot).await?;
+    stage.done(&followed.text());
+    followed.aside.iter().for_each(|line| eprintln!("{line}"));
+    let status = followed.status;
 
     for app in &status.apps {
         let Some(url) = &app.url else { continue };

@@ -63,7 +63,10 @@ pub fn of(ctx: &Context) -> Result<Status, StatusError> {
         failing: progress
             .failing
             .into_iter()
-            .map(|(what, text, help)| Problem { what, text, help: (!help.is_empty()).then_some(help), fails: true })
+            .map(|(what, text, help)| {
+                let help = (!help.is_empty()).then_some(help);
+                Problem { what, text, help, fails: true, lasting: false }
+            })
             .collect(),
         settled: progress.settled,
         rollout: root.rollout.as_ref().map(|rollout| RolloutStatus {
@@ -169,7 +172,9 @@ fn problems(report: &Report) -> Vec<Problem> {
 }
 
 fn problem(step: &StepReport) -> Option<Problem> {
-    let waits = |text: String| Some(Problem { what: step.resource.to_string(), text, help: None, fails: false });
+    let waits = |text: String| {
+        Some(Problem { what: step.resource.to_string(), text, help: None, fails: false, lasting: false })
+    };
     match &step.outcome {
         Outcome::AlreadyRight | Outcome::Done => None,
         Outcome::Failed { error, help, retry } => Some(Problem {
@@ -177,6 +182,7 @@ fn problem(step: &StepReport) -> Option<Problem> {
             text: if *retry { format!("{error} (tried again)") } else { error.clone() },
             help: help.clone(),
             fails: true,
+            lasting: !retry,
         }),
         Outcome::Blocked { by } => waits(format!("waits for {by}")),
         Outcome::Skipped { why } => match why {

@@ -1,6 +1,9 @@
 //! How things are: what `muster status`, `nodes` and `node why` show, as one value that programs can read as JSON.
 
+#[cfg(test)]
+pub(crate) mod fixture;
 mod gather;
+mod outlook;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -11,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::state::{Pause, RolloutState, Usage};
 
 pub use gather::{StatusError, of};
+pub use outlook::{Outlook, Stuck};
 
 /// The whole environment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -111,6 +115,9 @@ pub struct Problem {
     pub help: Option<String>,
     /// It fails; else it waits.
     pub fails: bool,
+    /// It fails and will not pass by itself: somebody must change the site or the node.
+    #[serde(default)]
+    pub lasting: bool,
 }
 
 /// One endpoint.
@@ -151,27 +158,4 @@ pub struct TurnStatus {
     pub turn: String,
     pub node: NodeName,
     pub reason: String,
-}
-
-impl Status {
-    /// Every node is as written and ready, and nothing waits or fails.
-    pub fn written(&self) -> bool {
-        let node = |node: &NodeStatus| match node.state {
-            NodeLife::Written => node.ready && node.converged,
-            NodeLife::Planned
-            | NodeLife::Booting
-            | NodeLife::Converging
-            | NodeLife::Failing
-            | NodeLife::Paused
-            | NodeLife::Silent
-            | NodeLife::Draining
-            | NodeLife::Retired => false,
-        };
-        self.generation.is_some()
-            && self.settled
-            && self.waits.is_empty()
-            && self.failing.is_empty()
-            && self.rollout.is_none()
-            && self.nodes.iter().all(node)
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{NodeLife, NodeStatus, Status};
+use super::{NodeLife, NodeStatus, RolloutStatus, Status};
 use crate::{plan::ago, state::RolloutState};
 
 impl NodeLife {
@@ -59,11 +59,7 @@ impl Status {
             _ = writeln!(out, "{:<16} {} has the turn {}: {}", "turns", turn.node, turn.turn, turn.reason);
         }
         if let Some(rollout) = &self.rollout {
-            let state = match &rollout.state {
-                RolloutState::Trying => "is being tried".to_owned(),
-                RolloutState::Stopped { why } => format!("failed and goes no further: {why}"),
-            };
-            _ = writeln!(out, "{:<16} catalog {} on {} {state}", "only", rollout.catalog, rollout.only);
+            _ = writeln!(out, "{:<16} {}", "only", rollout.text());
         }
         for node in &self.nodes {
             for line in self.remarks(node) {
@@ -123,6 +119,7 @@ impl Status {
         }
         let ready = self.nodes.iter().filter(|node| node.ready).count();
         let mut parts = vec![format!("{ready} of {} nodes ready", self.nodes.len())];
+        parts.extend(self.rollout.as_ref().map(RolloutStatus::text));
         for node in self.nodes.iter().filter(|node| !(node.ready && node.converged)) {
             parts.push(format!("{}: {}", node.name, node.doing()));
         }
@@ -147,6 +144,17 @@ impl Status {
         let share = |part: u64, whole: u64| (part * 100).checked_div(whole);
         let text = |name: &str, share: Option<u64>| share.map_or(String::new(), |share| format!("{name} {share} %"));
         (text("cpu", share(cpu, cpus)), text("memory", share(memory, total)))
+    }
+}
+
+impl RolloutStatus {
+    /// One line: what is tried where, and how that goes.
+    pub(super) fn text(&self) -> String {
+        let state = match &self.state {
+            RolloutState::Trying => "is being tried".to_owned(),
+            RolloutState::Stopped { why } => format!("failed and goes no further: {why}"),
+        };
+        format!("catalog {} on {} {state}", self.catalog, self.only)
     }
 }
 
