@@ -14,7 +14,7 @@ use super::{
     progress::Stage,
     render, site,
 };
-use crate::plan::{SavedPlan, render as plan_text};
+use crate::plan::{SavedPlan, render as plan_text, summary};
 
 /// `muster plan`.
 pub async fn plan(global: &Global, wait: u32) -> anyhow::Result<Ended> {
@@ -26,7 +26,16 @@ pub async fn plan(global: &Global, wait: u32) -> anyhow::Result<Ended> {
     } else {
         print!("{}", plan_text(&plan));
     }
-    Ok(if plan.changes() { Ended::Changes } else { Ended::Good })
+    Ok(planned(&plan))
+}
+
+/// How a plan that was shown ends the program: what an agent could not plan is an error, whatever else would change.
+fn planned(plan: &SavedPlan) -> Ended {
+    match (plan.counts.failed, plan.changes()) {
+        (1.., _) => Ended::Error,
+        (0, true) => Ended::Changes,
+        (0, false) => Ended::Good,
+    }
 }
 
 /// Has the coordinator plan this site. `None`: it found errors, which are printed.
@@ -81,12 +90,22 @@ pub async fn apply(global: &Global, args: &Apply) -> anyhow::Result<Ended> {
     };
     match went {
         Went::Published if !args.no_wait => follow::until_written(&mut client).await.map(|_| Ended::Good),
-        Went::NothingToDo(plan) if global.json => render::print_json(&plan).map(|()| Ended::Good),
-        Went::NothingToDo(_) => {
-            println!("Nothing to do: all is as the site says.");
-            Ok(Ended::Good)
+        Went::NothingToDo(plan) => {
+            match global.json {
+                true => render::print_json(&plan)?,
+                false => println!("{}", nothing_to_do(&plan)),
+            }
+            Ok(planned(&plan))
         }
         went => went.told(global),
+    }
+}
+
+/// Why nothing is applied: every node is as the site says, or has not said otherwise.
+fn nothing_to_do(plan: &SavedPlan) -> String {
+    match plan.counts.silent + plan.counts.failed {
+        0 => summary(plan),
+        _ => plan_text(plan).trim_end().to_owned(),
     }
 }
 
@@ -175,4 +194,19 @@ pub fn agreed(global: &Global, question: &str) -> anyhow::Result<bool> {
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::fixture::saved;
+
+    #[test]
+    fn a_plan_with_a_node_that_could_not_plan_is_an_error() {
+        let mut plan = saved();
+        assert!(plan.changes());
+        assert_eq!(planned(&plan), Ended::Error);
+        plan.counts.failed = 0;
+        assert_eq!(planned(&plan), Ended::Changes);
+    }
 }

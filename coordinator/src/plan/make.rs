@@ -97,7 +97,7 @@ pub async fn plan(
 
     let counts = Counts::of(&cloud, &nodes, &cluster_rows);
     let saved = SavedPlan {
-        id: format!("{}-{}", root.highest.counter, digest.short()),
+        id: SavedPlan::id_of(root.highest.counter, &digest, &cloud, &nodes, &cluster_rows),
         cluster: site.cluster.clone(),
         environment: site.environment.clone(),
         made: ctx.now(),

@@ -5,6 +5,8 @@
 
 mod compare;
 mod fixed;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod input;
 mod make;
 mod render;
@@ -17,5 +19,5 @@ pub use fixed::refuse_fixed;
 pub use input::{assumed_facts, node_inputs};
 pub use make::{PlanError, Planned, plan};
 pub(crate) use render::ago;
-pub use render::render;
+pub use render::{render, summary};
 pub use saved::{Counts, NodePart, NodeSection, SavedPlan};

@@ -154,27 +154,35 @@ fn cluster(plan: &SavedPlan, out: &mut String) {
     }
 }
 
-fn summary(plan: &SavedPlan) -> String {
+/// What it comes to, without a new line at the end. That all is as written is said only where every node said so.
+pub fn summary(plan: &SavedPlan) -> String {
     let counts = &plan.counts;
-    if !plan.changes() {
-        let mut text = "Nothing to do: everything is as written.".to_owned();
-        if counts.silent > 0 {
-            _ = write!(text, " {} did not answer.", nodes_text(counts.silent));
-        }
-        return text;
-    }
-    let mut text = format!("{} to create, {} to change, {} to destroy.", counts.create, counts.change, counts.destroy);
+    let changes = plan.changes();
+    let mut text = if changes {
+        format!("{} to create, {} to change, {} to destroy.", counts.create, counts.change, counts.destroy)
+    } else if counts.silent + counts.failed == 0 {
+        return "Nothing to do: everything is as written.".to_owned();
+    } else {
+        "Nothing to do as far as is known.".to_owned()
+    };
     match counts.replace {
-        0 => text.push_str(" Nothing is replaced."),
+        0 if changes => text.push_str(" Nothing is replaced."),
+        0 => {}
         one_or_more => _ = write!(text, " {one_or_more} to replace."),
     }
     if counts.unknown > 0 {
         _ = write!(text, " {} of these can only be seen once others are done.", counts.unknown);
     }
     if counts.silent > 0 {
-        _ = write!(text, " {} did not answer and will follow when back.", nodes_text(counts.silent));
+        let follows = if changes { "will follow when back" } else { "may differ" };
+        _ = write!(text, " {} did not answer and {follows}.", nodes_text(counts.silent));
     }
-    _ = write!(text, "\nSaved as plan {id}. Apply it with: muster apply {id}", id = plan.id);
+    if counts.failed > 0 {
+        _ = write!(text, " {} could not plan: what would change there is not known.", nodes_text(counts.failed));
+    }
+    if changes {
+        _ = write!(text, "\nSaved as plan {id}. Apply it with: muster apply {id}", id = plan.id);
+    }
     text
 }
 

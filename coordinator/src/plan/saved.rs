@@ -13,7 +13,7 @@ use crate::state::Publication;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SavedPlan {
-    /// As in `41-9c02de`: the state that it starts from, and the site.
+    /// As in `41-9c02de`: the state that it starts from, and a digest of the site and of all rows ([`SavedPlan::id_of`]).
     pub id: String,
     pub cluster: ClusterName,
     pub environment: EnvName,
@@ -62,6 +62,15 @@ pub enum NodePart {
     Failed { error: String },
 }
 
+impl NodePart {
+    fn timeless(&self) -> Self {
+        match self {
+            Self::NotAnswering { .. } => Self::NotAnswering { last_seen: 0 },
+            Self::Rows { .. } | Self::Unborn { .. } | Self::Failed { .. } => self.clone(),
+        }
+    }
+}
+
 /// Sums over all rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,8 +81,11 @@ pub struct Counts {
     pub replace: u32,
     /// Rows that can only be seen once another was done.
     pub unknown: u32,
-    /// Nodes of which nothing is known.
+    /// Nodes that did not answer: what they would change is not known.
     pub silent: u32,
+    /// Nodes whose agent could not plan: as little is known of them.
+    #[serde(default)]
+    pub failed: u32,
 }
 
 impl Counts {
@@ -92,7 +104,8 @@ impl Counts {
             match &section.part {
                 NodePart::Rows { rows } => rows.iter().for_each(|row| counts.add(row)),
                 NodePart::Unborn { .. } => {}
-                NodePart::NotAnswering { .. } | NodePart::Failed { .. } => counts.silent += 1,
+                NodePart::NotAnswering { .. } => counts.silent += 1,
+                NodePart::Failed { .. } => counts.failed += 1,
             }
         }
         cluster.iter().for_each(|row| counts.add(row));
@@ -118,7 +131,21 @@ impl Counts {
 }
 
 impl SavedPlan {
-    /// Whether an apply would change the site or anything else.
+    /// The name of what was shown: two plans that show different rows have different ones, so that neither takes the
+    /// other's place. When a node was last seen is no part of it: that says nothing of what would be done.
+    pub fn id_of(
+        state: u64,
+        site: &Digest,
+        cloud: &[CloudRow],
+        nodes: &BTreeMap<NodeName, NodeSection>,
+        cluster_rows: &[Row],
+    ) -> String {
+        let parts: BTreeMap<_, _> = nodes.iter().map(|(name, section)| (name, section.part.timeless())).collect();
+        let shown = serde_json::to_string(&(site, cloud, parts, cluster_rows));
+        format!("{state}-{}", Digest::of(shown.expect("rows hold nothing that JSON cannot say")).short())
+    }
+
+    /// Whether an apply would change the site or anything else that is known.
     pub fn changes(&self) -> bool {
         self.counts.any() || self.parent.as_ref().is_none_or(|parent| parent.site != self.site)
     }
