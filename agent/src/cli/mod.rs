@@ -26,7 +26,7 @@ use crate::{
 #[derive(Parser)]
 #[command(name = "muster-agent", version, about, max_term_width = 110)]
 #[command(
-    after_help = "Examples:\n  muster-agent plan web.toml       what would change, from one file\n  muster-agent apply web.toml      make it so\n  muster-agent run                 the daemon, as systemd starts it"
+    after_help = "Examples:\n  muster-agent plan web.toml       what would change, from one file\n  muster-agent apply web.toml      make it so\n  muster-agent run                 the daemon, as systemd starts it\n\nA wrong command line ends with 1."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -105,7 +105,14 @@ fn log() {
 
 /// Everything but the exit status of a process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody reads it: then there is nobody to tell so.
+            let _ = error.print();
+            return ExitCode::from(refused(&error));
+        }
+    };
     log();
     match run(cli.command) {
         Ok(code) => code,
@@ -120,6 +127,11 @@ pub fn main() -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+/// Help and version are what was asked for. Else 1: clap's own 2 says here that something was changed, or would be.
+fn refused(error: &clap::Error) -> u8 {
+    u8::from(error.use_stderr())
 }
 
 /// Two workers: a node's cores belong to what runs on it.
@@ -202,4 +214,26 @@ fn plan(file: &Path, common: &Common) -> anyhow::Result<ExitCode> {
         write!(out, "{}", show::rows(&rows))?;
     }
     Ok(ExitCode::from(if rows.is_empty() { 0 } else { 2 }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_command_line_is_no_change() {
+        let ends = |line: &[&str]| Cli::try_parse_from(line).map(|_| ()).map_err(|error| refused(&error));
+        assert_eq!(ends(&["muster-agent", "plan", "--nosuch", "web.toml"]), Err(1));
+        assert_eq!(ends(&["muster-agent"]), Err(1));
+        assert_eq!(ends(&["muster-agent", "--help"]), Err(0));
+        assert_eq!(ends(&["muster-agent", "--version"]), Err(0));
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.clone().render_long_help().to_string();
+            assert!(help.contains("Example:"), "{}: {help}", command.get_name());
+        }
+    }
 }

@@ -20,7 +20,7 @@ const EXAMPLES: &str = "Examples:
   muster apply 41-9c02de            do exactly what that plan showed
   muster status --watch             follow a converge live
 
-Exit codes: 0 done or nothing to do, 1 error, 2 changes (plan), 3 the plan is stale (apply).";
+Exit codes: 0 done or nothing to do, 1 error (a wrong command line, too), 2 changes (plan), 3 the plan is stale (apply).";
 
 /// What every command takes.
 #[derive(Debug, Clone, Args)]
@@ -56,7 +56,9 @@ pub enum Command {
     )]
     Up(Up),
     /// Show what would change in cloud, nodes and cluster, and why
-    #[command(after_help = "Example:\n  muster plan -e local\n\nExit codes: 0 nothing to do, 1 error, 2 changes.")]
+    #[command(
+        after_help = "Example:\n  muster plan -e local\n\nExit codes: 0 nothing to do, 1 error or a node that could not plan, 2 changes."
+    )]
     Plan {
         /// Seconds to wait for the nodes' answers
         #[arg(long, default_value_t = 10, value_name = "SECONDS")]
@@ -151,20 +153,26 @@ pub enum NodeCommand {
         reason: String,
     },
     /// Refuse a node's certificate from now on
+    #[command(after_help = "Example:\n  muster node revoke workers-2")]
     Revoke { node: String },
     /// Say why a node is not ready
+    #[command(after_help = "Example:\n  muster node why workers-2")]
     Why { node: String },
 }
 
 #[derive(Debug, Subcommand)]
 pub enum CoordinatorCommand {
     /// Run the coordinator (its container does this)
+    #[command(after_help = "Example:\n  muster coordinator serve --config coordinator.toml")]
     Serve {
         /// Configuration, TOML
         #[arg(long, value_name = "FILE", default_value = "/etc/muster/coordinator.toml")]
         config: PathBuf,
     },
     /// Sign an operator's request from standard input; the chain goes to standard output
+    #[command(
+        after_help = "Example, in the coordinator's container:\n  muster coordinator issue-operator --name dana < dana.csr > dana.pem"
+    )]
     IssueOperator {
         #[arg(long, value_name = "FILE", default_value = "/etc/muster/coordinator.toml")]
         config: PathBuf,
@@ -172,6 +180,7 @@ pub enum CoordinatorCommand {
         name: String,
     },
     /// Print the CA's certificate
+    #[command(after_help = "Example, in the coordinator's container:\n  muster coordinator ca > ca.pem")]
     Ca {
         #[arg(long, value_name = "FILE", default_value = "/etc/muster/coordinator.toml")]
         config: PathBuf,
@@ -195,5 +204,34 @@ pub enum CoordinatorCommand {
         artefacts: Option<PathBuf>,
     },
     /// Make a recovery key pair: the identity into a file (0600), the recipient to standard output
+    #[command(after_help = "Example:\n  muster coordinator key recovery.txt")]
     Key { file: PathBuf },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn leaves(command: &clap::Command, path: &str, found: &mut Vec<(String, String)>) {
+        let path = format!("{path} {}", command.get_name());
+        if !command.has_subcommands() {
+            found.push((path, command.clone().render_long_help().to_string()));
+            return;
+        }
+        command.get_subcommands().for_each(|inner| leaves(inner, &path, found));
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        let mut found = Vec::new();
+        leaves(&Cli::command(), "", &mut found);
+        assert!(found.len() > 15, "{found:?}");
+        for (path, help) in found {
+            let words = path.trim().to_owned();
+            let example = help.split_once("Example").map(|(_, example)| example).unwrap_or_default();
+            assert!(example.contains(&format!("  {words}")), "{words}: {help}");
+        }
+    }
 }

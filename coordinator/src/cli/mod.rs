@@ -42,7 +42,10 @@ impl From<Ended> for ExitCode {
 
 /// The whole command.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return asked(&error),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -57,6 +60,15 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Help and version are what was asked for; a wrong command line is an error like others, not clap's 2, which here says
+/// that a plan found changes.
+fn asked(error: &clap::Error) -> ExitCode {
+    let ended = if error.use_stderr() { Ended::Error } else { Ended::Good };
+    // Nobody reads it: then there is nobody to tell so.
+    let _ = error.print();
+    ended.into()
 }
 
 async fn run(cli: Cli) -> anyhow::Result<Ended> {
