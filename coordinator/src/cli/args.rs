@@ -31,7 +31,7 @@ pub struct Global {
     /// The environment: a file of the site's `environments/`
     #[arg(short, long, global = true, env = "MUSTER_ENVIRONMENT", default_value = "local", value_name = "NAME")]
     pub environment: String,
-    /// Print JSON
+    /// Print one JSON value to standard output; an error as {"error": …, "help": […]}
     #[arg(long, global = true)]
     pub json: bool,
     /// Do not ask

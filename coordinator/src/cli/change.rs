@@ -4,13 +4,16 @@ use std::io::{IsTerminal, Write};
 
 use anyhow::{Context, bail};
 use muster_catalog::SiteFiles;
+use muster_ids::Generation;
 use muster_proto::v1;
+use serde_json::json;
 
 use super::{
     Ended,
     args::{Apply, Global},
     connect::{self, Client},
-    failure, follow,
+    failure,
+    follow::{self, Followed},
     progress::Stage,
     render, site,
 };
@@ -74,22 +77,23 @@ pub async fn apply(global: &Global, args: &Apply) -> anyhow::Result<Ended> {
     let mut client = connect::connect(&site).await?;
     let only = args.only.as_deref();
     let went = match &args.plan {
-        Some(id) => match publish(&mut client, id, only).await?.as_slice() {
-            [] => Went::Published,
-            stale => Went::Stale { plan: id.clone(), differs: stale.to_vec() },
-        },
+        Some(id) => publish(&mut client, id, only).await?,
         None => {
             let approve = |plan: &SavedPlan| {
-                if !global.json {
-                    print!("{}", plan_text(plan));
-                }
+                show(global, plan);
                 agreed(global, "Apply this?")
             };
             plan_and_publish(&mut client, global, &files, only, approve).await?
         }
     };
     match went {
-        Went::Published if !args.no_wait => follow::until_written(&mut client).await.map(|_| Ended::Good),
+        Went::Published { plan, generation } => {
+            let followed = if args.no_wait { None } else { Some(follow::until_written(&mut client).await?) };
+            if global.json {
+                render::print_json(&applied(&plan, generation, followed.as_ref()))?;
+            }
+            Ok(Ended::Good)
+        }
         Went::NothingToDo(plan) => {
             match global.json {
                 true => render::print_json(&plan)?,
@@ -97,7 +101,22 @@ pub async fn apply(global: &Global, args: &Apply) -> anyhow::Result<Ended> {
             }
             Ok(planned(&plan))
         }
-        went => went.told(global),
+        went @ (Went::Wrong | Went::Declined | Went::Stale { .. }) => went.told(global),
+    }
+}
+
+/// An apply that went well, for programs. Not followed, nothing is known of the nodes.
+fn applied(plan: &str, generation: Option<Generation>, followed: Option<&Followed>) -> serde_json::Value {
+    let aside = followed.map(|followed| &followed.aside);
+    json!({ "plan": plan, "generation": generation, "followed": followed.is_some(), "aside": aside })
+}
+
+/// Shows a plan before somebody is asked about it; standard output is the result's where programs read it.
+pub fn show(global: &Global, plan: &SavedPlan) {
+    if global.json {
+        eprint!("{}", plan_text(plan));
+    } else {
+        print!("{}", plan_text(plan));
     }
 }
 
@@ -111,7 +130,11 @@ fn nothing_to_do(plan: &SavedPlan) -> String {
 
 /// How a plan and its publishing went.
 pub enum Went {
-    Published,
+    Published {
+        plan: String,
+        /// What nodes follow now.
+        generation: Option<Generation>,
+    },
     NothingToDo(Box<SavedPlan>),
     /// The site has errors, which are printed.
     Wrong,
@@ -127,14 +150,11 @@ impl Went {
     /// Tells what is not told yet, and how the program ends.
     pub fn told(self, global: &Global) -> anyhow::Result<Ended> {
         match self {
-            Self::Published | Self::NothingToDo(_) => Ok(Ended::Good),
+            Self::Published { .. } | Self::NothingToDo(_) => Ok(Ended::Good),
             Self::Wrong => Ok(Ended::Error),
-            Self::Declined => {
-                println!("Nothing was changed.");
-                Ok(Ended::Good)
-            }
+            Self::Declined => render::unchanged(global.json).map(|()| Ended::Good),
             Self::Stale { differs, .. } if global.json => {
-                render::print_json(&serde_json::json!({ "stale": differs })).map(|()| Ended::Stale)
+                render::print_json(&json!({ "stale": differs })).map(|()| Ended::Stale)
             }
             Self::Stale { plan, differs } => {
                 eprintln!("error: plan {plan} is stale; nothing was changed. What differs now:");
@@ -165,20 +185,25 @@ pub async fn plan_and_publish(
         if !approve(&plan)? {
             return Ok(Went::Declined);
         }
-        let differs = publish(client, &plan.id, only).await?;
         tries += 1;
-        match differs.first() {
-            None => return Ok(Went::Published),
-            Some(_) if tries == MOST => return Ok(Went::Stale { plan: plan.id, differs }),
-            Some(first) => eprintln!("planned anew, because meanwhile: {first}"),
+        match publish(client, &plan.id, only).await? {
+            Went::Stale { differs, .. } if tries < MOST => {
+                eprintln!("planned anew, because meanwhile: {}", differs.first().map_or("", String::as_str));
+            }
+            went => return Ok(went),
         }
     }
 }
 
-/// Publishes a plan. Returns what is no longer as it showed; then nothing was changed.
-async fn publish(client: &mut Client, plan: &str, only: Option<&str>) -> anyhow::Result<Vec<String>> {
+/// Publishes a plan, if all is still as it showed.
+async fn publish(client: &mut Client, plan: &str, only: Option<&str>) -> anyhow::Result<Went> {
     let request = v1::ApplyRequest { plan: plan.to_owned(), only: only.unwrap_or_default().to_owned() };
-    Ok(client.apply(request).await.map_err(failure)?.into_inner().stale)
+    let v1::ApplyReply { generation, stale } = client.apply(request).await.map_err(failure)?.into_inner();
+    let plan = plan.to_owned();
+    Ok(match stale.is_empty() {
+        true => Went::Published { plan, generation: generation.map(Into::into) },
+        false => Went::Stale { plan, differs: stale },
+    })
 }
 
 /// Asks on a terminal; elsewhere only `--yes` agrees.

@@ -4,11 +4,12 @@ use std::{io::Read, path::Path};
 
 use anyhow::{Context, ensure};
 use muster_proto::v1;
+use serde_json::json;
 
 use super::{
     Ended,
     args::{CoordinatorCommand, Global},
-    connect, failure, site,
+    connect, failure, render, site,
 };
 use crate::{app, local};
 
@@ -34,7 +35,8 @@ pub async fn run(global: &Global, command: CoordinatorCommand) -> anyhow::Result
             let Some((_, site)) = site::load(global)? else { return Ok(Ended::Error) };
             let manifest = local::manifest::Manifest::read(artefacts.as_deref())?;
             local::restore::restore(&site, &file, &key, &manifest).await?;
-            println!("The coordinator runs from {}.", file.display());
+            let text = format!("The coordinator runs from {}.", file.display());
+            render::tell(global.json, &json!({ "restored": file }), text)?;
             Ok(Ended::Good)
         }
         CoordinatorCommand::Key { file } => {
@@ -42,7 +44,8 @@ pub async fn run(global: &Global, command: CoordinatorCommand) -> anyhow::Result
             let identity = age::x25519::Identity::generate();
             let secret = age::secrecy::ExposeSecret::expose_secret(&identity.to_string()).to_owned();
             connect::write_private(&file, &format!("{secret}\n"))?;
-            println!("{}", identity.to_public());
+            let recipient = identity.to_public().to_string();
+            render::tell(global.json, &json!({ "file": file, "recipient": recipient }), &recipient)?;
             Ok(Ended::Good)
         }
     }
@@ -63,6 +66,7 @@ async fn backup(global: &Global, file: &Path, recipients: Vec<String>) -> anyhow
     ensure!(bytes > 0, "the coordinator sent an empty backup\n  help: muster events");
     temporary.as_file().sync_all()?;
     temporary.persist(file).with_context(|| format!("cannot write {}", file.display()))?;
-    println!("{}: {bytes} bytes, sealed.", file.display());
+    let text = format!("{}: {bytes} bytes, sealed.", file.display());
+    render::tell(global.json, &json!({ "file": file, "bytes": bytes }), text)?;
     Ok(Ended::Good)
 }

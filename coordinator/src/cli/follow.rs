@@ -83,7 +83,7 @@ pub async fn watch(client: &mut Client, json: bool) -> anyhow::Result<Ended> {
                     last = text;
                 }
             }
-            Err(error) => eprintln!("{}", render::chain(&error)),
+            Err(error) => eprintln!("{}", render::Wrong::of(&error)),
         }
         tokio::select! {
             _ = tokio::signal::ctrl_c() => return Ok(Ended::Good),

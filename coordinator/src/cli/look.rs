@@ -82,24 +82,25 @@ pub async fn node(global: &Global, command: NodeCommand) -> anyhow::Result<Ended
         NodeCommand::Pause { node, time, reason } => {
             let seconds = render::seconds(&time)?;
             client.pause_node(v1::PauseRequest { node: node.clone(), seconds, reason }).await.map_err(failure)?;
-            match seconds {
-                0 => println!("{node} converges again."),
-                _ => println!("{node} is paused for {time}."),
-            }
+            let text = match seconds {
+                0 => format!("{node} converges again."),
+                _ => format!("{node} is paused for {time}."),
+            };
+            render::tell(global.json, &json!({ "node": node, "paused_seconds": seconds }), text)?;
         }
         NodeCommand::Revoke { node } => {
             if !super::change::agreed(global, &format!("Refuse {node}'s certificate for good?"))? {
-                println!("Nothing was changed.");
-                return Ok(Ended::Good);
+                return render::unchanged(global.json).map(|()| Ended::Good);
             }
             client.revoke_node(v1::RevokeRequest { node: node.clone() }).await.map_err(failure)?;
-            println!("{node}'s certificate is refused from now on.");
+            let text = format!("{node}'s certificate is refused from now on.");
+            render::tell(global.json, &json!({ "node": node, "revoked": true }), text)?;
         }
         NodeCommand::Why { node } => {
             let status = ask(&mut client).await?;
             let found = status.nodes.iter().find(|known| known.name.as_str() == node);
             let found = found.with_context(|| format!("there is no node {node}\n  help: muster nodes"))?;
-            print!("{}", found.why());
+            render::tell(global.json, &json!(found), found.why().trim_end())?;
         }
     }
     Ok(Ended::Good)
@@ -151,7 +152,12 @@ pub async fn kubeconfig(global: &Global, output: Option<&Path>) -> anyhow::Resul
     });
     let text = serde_json::to_string_pretty(&config)? + "\n";
     match output {
-        Some(path) => connect::write_private(path, &text)?,
+        Some(path) => {
+            connect::write_private(path, &text)?;
+            if global.json {
+                render::print_json(&json!({ "file": path }))?;
+            }
+        }
         None => print!("{text}"),
     }
     Ok(Ended::Good)

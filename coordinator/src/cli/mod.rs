@@ -6,6 +6,7 @@ mod connect;
 mod coordinator;
 mod follow;
 mod look;
+mod program;
 mod progress;
 mod render;
 mod site;
@@ -15,6 +16,7 @@ mod wait;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+use serde_json::json;
 
 use args::{Cli, Command};
 
@@ -53,10 +55,11 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let json = cli.global.json;
     match runtime.block_on(run(cli)) {
         Ok(ended) => ended.into(),
         Err(error) => {
-            eprintln!("error: {}", render::chain(&error));
+            render::Wrong::of(&error).print(json);
             ExitCode::FAILURE
         }
     }
@@ -65,10 +68,18 @@ pub fn main() -> ExitCode {
 /// Help and version are what was asked for; a wrong command line is an error like others, not clap's 2, which here says
 /// that a plan found changes.
 fn asked(error: &clap::Error) -> ExitCode {
-    let ended = if error.use_stderr() { Ended::Error } else { Ended::Good };
-    // Nobody reads it: then there is nobody to tell so.
-    let _ = error.print();
-    ended.into()
+    if !error.use_stderr() {
+        // Nobody reads it: then there is nobody to tell so.
+        let _ = error.print();
+        return Ended::Good.into();
+    }
+    // The line was not understood, so that what it asks for is looked up word by word.
+    if std::env::args_os().any(|word| word == "--json") {
+        render::Wrong::usage(error).print(true);
+    } else {
+        let _ = error.print();
+    }
+    Ended::Error.into()
 }
 
 async fn run(cli: Cli) -> anyhow::Result<Ended> {
@@ -76,7 +87,8 @@ async fn run(cli: Cli) -> anyhow::Result<Ended> {
     match cli.command {
         Command::Init { dir } => {
             let files = site::init(&dir)?;
-            println!("{files} files in {}. Next: muster validate --site {}", dir.display(), dir.display());
+            let text = format!("{files} files in {0}. Next: {1} validate --site {0}", dir.display(), program::typed());
+            render::tell(global.json, &json!({ "site": dir, "files": files }), text)?;
             Ok(Ended::Good)
         }
         Command::Validate => look::validate(global),

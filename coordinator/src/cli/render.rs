@@ -1,40 +1,94 @@
 //! What people see: diagnostics and small tables. JSON is the same content for programs.
 
+use std::fmt;
+
 use muster_catalog::Diagnostics;
 use serde::Serialize;
+use serde_json::json;
 
 use crate::cloud::docker::DockerError;
 
-/// Prints diagnostics to standard error, or as JSON to standard output.
+/// Prints diagnostics to standard error, or as one JSON object to standard output.
 pub fn diagnostics(diagnostics: &Diagnostics, json: bool) -> anyhow::Result<()> {
     if json {
-        print_json(diagnostics)
+        let error = format!("{} errors in the site", diagnostics.0.len());
+        print_json(&json!({ "error": error, "help": [], "diagnostics": diagnostics }))
     } else {
         eprintln!("{diagnostics}");
         Ok(())
     }
 }
 
-/// An error with its causes, each once, on one line; their help lines below.
-pub fn chain(error: &anyhow::Error) -> String {
-    let (mut said, mut help) = (String::new(), Vec::new());
-    for cause in error.chain() {
-        if let Some(hint) = cause.downcast_ref::<DockerError>().and_then(DockerError::hint) {
-            help.push(format!("  help: {hint}"));
+/// What went wrong, and the ways out.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Wrong {
+    error: String,
+    help: Vec<String>,
+}
+
+impl Wrong {
+    /// An error with its causes, each once, and all their help lines.
+    pub fn of(error: &anyhow::Error) -> Self {
+        let (mut said, mut help) = (String::new(), Vec::new());
+        for cause in error.chain() {
+            if let Some(hint) = cause.downcast_ref::<DockerError>().and_then(DockerError::hint) {
+                help.push(hint.to_owned());
+            }
+            let cause = cause.to_string();
+            let mut lines = Vec::new();
+            for line in cause.lines() {
+                match line.trim_start().strip_prefix("help: ") {
+                    Some(hint) => help.push(hint.to_owned()),
+                    None => lines.push(line),
+                }
+            }
+            let text = lines.join("\n");
+            if !said.contains(&text) {
+                said = if said.is_empty() { text } else { format!("{said}: {text}") };
+            }
         }
-        let cause = cause.to_string();
-        let mut lines = Vec::new();
-        for line in cause.lines() {
-            if line.trim_start().starts_with("help: ") { help.push(line.to_owned()) } else { lines.push(line) }
-        }
-        let text = lines.join("\n");
-        if !said.contains(&text) {
-            said = if said.is_empty() { text } else { format!("{said}: {text}") };
+        help.dedup();
+        Self { error: said, help }
+    }
+
+    /// A command line that clap refuses.
+    pub fn usage(error: &clap::Error) -> Self {
+        let text = error.render().to_string();
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned);
+        let error = lines.next().unwrap_or_default();
+        Self { error: error.strip_prefix("error: ").unwrap_or(&error).to_owned(), help: lines.collect() }
+    }
+
+    /// To standard error for people, as one JSON object to standard output for programs.
+    pub fn print(&self, json: bool) {
+        if json {
+            println!("{}", json!(self));
+        } else {
+            eprintln!("error: {self}");
         }
     }
-    help.dedup();
-    help.insert(0, said);
-    help.join("\n")
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.error)?;
+        self.help.iter().try_for_each(|help| write!(f, "\n  help: {help}"))
+    }
+}
+
+/// What was done: a line for people, one JSON object for programs.
+pub fn tell(json: bool, value: &serde_json::Value, text: impl fmt::Display) -> anyhow::Result<()> {
+    if json {
+        print_json(value)
+    } else {
+        println!("{text}");
+        Ok(())
+    }
+}
+
+/// Somebody was asked and did not agree.
+pub fn unchanged(json: bool) -> anyhow::Result<()> {
+    tell(json, &json!({ "changed": false }), "Nothing was changed.")
 }
 
 /// One JSON value on standard output.
@@ -95,7 +149,7 @@ mod tests {
     #[test]
     fn what_docker_refuses_comes_with_a_way_out() {
         let error = anyhow::Error::from(DockerError::Permission { socket: "/var/run/docker.sock".into() });
-        let said = chain(&error.context("up"));
+        let said = Wrong::of(&error.context("up")).to_string();
         assert!(said.starts_with("up: no permission") && said.contains("\n  help: run as root"), "{said}");
     }
 
@@ -103,7 +157,10 @@ mod tests {
     fn causes_come_before_help() {
         let error =
             anyhow::anyhow!("connection refused").context("no coordinator\n  help: muster up").context("plan failed");
-        assert_eq!(chain(&error), "plan failed: no coordinator: connection refused\n  help: muster up");
+        let wrong = Wrong::of(&error);
+        assert_eq!(wrong.to_string(), "plan failed: no coordinator: connection refused\n  help: muster up");
+        let json = json!({ "error": "plan failed: no coordinator: connection refused", "help": ["muster up"] });
+        assert_eq!(json!(wrong), json);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use muster_catalog::{Site, SiteFiles};
 use muster_ids::EnvName;
 
 use super::{args::Global, render};
+use crate::{cloud::docker::Scope, local::start};
 
 /// What of a folder is site; all else (a README, code, `.git`) is left alone.
 const PARTS: [&str; 4] = ["environments", "roles", "apps", "secrets"];
@@ -89,6 +90,46 @@ pub fn load(global: &Global) -> anyhow::Result<Option<(SiteFiles, Site)>> {
     }
 }
 
+/// What taking an environment down must know of its site.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Names {
+    pub scope: Scope,
+    pub protected: bool,
+}
+
+/// Reads a site's names alone: an error elsewhere in it must not keep an environment alive. Diagnostics are printed where
+/// not even these are there; `None` says so.
+pub fn names(global: &Global) -> anyhow::Result<Option<Names>> {
+    let files = read(&global.site)?;
+    let environment: EnvName = global.environment.parse()?;
+    let errors = match muster_catalog::load(&files, &environment) {
+        Ok(site) => return Ok(Some(Names { scope: start::scope(&site), protected: site.protected })),
+        Err(errors) => errors,
+    };
+    let names = rough(&files, &environment);
+    match &names {
+        Some(Names { scope, .. }) => {
+            eprintln!("the site has errors (see muster validate); this is about {scope}, whatever they are");
+        }
+        None => render::diagnostics(&errors, global.json)?,
+    }
+    Ok(names)
+}
+
+/// The names as two files say them that are TOML, the environment's before the cluster's. What is there and is no name
+/// is not passed over: the other file's may be of another cluster.
+fn rough(files: &SiteFiles, environment: &EnvName) -> Option<Names> {
+    let table = |path: &str| files.0.get(path)?.parse::<toml::Table>().ok();
+    let tables = [table(&format!("environments/{environment}.toml"))?, table("muster.toml")?];
+    let name = tables.iter().find_map(|table| table.get("cluster")?.get("name"))?;
+    let cluster = name.as_str()?.parse().ok()?;
+    let protected = tables.iter().find_map(|table| table.get("protected"));
+    Some(Names {
+        scope: Scope { cluster, environment: environment.clone() },
+        protected: protected.is_some_and(|said| said.as_bool() != Some(false)),
+    })
+}
+
 /// `muster init`: never writes over anything.
 pub fn init(dir: &Path) -> anyhow::Result<usize> {
     if dir.exists() && fs::read_dir(dir).with_context(|| format!("{} is no folder", dir.display()))?.next().is_some() {
@@ -128,6 +169,37 @@ mod tests {
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../catalogs");
         assert_eq!(read(&target).unwrap(), read(&shipped).unwrap());
         assert!(init(&target).is_err(), "a second init must not overwrite");
+    }
+
+    #[test]
+    fn a_broken_site_still_says_whose_it_is() {
+        let local: EnvName = "local".parse().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("site");
+        init(&target).unwrap();
+        let shipped = read(&target).unwrap();
+        let site = muster_catalog::load(&shipped, &local).unwrap();
+        let with = |file: &str, text: &str| {
+            let mut files = shipped.clone();
+            files.0.entry(file.to_owned()).or_default().push_str(text);
+            rough(&files, &local)
+        };
+        let names = Some(Names { scope: start::scope(&site), protected: false });
+        assert_eq!(with("roles/base.toml", "\n[[file]\n"), names);
+        assert_eq!(with("environments/local.toml", "\n[pool.nosuch]\nrole = 3\n"), names);
+        // Nothing is guessed.
+        assert_eq!(with("environments/local.toml", "\n[pool.nosuch\n"), None);
+        let own = shipped.0["environments/local.toml"].replace("[cluster]\n", "[cluster]\nname = 3\n");
+        let mut other = shipped.clone();
+        assert_ne!(other.0.insert("environments/local.toml".to_owned(), own.clone()), Some(own));
+        assert_eq!(rough(&other, &local), None);
+        let mut protected = shipped.clone();
+        protected
+            .0
+            .entry("environments/local.toml".to_owned())
+            .and_modify(|text| text.insert_str(0, "protected = 3\n"));
+        assert!(rough(&protected, &local).unwrap().protected, "what it says there is not `false`");
+        assert_eq!(rough(&shipped, &"nosuch".parse().unwrap()), None);
     }
 
     #[test]

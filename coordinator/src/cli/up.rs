@@ -3,14 +3,16 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use serde_json::json;
 
 use super::{
     Ended,
     args::{Global, Up},
     change::{self, Went},
-    connect, follow,
+    connect, follow, program,
     progress::Stage,
-    render, site,
+    render,
+    site::{self, Names},
     wait::Silent,
 };
 use crate::{
@@ -41,11 +43,11 @@ pub async fn up(global: &Global, args: &Up) -> anyhow::Result<Ended> {
         if plan.counts.destroy + plan.counts.replace == 0 {
             return Ok(true);
         }
-        print!("{}", crate::plan::render(plan));
+        change::show(global, plan);
         change::agreed(global, "This takes something away. Go on?")
     };
     match change::plan_and_publish(&mut client, global, &files, None, approve).await? {
-        Went::Published | Went::NothingToDo(_) => {}
+        Went::Published { .. } | Went::NothingToDo(_) => {}
         went @ (Went::Wrong | Went::Declined | Went::Stale { .. }) => return went.told(global),
     }
     let patience = Duration::from_secs(args.patience);
@@ -83,20 +85,20 @@ pub async fn up(global: &Global, args: &Up) -> anyhow::Result<Ended> {
     if let Some(api) = &status.api {
         println!("api {api}");
     }
+    let muster = program::typed();
     println!(
-        "\nNext:\n  muster status --watch {flags}\n  muster kubeconfig {flags} > kubeconfig\n  muster plan {flags}    # after an edit of the site\nTake all down:\n  muster down {flags}"
+        "\nNext:\n  {muster} status --watch {flags}\n  {muster} kubeconfig {flags} > kubeconfig\n  {muster} plan {flags}    # after an edit of the site\nTake all down:\n  {muster} down {flags}"
     );
     Ok(Ended::Good)
 }
 
 /// `muster down`.
 pub async fn down(global: &Global, unprotect: bool) -> anyhow::Result<Ended> {
-    let Some((_, site)) = site::load(global)? else { return Ok(Ended::Error) };
-    if site.protected && !unprotect {
-        bail!("environment {} is protected\n  help: add --unprotect if you mean it", site.environment);
+    let Some(Names { scope, protected }) = site::names(global)? else { return Ok(Ended::Error) };
+    if protected && !unprotect {
+        bail!("environment {} is protected\n  help: add --unprotect if you mean it", scope.environment);
     }
     let engine = start::engine().await?;
-    let scope = start::scope(&site);
     let found = engine.containers(&scope).await?.len();
     let volumes = engine.volumes(&scope).await?.len();
     if found + volumes > 0
@@ -105,20 +107,16 @@ pub async fn down(global: &Global, unprotect: bool) -> anyhow::Result<Ended> {
             &format!("Take down {scope}: {found} containers, {volumes} volumes with all their data?"),
         )?
     {
-        println!("Nothing was changed.");
-        return Ok(Ended::Good);
+        return render::unchanged(global.json).map(|()| Ended::Good);
     }
     let stage = Stage::begin(format!("taking down {scope}"));
     let removed = engine.remove_all(&scope).await?;
     stage.done("");
-    if global.json {
-        render::print_json(&serde_json::json!({
-            "containers": removed.containers, "volumes": removed.volumes, "networks": removed.networks }))?;
-    } else {
-        println!(
-            "{} containers, {} volumes, {} networks removed.",
-            removed.containers, removed.volumes, removed.networks
-        );
-    }
+    let (containers, volumes, networks) = (removed.containers, removed.volumes, removed.networks);
+    render::tell(
+        global.json,
+        &json!({ "containers": containers, "volumes": volumes, "networks": networks }),
+        format!("{containers} containers, {volumes} volumes, {networks} networks removed."),
+    )?;
     Ok(Ended::Good)
 }

@@ -68,6 +68,13 @@ fn what_was_done_meanwhile_is_no_difference_and_what_is_new_is() {
 }
 
 #[test]
+fn what_the_cloud_would_do_and_was_not_shown_is_a_difference() {
+    let (mut shown, now) = (saved(), saved());
+    shown.cloud.clear();
+    assert_eq!(differences(&shown, &now), [format!("cloud: {}", now.cloud[0])]);
+}
+
+#[test]
 fn the_reason_of_a_row_is_not_the_row() {
     let (shown, mut now) = (saved(), saved());
     now.cluster_rows[0].reason = "someone changed it".to_owned();

@@ -3,7 +3,7 @@
 use muster_coordinator::{
     plan::{NodePart, render},
     state::RolloutState,
-    status::Status,
+    status::{Outlook, Status, Stuck},
 };
 use muster_ids::Generation;
 
@@ -48,13 +48,35 @@ async fn of_two_plans_the_second_is_stale() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_is_stale_when_more_would_be_done_than_was_shown() {
     let lab = Lab::new().await;
-    lab.up(&site("hello")).await;
-    let plan = lab.plan(&site("one")).await.unwrap();
-    lab.cloud.fake.stop(&crate::lab::node("workers-1"));
-    let reply = lab.apply(&plan.id, "").await.unwrap();
-    // Either the loop has started it again already, or the apply says that it would.
-    let restarted = reply.stale.is_empty();
-    assert!(restarted || reply.stale.iter().any(|line| line.contains("workers-1")), "{:?}", reply.stale);
+    lab.publish(&site("hello")).await;
+    let name = crate::lab::node("workers-2");
+    let mut mute = None;
+    for agent in lab.agents().await {
+        let is_mute = agent.name == "workers-2";
+        let task = agent.clone().run(Behaviour { mute: is_mute, ..Behaviour::default() });
+        if is_mute {
+            mute = Some((agent, task));
+        }
+    }
+    let before = lab.until("everything as written", Status::written).await.generation;
+    let shown = lab.plan(&site("one")).await.unwrap();
+    assert!(matches!(shown.nodes[&name].part, NodePart::NotAnswering { .. }), "{shown:#?}");
+
+    let (agent, task) = mute.unwrap();
+    task.abort();
+    agent.run(Behaviour::default());
+    let now = loop {
+        let now = lab.plan(&site("one")).await.unwrap();
+        if matches!(&now.nodes[&name].part, NodePart::Rows { rows } if !rows.is_empty()) {
+            break now;
+        }
+    };
+    // The newer plan of the same site did not take the place of the one that was looked at.
+    assert_ne!(shown.id, now.id);
+    let reply = lab.apply(&shown.id, "").await.unwrap();
+    assert!(reply.generation.is_none() && reply.stale.iter().any(|line| line.contains("workers-2")), "{reply:?}");
+    assert_eq!(lab.status().await.generation, before, "nothing was applied");
+    assert!(lab.apply(&now.id, "").await.unwrap().stale.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,6 +181,10 @@ async fn a_failed_try_goes_no_further_and_the_old_site_takes_it_back() {
     };
     let status = lab.until("it stops", stopped).await;
     assert!(status.text().contains("goes no further"), "{}", status.text());
+    let tried = status.nodes.iter().find(|node| node.name.as_str() == "workers-1").unwrap();
+    assert!(tried.problems.iter().any(|problem| problem.lasting), "{tried:?}");
+    let outlook = status.outlook(&Default::default());
+    assert!(matches!(outlook, Outlook::Stuck(Stuck::Rollout { .. })), "{outlook:?}");
     let (other, _) = agents[4].pull("").await.unwrap().unwrap();
     assert!(!other.to_toml().contains("broken"));
 

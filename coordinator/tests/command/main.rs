@@ -1,0 +1,61 @@
+//! The program as scripts see it: exit codes and standard output. No coordinator is needed.
+
+use std::process::{Command, Output};
+
+fn muster(line: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+    command.args(line).env_remove("MUSTER_SITE").env_remove("MUSTER_ENVIRONMENT").output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// Standard output as one JSON value.
+fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_1_and_not_as_a_plan_with_changes() {
+    for line in [&["plan", "--nosuch"][..], &["nosuch"], &["plan", "--wait", "soon"], &[]] {
+        let output = muster(line);
+        assert_eq!(output.status.code(), Some(1), "{line:?}");
+        assert!(output.stdout.is_empty() && text(&output.stderr).contains("help"), "{output:?}");
+    }
+    for line in [&["--help"][..], &["plan", "--help"], &["--version"]] {
+        let output = muster(line);
+        assert_eq!(output.status.code(), Some(0), "{line:?}");
+        assert!(!output.stdout.is_empty(), "{output:?}");
+    }
+}
+
+#[test]
+fn with_json_an_error_is_one_object_too() {
+    let output = muster(&["plan", "--nosuch", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(json(&output)["error"].as_str().unwrap().contains("--nosuch"), "{output:?}");
+
+    let output = muster(&["validate", "--site", "/nosuch", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(json(&output)["error"].as_str().unwrap().starts_with("/nosuch is no site"), "{output:?}");
+    assert!(json(&output)["help"][0].as_str().unwrap().contains("muster init DIR"), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn with_json_what_was_done_is_one_object() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let output = muster(&["init", &path("site"), "--json"]);
+    assert_eq!(json(&output)["site"], path("site"), "{output:?}");
+    assert!(json(&output)["files"].as_u64().unwrap() > 3, "{output:?}");
+
+    let output = muster(&["coordinator", "key", &path("recovery.txt"), "--json"]);
+    assert!(json(&output)["recipient"].as_str().unwrap().starts_with("age1"), "{output:?}");
+
+    std::fs::write(path("site/roles/base.toml"), "[[file]]\npath = \"/x\"\ncontents = \"y\"\n").unwrap();
+    let output = muster(&["validate", "--site", &path("site"), "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(json(&output)["error"].is_string() && json(&output)["diagnostics"].is_array(), "{output:?}");
+}
