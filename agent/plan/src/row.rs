@@ -12,7 +12,7 @@ pub struct Row {
     pub certainty: Certainty,
     /// For people: "mode 0600 → 0644", one line each; a text diff has its lines here, `-` and `+` first. Never a secret.
     pub detail: Vec<String>,
-    /// Why: "differs from the catalog", "notified by file./etc/x".
+    /// Why: "the catalog changed", "notified by file./etc/x".
     pub reason: String,
     pub disrupts: Disrupts,
 }

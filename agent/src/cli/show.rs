@@ -177,18 +177,13 @@ mod tests {
         };
         let package = ResourceId::new("package", "x");
         let all = [
-            row(package.clone(), Action::Create, Certainty::Certain, "differs from the catalog"),
-            row(
-                ResourceId::new("service", "x"),
-                Action::Change,
-                Certainty::KnownAfter(package),
-                "differs from the catalog",
-            ),
+            row(package.clone(), Action::Create, Certainty::Certain, "not done yet"),
+            row(ResourceId::new("service", "x"), Action::Change, Certainty::KnownAfter(package), "not done yet"),
         ];
         insta::assert_snapshot!(rows(&all), @r"
-          + package x                                differs from the catalog
+          + package x                                not done yet
                 version 1
-          ~ service x                                differs from the catalog  (known after package x)
+          ~ service x                                not done yet  (known after package x)
                 version 1
         1 to create, 1 to change, 0 to remove, 0 to run. 1 of them are known for sure only on the way.
         ");

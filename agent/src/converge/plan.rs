@@ -40,8 +40,7 @@ pub async fn plan(ctx: &Context, ledger: &LedgerFile, catalog: &Arc<Catalog>) ->
         let id = schedule.id(step).clone();
         let before = first_changed(&schedule, step, &changes);
         let settings = changed_settings(catalog, &schedule, step, &changes);
-        let drift = ledger.read(|ledger| ledger.right.get(&id) == Some(&super::step::digest(spec)));
-        let reason = if drift { "was changed on the node" } else { "differs from the catalog" };
+        let reason = ledger.read(|ledger| why(ledger.right.get(&id), &super::step::digest(spec)));
         let mut row = |action, certainty, detail, disrupts, reason: &str| {
             changes[step] = true;
             rows.push(Row { resource: id.clone(), action, certainty, detail, reason: reason.to_owned(), disrupts });
@@ -70,11 +69,11 @@ pub async fn plan(ctx: &Context, ledger: &LedgerFile, catalog: &Arc<Catalog>) ->
                     && let Ok(observed) = kinds::observe(ctx, spec).await
                     && let Some(change) = on_notify(spec, &observed)
                 {
-                    let reason = format!("told by {}", told_by[step].join(", "));
+                    let reason = format!("notified by {}", told_by[step].join(", "));
                     row(change.action(), Certainty::Certain, change.detail(), change.disrupts(), &reason);
                 } else if let Some(file) = settings {
                     let detail = vec!["kubelet's and kube-proxy's settings are compared with it again".to_owned()];
-                    row(Action::Change, Certainty::KnownAfter(file), detail, Disrupts::Service, reason);
+                    row(Action::Change, Certainty::KnownAfter(file), detail, Disrupts::Service, "its settings change");
                 } else if let (Some(before), Spec::Command(command)) = (&before, spec)
                     && !command.on_notify
                 {
@@ -101,6 +100,16 @@ pub async fn plan(ctx: &Context, ledger: &LedgerFile, catalog: &Arc<Catalog>) ->
         );
     }
     Ok(rows)
+}
+
+/// Why something differs, from what was right when it was looked at last.
+fn why(was_right: Option<&String>, now: &str) -> &'static str {
+    match was_right {
+        Some(before) if before == now => "changed on the node",
+        Some(_) => "the catalog changed",
+        // New in the site, or it failed until now: the ledger does not tell the two apart.
+        None => "not done yet",
+    }
 }
 
 fn first_changed(schedule: &Schedule, step: usize, changes: &[bool]) -> Option<muster_ids::ResourceId> {

@@ -421,6 +421,18 @@ async fn drafts_and_older_generations_are_refused() {
 }
 
 #[tokio::test]
+async fn a_plan_tells_what_is_new_from_what_the_catalog_and_what_somebody_changed() {
+    let machine = FakeMachine::new();
+    converge(&machine, &shared([file("/left", "x"), file("/hand", "x"), file("/site", "x")])).await;
+    machine.files.put("/hand", "by hand");
+    let all = shared([file("/left", "x"), file("/hand", "x"), file("/site", "y"), file("/new", "x")]);
+    let rows = engine(&machine).plan(&all).await.unwrap();
+    let why: BTreeMap<_, _> = rows.iter().map(|row| (row.resource.name(), row.reason.as_str())).collect();
+    let said = [("/hand", "changed on the node"), ("/new", "not done yet"), ("/site", "the catalog changed")];
+    assert_eq!(why, said.into());
+}
+
+#[tokio::test]
 async fn secrets_reach_the_file_and_nothing_else() {
     let machine = FakeMachine::new();
     machine.coordinator.put_secret("password", b"hunter2");

@@ -14,7 +14,7 @@ pub fn row(resource: &str, detail: &[&str]) -> Row {
         action: Action::Change,
         certainty: Certainty::Certain,
         detail: detail.iter().map(ToString::to_string).collect(),
-        reason: "differs from the catalog".to_owned(),
+        reason: "the catalog changed".to_owned(),
         disrupts: Disrupts::Nothing,
     }
 }

@@ -138,7 +138,8 @@ fn details(row: &Row, out: &mut String) {
 fn why(row: &Row) -> String {
     match &row.certainty {
         Certainty::Certain => row.reason.clone(),
-        Certainty::KnownAfter(after) => format!("known after {after}"),
+        Certainty::KnownAfter(after) if row.reason.is_empty() => format!("known after {after}"),
+        Certainty::KnownAfter(after) => format!("{}, known after {after}", row.reason),
     }
 }
 

@@ -519,7 +519,7 @@ impl Agent {
                 action: muster_plan::row::Action::Change,
                 certainty: muster_plan::Certainty::Certain,
                 detail: vec![format!("{:?}", muster_ids::Digest::of(format!("{resource:?}")))],
-                reason: "differs from the catalog".to_owned(),
+                reason: "the catalog changed".to_owned(),
                 disrupts: Default::default(),
             })
             .collect()
