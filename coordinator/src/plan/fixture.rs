@@ -80,6 +80,7 @@ pub fn saved() -> SavedPlan {
         site: Digest::of("new"),
         site_object: Digest::of("new"),
         parent: Some(parent),
+        stopped: None,
         counts: Counts::of(&cloud, &nodes, &cluster_rows),
         cloud,
         nodes,

@@ -24,7 +24,7 @@ use crate::{
     cloud::CloudError,
     context::{Context, PublishedError},
     library::{LibraryError, Published, compile},
-    state::{LocalError, NodeView},
+    state::{LocalError, NodeView, RolloutState},
 };
 
 /// Why there is no plan.
@@ -105,6 +105,7 @@ pub async fn plan(
         site: digest,
         site_object,
         parent: root.current.clone(),
+        stopped: root.rollout.as_ref().filter(|rollout| stopped(&rollout.state)).map(|rollout| rollout.only.clone()),
         cloud,
         nodes,
         cluster_rows,
@@ -113,6 +114,13 @@ pub async fn plan(
         counts,
     };
     Ok(Planned { saved, site: Arc::new(site), blueprint, before })
+}
+
+fn stopped(state: &RolloutState) -> bool {
+    match state {
+        RolloutState::Stopped { .. } => true,
+        RolloutState::Trying => false,
+    }
 }
 
 /// The coordinator's identities are this cluster's: it serves no other.

@@ -24,6 +24,9 @@ pub fn render(plan: &SavedPlan) -> String {
     cloud(plan, &mut out);
     nodes(plan, &mut out);
     cluster(plan, &mut out);
+    if let Some(node) = &plan.stopped {
+        _ = writeln!(out, "\n  ends: the try on {node}, which failed there and went no further");
+    }
     for wait in &plan.waits {
         _ = writeln!(out, "\n  waits: {wait}");
     }

@@ -27,6 +27,9 @@ pub struct SavedPlan {
     pub site_object: Digest,
     /// What nodes follow now; absent before the first apply.
     pub parent: Option<Publication>,
+    /// Another catalog failed on this node alone and goes no further: an apply ends that, too.
+    #[serde(default)]
+    pub stopped: Option<NodeName>,
     pub cloud: Vec<CloudRow>,
     pub nodes: BTreeMap<NodeName, NodeSection>,
     /// Kubernetes objects.
@@ -147,7 +150,9 @@ impl SavedPlan {
 
     /// Whether an apply would change the site or anything else that is known.
     pub fn changes(&self) -> bool {
-        self.counts.any() || self.parent.as_ref().is_none_or(|parent| parent.site != self.site)
+        self.counts.any()
+            || self.stopped.is_some()
+            || self.parent.as_ref().is_none_or(|parent| parent.site != self.site)
     }
 
     /// The nodes with rows, of which an apply with `only` may choose one.

@@ -40,6 +40,14 @@ fn what_is_not_known_is_never_as_written() {
 }
 
 #[test]
+fn the_end_of_a_failed_try_is_something_to_do() {
+    let mut plan = unchanged(&["control-plane-1"]);
+    plan.stopped = Some("control-plane-1".parse().unwrap());
+    assert!(plan.changes());
+    assert!(render(&plan).contains("ends: the try on control-plane-1"), "{}", render(&plan));
+}
+
+#[test]
 fn a_plan_survives_its_json() {
     let plan = saved();
     let json = serde_json::to_string(&plan).unwrap();

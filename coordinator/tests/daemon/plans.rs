@@ -189,6 +189,7 @@ async fn a_failed_try_goes_no_further_and_the_old_site_takes_it_back() {
     assert!(!other.to_toml().contains("broken"));
 
     let back = lab.plan(&site("hello")).await.unwrap();
+    assert_eq!(back.stopped, Some(crate::lab::node("workers-1")));
     assert!(lab.apply(&back.id, "").await.unwrap().stale.is_empty());
     lab.until("all as before", Status::written).await;
 }
