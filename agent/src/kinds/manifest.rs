@@ -172,8 +172,16 @@ async fn absent(
             let namespace = id.namespace.clone().unwrap_or_default();
             Ok(ObjectState::KnownAfter(format!("namespace {namespace} is there")))
         }
+        // A dry run is answered from what this API server remembers of ports and addresses. One that another API server
+        // has set free since counts as taken until something is allocated here: only applying tells.
+        Err(error) if taken(&error) => Ok(ObjectState::Absent),
         Err(error) => Err(of(id, error)),
     }
+}
+
+/// A Service's port or address is another's.
+fn taken(error: &ApiError) -> bool {
+    matches!(error, ApiError::Refused { code: 422, message, .. } if message.contains("is already allocated"))
 }
 
 async fn write(ctx: &Context, client: &Client, set: &Set, id: &ObjectId) -> Result<(), StepError> {
@@ -185,8 +193,10 @@ async fn write(ctx: &Context, client: &Client, set: &Set, id: &ObjectId) -> Resu
     for _ in 0..20 {
         match api::apply(client, &path, &dressed).await {
             Ok(_) => return Ok(()),
-            // A namespace that was made a moment ago.
-            Err(error) if error.is_not_found() || error.passes() => ctx.clock.sleep(Duration::from_millis(200)).await,
+            // A namespace that was made a moment ago, a Service that was deleted.
+            Err(error) if error.is_not_found() || error.passes() || taken(&error) => {
+                ctx.clock.sleep(Duration::from_millis(200)).await
+            }
             Err(error) => return Err(of(id, error)),
         }
     }
@@ -197,7 +207,9 @@ pub(crate) fn of(id: &ObjectId, error: ApiError) -> StepError {
     match &error {
         ApiError::Refused { message, code, .. } => {
             let step = StepError::failed(format!("{id}: {message}"));
-            if *code == 409 || *code >= 429 {
+            if taken(&error) {
+                step.retry().help("another Service has it: change one of the two")
+            } else if *code == 409 || *code >= 429 {
                 step.retry()
             } else {
                 step.help("the API server refuses the object as it is written")
@@ -244,5 +256,18 @@ mod tests {
     async fn what_differs_in_one_version_is_a_difference() {
         let lines = differences(&server(&[&web("1", None, 2)]), "/web", web("1", None, 5), &json!({})).await.unwrap();
         assert_eq!(lines, ["~ spec.replicas 5 → 2"]);
+    }
+
+    fn refused(message: &str) -> ApiError {
+        let (path, reason) = ("/web".to_owned(), "Invalid".to_owned());
+        ApiError::Refused { verb: "apply", path, code: 422, reason, message: message.to_owned() }
+    }
+
+    #[test]
+    fn a_port_that_is_taken_may_be_free_soon_and_what_is_wrong_stays_wrong() {
+        let id = ObjectId { api_version: "v1".into(), kind: "Service".into(), namespace: None, name: "web".into() };
+        let port = "spec.ports[0].nodePort: Invalid value: 30080: provided port is already allocated";
+        assert!(matches!(of(&id, refused(port)), StepError::Failed(failure) if failure.retry));
+        assert!(matches!(of(&id, refused("spec.ports: Required value")), StepError::Failed(failure) if !failure.retry));
     }
 }
