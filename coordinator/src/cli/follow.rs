@@ -62,6 +62,14 @@ pub async fn until(
 
 /// `muster status --watch`: the whole status again whenever it changes.
 pub async fn watch(client: &mut Client, json: bool) -> anyhow::Result<Ended> {
+    // Listened for all the time: an interrupt that comes while nobody listens is lost.
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => Ok(Ended::Good),
+        ended = show(client, json) => ended,
+    }
+}
+
+async fn show(client: &mut Client, json: bool) -> anyhow::Result<Ended> {
     let mut last = String::new();
     loop {
         match look::ask(client).await {
@@ -85,9 +93,6 @@ pub async fn watch(client: &mut Client, json: bool) -> anyhow::Result<Ended> {
             }
             Err(error) => eprintln!("{}", render::Wrong::of(&error)),
         }
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => return Ok(Ended::Good),
-            () = tokio::time::sleep(EVERY) => {}
-        }
+        tokio::time::sleep(EVERY).await;
     }
 }
