@@ -3,8 +3,10 @@
 //! One lab a machine: the local environment has fixed addresses. Tests run one after the other, in one process.
 
 use std::{
+    collections::BTreeMap,
+    io::Read as _,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -163,6 +165,26 @@ impl Lab {
         }
     }
 
+    /// One payment goes through.
+    pub fn pays(&self) -> anyhow::Result<()> {
+        let ledger = self.site.with_file_name("one.jsonl");
+        let told = run(
+            &client()?,
+            &[
+                "pay",
+                "--url",
+                self.application.trim_end_matches('/'),
+                "--rate=20",
+                "--for=50ms",
+                "--json",
+                "--ledger",
+                &ledger.to_string_lossy(),
+            ],
+        )?;
+        let summary: Summary = serde_json::from_str(told.trim())?;
+        summary.none_failed()
+    }
+
     /// Edits a file of the site.
     pub fn edit(&self, file: &str, change: impl FnOnce(String) -> String) -> anyhow::Result<()> {
         let path = self.site.join(file);
@@ -221,13 +243,14 @@ pub fn on_node(node: &str, args: &[&str]) -> anyhow::Result<String> {
     run("docker", &all)
 }
 
-/// The client that pays while things break: 20 payments a second, each on a connection of its own, without retries.
+/// The client that pays while things happen: 20 payments a second, each on a connection of its own, without retries.
 pub struct Payments {
-    child: std::process::Child,
+    child: Child,
     ledger: PathBuf,
+    began: Instant,
 }
 
-/// What the client saw.
+/// What the client saw. Moments are milliseconds since it began.
 #[derive(Debug, serde::Deserialize)]
 pub struct Summary {
     pub sent: u64,
@@ -237,34 +260,94 @@ pub struct Summary {
     pub slowest_ms: f64,
     /// Milliseconds of the longest time without an acknowledged payment.
     pub longest_gap_ms: u64,
+    /// When the last of the failed payments was sent.
+    pub last_failure_ms: Option<u64>,
+    /// Why payments failed, and how many for each reason.
+    pub reasons: BTreeMap<String, u64>,
 }
 
 impl Payments {
-    pub fn start(lab: &Lab, name: &str, seconds: u32) -> anyhow::Result<Self> {
+    /// Begins to pay, until `finish`.
+    pub fn start(lab: &Lab, name: &str) -> anyhow::Result<Self> {
         let ledger = lab.site.with_file_name(format!("{name}.jsonl"));
+        ensure!(!ledger.exists(), "two clients with the ledger {}", ledger.display());
+        let began = Instant::now();
         let child = Command::new(client()?)
             .args(["pay", "--url", lab.application.trim_end_matches('/'), "--rate", "20", "--json"])
-            .args(["--for", &format!("{seconds}s"), "--ledger"])
+            .args(["--for", "1h", "--ledger"])
             .arg(&ledger)
-            .stdout(std::process::Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()?;
-        Ok(Self { child, ledger })
+        // What comes next is seen by a client that pays already.
+        std::thread::sleep(Duration::from_secs(2));
+        Ok(Self { child, ledger, began })
     }
 
-    /// Waits for its end, then proves that every acknowledged payment is there once.
-    pub fn finish(self, lab: &Lab) -> anyhow::Result<Summary> {
-        let output = self.child.wait_with_output()?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    /// The moment as the summary counts.
+    pub fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Ends the client, then proves that every acknowledged payment is there once.
+    pub fn finish(mut self, lab: &Lab) -> anyhow::Result<Summary> {
+        // And it sees the end of what it pays through.
+        std::thread::sleep(Duration::from_secs(3));
+        run("kill", &["-TERM", &self.child.id().to_string()])?;
+        let mut text = String::new();
+        self.child.stdout.take().context("the client's output is read once")?.read_to_string(&mut text)?;
+        ensure!(self.child.wait()?.success(), "the client failed");
         let summary: Summary = serde_json::from_str(text.trim()).with_context(|| format!("no summary: {text}"))?;
         println!(
             "  {} payments sent, {} acknowledged, {} failed, slowest {:.0} ms, longest gap {} ms",
             summary.sent, summary.acknowledged, summary.failed, summary.slowest_ms, summary.longest_gap_ms
         );
         ensure!(summary.acknowledged > 0, "no payment was acknowledged");
-        let ledger = self.ledger.to_string_lossy().into_owned();
-        run(&client()?, &["verify", "--url", lab.application.trim_end_matches('/'), "--ledger", &ledger])?;
+        verify(lab, &self.ledger)?;
         Ok(summary)
     }
+}
+
+impl Drop for Payments {
+    /// A step that failed leaves no client behind. One that has ended is not there to be killed.
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Summary {
+    /// A planned change costs no payment.
+    pub fn none_failed(&self) -> anyhow::Result<()> {
+        ensure!(self.failed == 0, "{} of {} payments failed: {:?}", self.failed, self.sent, self.reasons);
+        Ok(())
+    }
+
+    /// A loss at `kill` costs no payment that is sent later than ten seconds after it.
+    pub fn none_later_than_10_s_after(&self, kill: Duration) -> anyhow::Result<()> {
+        let Some(last) = self.last_failure_ms else { return Ok(()) };
+        let after = last as f64 / 1000.0 - kill.as_secs_f64();
+        println!("  the last that failed was sent {after:.1} s after the kill: {:?}", self.reasons);
+        ensure!(after <= 10.0, "a payment sent {after:.1} s after the kill failed");
+        Ok(())
+    }
+}
+
+/// Every payment that any client of this lab had acknowledged so far is there once.
+pub fn all_payments_are_there(lab: &Lab) -> anyhow::Result<()> {
+    let folder = lab.site.parent().context("the lab's folder")?;
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "jsonl") {
+            verify(lab, &path)?;
+        }
+    }
+    Ok(())
+}
+
+fn verify(lab: &Lab, ledger: &Path) -> anyhow::Result<()> {
+    let ledger = ledger.to_string_lossy();
+    run(&client()?, &["verify", "--url", lab.application.trim_end_matches('/'), "--ledger", &ledger])?;
+    Ok(())
 }
 
 fn client() -> anyhow::Result<String> {

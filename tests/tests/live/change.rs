@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use muster_tests::lab::{Lab, NODES, PREFIX, Payments, on_node, run, wait};
+use muster_tests::lab::{Lab, NODES, PREFIX, Payments, get, on_node, run, wait};
 
 const SOON: Duration = Duration::from_secs(60);
+/// What is put back within a second is not waited for any longer than this.
+const HANG: Duration = Duration::from_secs(10);
 const ALL: [&str; NODES] = ["control-plane-1", "control-plane-2", "control-plane-3", "workers-1", "workers-2"];
 
 /// A file added to a role stands on every node.
@@ -15,6 +17,7 @@ pub fn file(lab: &mut Lab) -> anyhow::Result<()> {
     })?;
     let shown = lab.expect(&["plan"], &[2])?;
     ensure!(shown.contains("/etc/muster-proof"), "the plan does not show the file:\n{shown}");
+    let payments = Payments::start(lab, "file")?;
     let began = Instant::now();
     lab.expect(&["apply", "--yes"], &[0])?;
     for node in ALL {
@@ -22,53 +25,131 @@ pub fn file(lab: &mut Lab) -> anyhow::Result<()> {
     }
     println!("  on all nodes after {:.1} s", began.elapsed().as_secs_f64());
     lab.expect(&["plan"], &[0])?;
-    Ok(())
+    payments.finish(lab)?.none_failed()
 }
 
-/// A byte changed on a node is put back and reported.
+/// What somebody changes by hand is put back and reported: a file, a service that was stopped, a kernel parameter, a route of
+/// the pod network, an object of an application.
 pub fn drift(lab: &mut Lab) -> anyhow::Result<()> {
-    let mut slowest = Duration::ZERO;
-    for node in ["control-plane-2", "workers-1"] {
-        on_node(node, &["sh", "-c", "echo changed > /etc/muster-proof"])?;
-        let began = Instant::now();
-        wait(SOON, || {
-            ensure!(on_node(node, &["cat", "/etc/muster-proof"])? == format!("{node} is proven\n"), "still changed");
-            Ok(())
-        })?;
-        slowest = slowest.max(began.elapsed());
+    let told = |node: &str, what: &str| {
         wait(SOON, || {
             let events = lab.expect(&["events"], &[0])?;
-            let told = events
-                .lines()
-                .any(|line| line.contains(node) && line.contains("drift") && line.contains("muster-proof"));
-            ensure!(told, "no event tells of the drift on {node}:\n{events}");
+            let told = events.lines().any(|line| line.contains(node) && line.contains("drift") && line.contains(what));
+            ensure!(told, "no event tells of the drift of {what} on {node}:\n{events}");
             Ok(())
-        })?;
+        })
+    };
+    for node in ["control-plane-2", "workers-1"] {
+        let right = format!("[ \"$(cat /etc/muster-proof)\" = '{node} is proven' ]");
+        put_back(node, "a file", "echo changed >/etc/muster-proof", &right)?;
+        told(node, "/etc/muster-proof")?;
+        let route = "$(ip -4 route show proto all | grep -m1 '^10.244.*via')";
+        put_back(
+            node,
+            "a route of the pod network",
+            &format!("route=\"{route}\"; test -n \"$route\"; ip route del ${{route%% via*}}"),
+            "ip -4 route show | grep -q \"^${route%% via*} via\"",
+        )?;
+        told(node, "pod_network")?;
+        put_back(
+            node,
+            "a kernel parameter",
+            "sysctl -qw net.ipv4.ip_forward=0",
+            "[ $(cat /proc/sys/net/ipv4/ip_forward) = 1 ]",
+        )?;
+        told(node, "sysctl.net.ipv4.ip_forward")?;
+        put_back(node, "a service", "systemctl stop containerd", "systemctl -q is-active containerd")?;
+        told(node, "service.containerd")?;
     }
-    println!("  put back after at most {:.2} s, the question included", slowest.as_secs_f64());
+    let object = ["service/web", "--namespace=easypay"];
+    lab.kubectl(&[&["delete"], &object[..]].concat())?;
+    let began = Instant::now();
+    wait(HANG, || lab.kubectl(&[&["get"], &object[..]].concat()))?;
+    println!("  an object of the application: put back after {:.2} s", began.elapsed().as_secs_f64());
+    wait(SOON, || {
+        ensure!(get(&lab.application)?.contains("EasyPay"));
+        Ok(())
+    })?;
+    lab.wait_ready(SOON)
+}
+
+/// Changes something on a node and waits there until it is right again.
+fn put_back(node: &str, what: &str, change: &str, right: &str) -> anyhow::Result<()> {
+    let wait = format!(
+        "set -e; {change}; if {right}; then echo at once; exit; fi; began=$(date +%s%N); \
+         until {right}; do [ $(date +%s%N) -lt $((began + {})) ]; sleep 0.01; done; echo $((($(date +%s%N) - began) / 1000000))",
+        HANG.as_nanos()
+    );
+    let took = on_node(node, &["bash", "-c", &wait]).with_context(|| format!("{what} on {node} was not put back"))?;
+    println!("  {what} on {node}: put back after {} ms", took.trim());
     Ok(())
 }
 
-/// A plan that was overtaken is refused and applies nothing.
-pub fn stale(lab: &mut Lab) -> anyhow::Result<()> {
+/// A paused node is left alone, what is changed by hand included; without the pause it is as written again.
+pub fn pause(lab: &mut Lab) -> anyhow::Result<()> {
+    let proof = || on_node("workers-2", &["cat", "/etc/muster-proof"]);
+    lab.expect(&["node", "pause", "workers-2", "--for", "1h", "--reason", "the live proof"], &[0])?;
+    wait(SOON, || {
+        let why = lab.expect(&["node", "why", "workers-2"], &[0])?;
+        ensure!(why.contains("paused"), "{why}");
+        Ok(())
+    })?;
+    on_node("workers-2", &["sh", "-c", "echo changed >/etc/muster-proof"])?;
+    std::thread::sleep(Duration::from_secs(3));
+    ensure!(proof()? == "changed\n", "a paused node was converged");
+    lab.expect(&["node", "pause", "workers-2", "--for", "0", "--reason", "over"], &[0])?;
+    wait(SOON, || {
+        ensure!(proof()? == "workers-2 is proven\n", "not converged after the pause");
+        Ok(())
+    })?;
+    lab.wait_ready(SOON)
+}
+
+/// A saved plan is applied by its id; one that was overtaken is refused and applies nothing.
+pub fn saved(lab: &mut Lab) -> anyhow::Result<()> {
     let add = |lab: &Lab, name: &str| {
         lab.edit("roles/worker.toml", |text| format!("{text}\n[[file]]\npath = \"/etc/{name}\"\ncontent = \"x\\n\"\n"))
     };
+    let plan = |lab: &Lab| {
+        let plan = lab.json(&["plan"])?;
+        plan["id"].as_str().map(str::to_owned).context("a plan has an id")
+    };
     add(lab, "first")?;
-    let output = lab.muster(&["plan", "--json"])?;
-    let plan: serde_json::Value = serde_json::from_slice(&output.stdout).context("plan --json")?;
-    let id = plan["id"].as_str().context("a plan has an id")?.to_owned();
+    let fresh = plan(lab)?;
+    lab.expect(&["apply", &fresh, "--yes"], &[0])?;
+    ensure!(on_node("workers-1", &["cat", "/etc/first"])? == "x\n", "the saved plan was not applied");
     add(lab, "second")?;
+    let overtaken = plan(lab)?;
+    add(lab, "third")?;
     lab.expect(&["apply", "--yes"], &[0])?;
-    let refused = lab.muster(&["apply", &id, "--yes"])?;
-    ensure!(refused.status.code() == Some(3), "a stale plan must end with 3, not {:?}", refused.status.code());
-    ensure!(on_node("workers-1", &["cat", "/etc/second"])? == "x\n", "the newer change was lost");
+    let before = lab.expect(&["status", "--json"], &[0])?;
+    lab.expect(&["apply", &overtaken, "--yes"], &[3])?;
+    ensure!(on_node("workers-1", &["cat", "/etc/third"])? == "x\n", "the newer change was lost");
+    let generation = |status: &str| -> anyhow::Result<serde_json::Value> {
+        Ok(serde_json::from_str::<serde_json::Value>(status)?["generation"].clone())
+    };
+    let after = lab.expect(&["status", "--json"], &[0])?;
+    ensure!(generation(&before)? == generation(&after)?, "a stale plan was published");
     Ok(())
+}
+
+/// `apply --only` has one node try the change; the others get it when that one is as written.
+pub fn only(lab: &mut Lab) -> anyhow::Result<()> {
+    lab.edit("roles/base.toml", |text| format!("{text}\n[[file]]\npath = \"/etc/tried\"\ncontent = \"x\\n\"\n"))?;
+    lab.expect(&["apply", "--only", "workers-2", "--yes"], &[0])?;
+    let made = |node: &str| -> anyhow::Result<f64> {
+        Ok(on_node(node, &["stat", "-c", "%.Y", "/etc/tried"])?.trim().parse()?)
+    };
+    let first = made("workers-2")?;
+    for node in ALL.into_iter().filter(|node| *node != "workers-2") {
+        ensure!(wait(SOON, || made(node))? > first, "{node} did not wait for workers-2");
+    }
+    lab.wait_ready(SOON)
 }
 
 /// A changed containerd configuration restarts containerd on every node, one at a time; no payment fails.
 pub fn containerd(lab: &mut Lab) -> anyhow::Result<()> {
-    let payments = Payments::start(lab, "containerd", 90)?;
+    let payments = Payments::start(lab, "containerd")?;
     let before = ALL.map(|node| started(node, "containerd"));
     lab.edit("roles/files/containerd.toml.j2", |text| format!("{text}\n# changed by the live proof\n"))?;
     lab.expect(&["apply", "--yes"], &[0])?;
@@ -76,15 +157,13 @@ pub fn containerd(lab: &mut Lab) -> anyhow::Result<()> {
     for (node, before) in ALL.iter().zip(before) {
         ensure!(started(node, "containerd")? != before?, "containerd on {node} was not restarted");
     }
-    let summary = payments.finish(lab)?;
-    ensure!(summary.failed == 0, "{} of {} payments failed in a planned change", summary.failed, summary.sent);
-    Ok(())
+    payments.finish(lab)?.none_failed()
 }
 
 /// kube-proxy writes its tables as a whole every hour, after a failure, and when a node's zone changes; and it is started anew
 /// over the tables of the one before. Services stay, and no payment fails.
 pub fn services(lab: &mut Lab) -> anyhow::Result<()> {
-    let payments = Payments::start(lab, "services", 40)?;
+    let payments = Payments::start(lab, "services")?;
     lab.kubectl(&["label", "nodes", "--all", "topology.kubernetes.io/zone=proof"])?;
     std::thread::sleep(Duration::from_secs(10));
     lab.kubectl(&["rollout", "restart", "daemonset/kube-proxy", "-n", "kube-system"])?;
@@ -95,10 +174,8 @@ pub fn services(lab: &mut Lab) -> anyhow::Result<()> {
         ensure!(said.len() == 4 && said[0] == said[1] && said[2..] == ["5", "5"], "kube-proxy: {said:?}");
         Ok(())
     })?;
-    let summary = payments.finish(lab)?;
     lab.kubectl(&["label", "nodes", "--all", "topology.kubernetes.io/zone-"])?;
-    ensure!(summary.failed == 0, "{} of {} payments failed while kube-proxy synced", summary.failed, summary.sent);
-    Ok(())
+    payments.finish(lab)?.none_failed()
 }
 
 /// kubelet's and kube-proxy's settings reach nodes that are members already, and a pool's taint the workers' Nodes; a taint
@@ -106,6 +183,7 @@ pub fn services(lab: &mut Lab) -> anyhow::Result<()> {
 pub fn members(lab: &mut Lab) -> anyhow::Result<()> {
     let nodes = |lab: &Lab, path: &str| lab.kubectl(&["get", "nodes", "-o", &format!("jsonpath={{.items[*]{path}}}")]);
     let before = ALL.map(|node| started(node, "kubelet"));
+    let payments = Payments::start(lab, "members")?;
     lab.kubectl(&["taint", "node", "workers-1", "by-hand=x:PreferNoSchedule"])?;
     lab.edit("roles/files/kubelet.yaml", |text| format!("{text}maxPods: 60\n"))?;
     lab.edit("roles/files/container-node.yaml.j2", |text| {
@@ -137,7 +215,8 @@ pub fn members(lab: &mut Lab) -> anyhow::Result<()> {
     let taints = nodes(lab, ".spec.taints[*].key")?;
     ensure!(!taints.contains("proof") && taints.contains("by-hand"), "{taints}");
     lab.kubectl(&["taint", "node", "workers-1", "by-hand-"])?;
-    lab.wait_ready(Duration::from_secs(120))
+    lab.wait_ready(Duration::from_secs(120))?;
+    payments.finish(lab)?.none_failed()
 }
 
 /// When the unit's main process started: another text after a restart.
@@ -148,6 +227,7 @@ pub fn started(node: &str, unit: &str) -> anyhow::Result<String> {
 /// The workers' count raised by one: a sixth node comes, is ready, and nothing else is made again.
 pub fn worker(lab: &mut Lab) -> anyhow::Result<()> {
     let before = lab.containers()?;
+    let payments = Payments::start(lab, "worker")?;
     lab.edit("muster.toml", |text| text.replacen("count = 2", "count = 3", 1))?;
     lab.expect(&["apply", "--yes"], &[0])?;
     lab.size += 1;
@@ -155,11 +235,13 @@ pub fn worker(lab: &mut Lab) -> anyhow::Result<()> {
     let after = lab.containers()?;
     ensure!(before.iter().all(|id| after.contains(id)), "a container was replaced");
     ensure!(after.len() == before.len() + 1, "{} containers, {} before", after.len(), before.len());
-    Ok(())
+    payments.finish(lab)?.none_failed()
 }
 
 /// A worker that dies while the pool shrinks by it: it cannot leave, so the leading control plane removes its Node.
 pub fn dead_worker(lab: &mut Lab) -> anyhow::Result<()> {
+    let payments = Payments::start(lab, "dead-worker")?;
+    let killed = payments.now();
     run("docker", &["rm", "--force", &format!("{PREFIX}workers-3")])?;
     lab.edit("muster.toml", |text| text.replacen("count = 3\n\n# Addresses", "count = 2\n\n# Addresses", 1))?;
     let began = Instant::now();
@@ -169,5 +251,5 @@ pub fn dead_worker(lab: &mut Lab) -> anyhow::Result<()> {
     lab.wait_ready(Duration::from_secs(120))?;
     let nodes = lab.kubectl(&["get", "nodes", "-o", "name"])?;
     ensure!(!nodes.contains("workers-3"), "{nodes}");
-    Ok(())
+    payments.finish(lab)?.none_later_than_10_s_after(killed)
 }

@@ -27,7 +27,9 @@ const STEPS: &[Step] = &[
     ("upstream_conformance_specs_of_the_network_pass", upstream::network),
     ("a_file_reaches_every_node", change::file),
     ("a_change_by_hand_is_put_back", change::drift),
-    ("a_saved_plan_goes_stale", change::stale),
+    ("a_paused_node_is_left_alone", change::pause),
+    ("a_saved_plan_is_applied_and_a_stale_one_is_not", change::saved),
+    ("one_node_tries_a_change_first", change::only),
     ("containerd_restarts_everywhere_and_no_payment_fails", change::containerd),
     ("services_stay_while_kube_proxy_writes_all_anew", change::services),
     ("settings_and_taints_reach_members", change::members),
@@ -37,6 +39,7 @@ const STEPS: &[Step] = &[
     ("a_front_end_is_killed", failure::front_end_killed),
     ("workers_reboot_without_the_coordinator", failure::workers_reboot),
     ("the_coordinator_is_restored_onto_an_empty_volume", failure::coordinator_restored),
+    ("the_worker_with_the_disk_is_lost", failure::disk_holder_lost),
     ("one_more_worker", change::worker),
     ("a_worker_dies_while_its_pool_shrinks", change::dead_worker),
     ("down_leaves_nothing", start::down),
@@ -51,8 +54,8 @@ fn main() -> ExitCode {
         println!("live: not run; `cargo xtask test` runs the live tests");
         return ExitCode::SUCCESS;
     }
-    let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    let steps = match steps::chosen(STEPS, only.as_deref()) {
+    let only: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let steps = match steps::chosen(STEPS, &only) {
         Ok(steps) => steps,
         Err(error) => {
             eprintln!("live: {error}");
