@@ -56,9 +56,19 @@ async fn execute(ctx: &Context, argv: Vec<&str>, stdin: &str) -> Result<(), Step
     if output.success() {
         return Ok(());
     }
-    Err(StepError::failed(format!("{what} failed: {}", reason(&String::from_utf8_lossy(&output.stderr))))
+    let reason = reason(&String::from_utf8_lossy(&output.stderr));
+    if former_node(&reason) {
+        return Err(StepError::waits("the cluster to see that the former node of this name is gone"));
+    }
+    Err(StepError::failed(format!("{what} failed: {reason}"))
         .help("`journalctl -u kubelet` on the node says what kubelet made of it; the agent goes on by itself")
         .retry())
+}
+
+/// kubeadm refuses to join beside a Node of the same name that still counts as Ready: for about forty seconds after the machine
+/// before this one died.
+fn former_node(reason: &str) -> bool {
+    reason.contains("a Node with name") && reason.contains("already exists in the cluster")
 }
 
 /// kubeadm's own words for what went wrong: its errors, without warnings and stack traces.
@@ -101,7 +111,15 @@ pub fn fragments(ctx: &Context, spec: &ClusterMemberSpec) -> Result<Fragments, S
 
 #[cfg(test)]
 mod tests {
-    use super::reason;
+    use super::{former_node, reason};
+
+    #[test]
+    fn a_former_node_of_the_name_is_waited_for() {
+        let stderr = "error: error execution phase kubelet-start: a Node with name \"workers-1\" and status \"Ready\" already \
+                      exists in the cluster. You must delete the existing Node or change the name of this new joining Node\n";
+        assert!(former_node(&reason(stderr)));
+        assert!(!former_node("[ERROR FileAvailable]: /etc/kubernetes/kubelet.conf already exists"));
+    }
 
     #[test]
     fn the_reason_is_kubeadms_own() {

@@ -149,8 +149,9 @@ pub enum NodeCommand {
         /// As in 30m, 1h; 0 ends a pause
         #[arg(long = "for", value_name = "TIME", default_value = "1h")]
         time: String,
+        /// For the others; needed for a pause, not for its end
         #[arg(long, value_name = "TEXT")]
-        reason: String,
+        reason: Option<String>,
     },
     /// Refuse a node's certificate from now on
     #[command(after_help = "Example:\n  muster node revoke workers-2")]
@@ -163,6 +164,8 @@ pub enum NodeCommand {
 #[derive(Debug, Subcommand)]
 pub enum CoordinatorCommand {
     /// Run the coordinator (its container does this)
+    ///
+    /// It logs to standard error; MUSTER_LOG says what, as in warn,muster_coordinator=debug.
     #[command(after_help = "Example:\n  muster coordinator serve --config coordinator.toml")]
     Serve {
         /// Configuration, TOML
@@ -194,6 +197,9 @@ pub enum CoordinatorCommand {
         to: Vec<String>,
     },
     /// Restore a saved state onto an empty state volume and start from it
+    ///
+    /// Nodes follow the site of that backup at once: apply the newest right after. Nothing is deleted for what had left that
+    /// site. Nodes that were revoked since have to be revoked again.
     #[command(after_help = "Example:\n  muster coordinator restore --key recovery.txt state.backup")]
     Restore {
         file: PathBuf,

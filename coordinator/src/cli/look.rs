@@ -81,6 +81,11 @@ pub async fn node(global: &Global, command: NodeCommand) -> anyhow::Result<Ended
     match command {
         NodeCommand::Pause { node, time, reason } => {
             let seconds = render::seconds(&time)?;
+            let Some(reason) = reason.or_else(|| (seconds == 0).then(String::new)) else {
+                anyhow::bail!(
+                    "a pause needs a reason\n  help: add --reason 'why', for those who find the node like that"
+                )
+            };
             client.pause_node(v1::PauseRequest { node: node.clone(), seconds, reason }).await.map_err(failure)?;
             let text = match seconds {
                 0 => format!("{node} converges again."),

@@ -49,8 +49,8 @@ pub fn commands(lab: &mut Lab) -> anyhow::Result<()> {
     let text = lab.expect(&["status"], &[0])?;
     ensure!(text.contains("everything as written"), "{text}");
     ensure!(lab.expect(&["events"], &[0])?.lines().count() > 5, "too few events");
-    for args in [["validate"], ["plan"], ["status"]] {
-        one_json(&lab.expect(&[&args[..], &["--json"]].concat(), &[0])?)?;
+    for args in [&["validate"][..], &["plan"], &["status"], &["node", "why", "workers-1"]] {
+        one_json(&lab.expect(&[args, &["--json"]].concat(), &[0])?)?;
     }
     let nodes = lab.json(&["nodes"])?;
     ensure!(nodes.as_array().is_some_and(|nodes| nodes.len() == NODES), "{nodes}");
