@@ -17,7 +17,9 @@ use muster_catalog::kinds::cluster_member::ClusterMemberSpec;
 use muster_plan::kinds::cluster_member::{Membership, Stage};
 
 use super::{
-    KUBERNETES, LOCAL_API, api, bootstrap, client, documents, encryption, kubeadm, membership, node, settings,
+    KUBERNETES, LOCAL_API, api, bootstrap, client,
+    documents::{self, Etcd},
+    encryption, kubeadm, membership, node, settings,
 };
 use crate::{Context, StepError};
 
@@ -28,7 +30,7 @@ const LATER: &str = "wait-control-plane,upload-config,upload-certs,mark-control-
 pub(super) const LOCAL_ADMIN: &str = "/run/muster/admin.conf";
 
 pub async fn begin(ctx: &Context, spec: &ClusterMemberSpec, note: &mut Membership) -> Result<(), StepError> {
-    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, None);
+    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, Etcd::Newborn);
     if note.stage < Stage::Prepared {
         encryption::ensure(&*ctx.files)?;
         // A second attempt finds the files of the first and its kubelet's port taken: the checks passed then.
@@ -131,10 +133,14 @@ pub async fn restore(
     spec: &ClusterMemberSpec,
     manifests: &std::collections::BTreeSet<String>,
 ) -> Result<(), StepError> {
-    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, None);
+    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, Etcd::Member);
     for manifest in manifests {
         let phase: &[&str] = match manifest.as_str() {
-            // With data in place etcd ignores the initial members that this writes.
+            // With data in place etcd ignores the initial members that this writes. Were it to go before etcd starts,
+            // the state `existing` keeps it from beginning a cluster of its own.
+            "etcd" if ctx.files.stat("/var/lib/etcd/member")?.is_none() => {
+                return Err(StepError::failed("etcd's data went while its manifest was put back").retry());
+            }
             "etcd" => &["init", "phase", "etcd", "local"],
             "kube-apiserver" => &["init", "phase", "control-plane", "apiserver"],
             "kube-controller-manager" => &["init", "phase", "control-plane", "controller-manager"],

@@ -24,6 +24,17 @@ pub const CRI_SOCKET: &str = "unix:///run/containerd/containerd.sock";
 /// The API server's port on each control plane.
 pub const API_PORT: u16 = 6443;
 
+/// What this node's etcd is when it starts with a manifest of these documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Etcd<'a> {
+    /// The cluster's first member: it begins with no data.
+    Newborn,
+    /// Of others, all as `name=peer URL,…` with this node among them.
+    Joins(&'a str),
+    /// It has data. Without it it must not begin a cluster of its own.
+    Member,
+}
+
 /// The secrets of a join.
 #[derive(Clone)]
 pub struct JoinSecrets {
@@ -34,16 +45,14 @@ pub struct JoinSecrets {
 
 /// InitConfiguration, ClusterConfiguration, KubeletConfiguration and KubeProxyConfiguration: what `kubeadm init`
 /// and its phases read, and what restores a control plane's static pods.
-///
-/// `others`: etcd's members as `name=peer URL,…` with this node among them, where it joins them.
-pub fn init(spec: &ClusterMemberSpec, fragments: &Fragments, others: Option<&str>) -> String {
+pub fn init(spec: &ClusterMemberSpec, fragments: &Fragments, etcd: Etcd<'_>) -> String {
     let init = json!({
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "InitConfiguration",
         "nodeRegistration": registration(spec),
         "localAPIEndpoint": {"advertiseAddress": spec.address, "bindPort": API_PORT},
     });
-    [init, cluster(spec, fragments, others), kubelet(fragments), proxy(fragments)]
+    [init, cluster(spec, fragments, etcd), kubelet(fragments), proxy(fragments)]
         .iter()
         .map(|document| format!("{document:#}\n"))
         .collect::<Vec<_>>()
@@ -67,7 +76,7 @@ pub fn proxy(fragments: &Fragments) -> Value {
     typed(DocumentKind::KubeProxyConfiguration, "kubeproxy.config.k8s.io/v1alpha1", body)
 }
 
-fn cluster(spec: &ClusterMemberSpec, fragments: &Fragments, others: Option<&str>) -> Value {
+fn cluster(spec: &ClusterMemberSpec, fragments: &Fragments, etcd: Etcd<'_>) -> Value {
     let mut names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
     names.extend(spec.api_names.iter().cloned());
     let mut document = fragments.merge_into(
@@ -92,14 +101,14 @@ fn cluster(spec: &ClusterMemberSpec, fragments: &Fragments, others: Option<&str>
             "etcd": {"local": {"dataDir": "/var/lib/etcd", "extraArgs": [{"name": "max-learners", "value": "2"}]}},
         }),
     );
-    if let Some(others) = others {
-        merge(
-            &mut document,
-            &json!({"etcd": {"local": {"extraArgs": [
-                {"name": "initial-cluster", "value": others},
-                {"name": "initial-cluster-state", "value": "existing"},
-            ]}}}),
-        );
+    let existing = json!({"name": "initial-cluster-state", "value": "existing"});
+    let arguments = match etcd {
+        Etcd::Newborn => None,
+        Etcd::Joins(others) => Some(json!([{"name": "initial-cluster", "value": others}, existing])),
+        Etcd::Member => Some(json!([existing])),
+    };
+    if let Some(arguments) = arguments {
+        merge(&mut document, &json!({"etcd": {"local": {"extraArgs": arguments}}}));
     }
     if !is_control_plane(spec) {
         // A CA without its key looks like somebody else's CA to kubeadm, which then wants the control plane's keys.
@@ -252,9 +261,19 @@ pub(crate) mod tests {
                 .to_owned(),
         )])
         .unwrap();
-        insta::assert_snapshot!("init", init(&spec(MemberRole::ControlPlane), &fragments, None));
-        let joining = init(&spec(MemberRole::ControlPlane), &fragments, Some("a=https://10.0.0.1:2380"));
+        insta::assert_snapshot!("init", init(&spec(MemberRole::ControlPlane), &fragments, Etcd::Newborn));
+        let joining = init(&spec(MemberRole::ControlPlane), &fragments, Etcd::Joins("a=https://10.0.0.1:2380"));
         assert!(joining.contains("initial-cluster-state") && joining.contains("max-learners"), "{joining}");
+    }
+
+    #[test]
+    fn only_the_first_members_etcd_may_begin_a_cluster() {
+        let existing = |etcd| {
+            let documents = init(&spec(MemberRole::ControlPlane), &Fragments::default(), etcd);
+            documents.contains("initial-cluster-state") && documents.contains("existing")
+        };
+        assert!(existing(Etcd::Member) && existing(Etcd::Joins("a=https://10.0.0.1:2380")));
+        assert!(!existing(Etcd::Newborn));
     }
 
     #[test]

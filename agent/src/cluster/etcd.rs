@@ -4,7 +4,7 @@
 //! earlier attempts left is collected; which that is, is decided purely. A node on its way in says so by a key in etcd
 //! that ends by itself, or the next would collect it.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 
 use base64::Engine as _;
 use http::Request;
@@ -210,6 +210,24 @@ impl Etcd {
     }
 }
 
+/// The members as the first that answers knows them; asked three times around, with `pause` in between. Silence of all is an error,
+/// and never an empty list.
+pub async fn ask(asked: &[Etcd], pause: Duration) -> Result<Vec<Member>, EtcdError> {
+    let mut last = EtcdError::Unreachable { endpoints: "any other control plane".to_owned() };
+    for round in 0..3 {
+        if round > 0 {
+            tokio::time::sleep(pause).await;
+        }
+        for etcd in asked {
+            match etcd.members().await {
+                Ok(members) => return Ok(members),
+                Err(error) => last = error,
+            }
+        }
+    }
+    Err(last)
+}
+
 fn member(value: &Value) -> Option<Member> {
     let texts = |key: &str| -> Vec<String> {
         value[key].as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
@@ -289,6 +307,27 @@ mod tests {
     fn an_attempt_that_started_goes_on() {
         assert_eq!(ids(&[member(2, "b", ME)], true), Vec::<u64>::new());
         assert_eq!(ids(&[member(2, "", ME)], true), Vec::<u64>::new());
+    }
+
+    /// A member that gives this answer to everything.
+    fn server(code: u16, answer: &Value) -> Etcd {
+        let body = answer.to_string();
+        let service = tower::service_fn(move |_: Request<kube::client::Body>| {
+            let body = kube::client::Body::from(body.clone().into_bytes());
+            let response = http::Response::builder().status(code).body(body).unwrap();
+            async move { Ok::<_, std::convert::Infallible>(response) }
+        });
+        Etcd(Client::new(service, "default"))
+    }
+
+    #[tokio::test]
+    async fn a_member_that_waits_for_an_election_is_no_proof_that_it_left() {
+        let silent = || server(503, &json!({"code": 14, "message": "etcdserver: request timed out"}));
+        let members = json!({"members": [{"ID": "2", "name": "b", "peerURLs": [peer_url(ME)]}]});
+        let asked = ask(&[silent(), server(200, &members)], Duration::ZERO).await.unwrap();
+        assert_eq!(asked.iter().map(|member| member.id).collect::<Vec<_>>(), [2]);
+        assert!(ask(&[silent()], Duration::ZERO).await.is_err());
+        assert!(ask(&[], Duration::ZERO).await.is_err());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use kube::Client;
 use muster_catalog::kinds::cluster_member::{ClusterMemberSpec, MemberRole};
 use muster_plan::{
     Skip,
-    kinds::cluster_member::{Membership, NodeSeen, Stage},
+    kinds::cluster_member::{Membership, Stage},
 };
 
 use super::{
@@ -110,13 +110,25 @@ async fn wait_endpoint(ctx: &Context, spec: &ClusterMemberSpec, ca_hash: &str) -
 /// Starts a control plane's kubelet with a certificate signed here. Until its own API server is there it dials the load
 /// balancer.
 async fn start_kubelet(ctx: &Context, spec: &ClusterMemberSpec) -> Result<(), StepError> {
-    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, None);
-    kubeadm::run(ctx, &["init", "phase", "kubeconfig", "kubelet"], &documents).await?;
-    let text = birth::with_server(&birth::read(ctx, "kubelet.conf")?, &format!("https://{}", spec.api_endpoint))?;
-    ctx.files.write(&format!("{KUBERNETES}/kubelet.conf"), text.as_bytes(), 0o600, 0, 0)?;
+    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, documents::Etcd::Member);
+    credentials(ctx, &documents, &format!("https://{}", spec.api_endpoint)).await?;
     // kubelet looks for a folder that is not there only now and then.
     ctx.files.make_dir(&format!("{KUBERNETES}/manifests"))?;
     kubeadm::run(ctx, &["init", "phase", "kubelet-start"], &documents).await
+}
+
+async fn credentials(ctx: &Context, documents: &str, server: &str) -> Result<(), StepError> {
+    kubeadm::run(ctx, &["init", "phase", "kubeconfig", "kubelet"], documents).await?;
+    let text = birth::with_server(&birth::read(ctx, "kubelet.conf")?, server)?;
+    Ok(ctx.files.write(&format!("{KUBERNETES}/kubelet.conf"), text.as_bytes(), 0o600, 0, 0)?)
+}
+
+/// Makes a control plane's lost `kubelet.conf` anew, signed here. A kubelet that runs has its own in memory and goes on;
+/// one that ended for want of it starts.
+pub async fn renew_credentials(ctx: &Context, spec: &ClusterMemberSpec) -> Result<(), StepError> {
+    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, documents::Etcd::Member);
+    credentials(ctx, &documents, LOCAL_API).await?;
+    Ok(ctx.units.start("kubelet.service").await?)
 }
 
 /// etcd's membership. What has to be alone in the cluster is done under the turn.
@@ -173,7 +185,7 @@ async fn announce(
     }
     let members = others.members().await?;
     let first = midwife::initial_cluster(&members, &spec.name, address);
-    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, Some(&first));
+    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, documents::Etcd::Joins(&first));
     futures::try_join!(
         kubeadm::run(ctx, &["init", "phase", "etcd", "local"], &documents),
         kubeadm::run(ctx, &["init", "phase", "control-plane", "all"], &documents),
@@ -236,20 +248,4 @@ async fn wait_certificate(ctx: &Context, spec: &ClusterMemberSpec) -> Result<(),
     Err(StepError::failed(format!("kubelet of {} got no certificate within two minutes", spec.name))
         .help("does a control plane lead (Lease kube-system/muster)? `journalctl -u kubelet` on this node says more")
         .retry())
-}
-
-/// What the API knows of this node; none where it does not answer either.
-pub async fn known(ctx: &Context, name: &str) -> Option<NodeSeen> {
-    let client = ctx.kube.client().await.ok()?;
-    let asked = tokio::time::timeout(Duration::from_secs(5), node::seen(&client, name)).await.ok()?;
-    match asked {
-        Ok(seen) => seen,
-        Err(error) => {
-            tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "the API does not say what it knows of this node"
-            );
-            None
-        }
-    }
 }

@@ -20,7 +20,7 @@ use super::{
     api::{self, ApiError},
     documents, etcd,
     etcd::Etcd,
-    join, kubeadm, lease, membership, node,
+    join, kubeadm, lease, membership, node, reach,
 };
 use crate::{Context, Done, StepError};
 
@@ -30,13 +30,16 @@ pub const LEFT: &str = "muster.dev/left";
 /// How long pods may take in one go; then it is reported and tried again.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// Between two questions to etcd: an election takes about as long.
+const AGAIN: Duration = Duration::from_secs(1);
+
 pub async fn leave(ctx: &Context, spec: &ClusterMemberSpec, known: bool) -> Result<Done, StepError> {
     if let Some(mut note) = membership::read(&*ctx.files)? {
         membership::reach(&*ctx.files, &mut note, Stage::Leaving)?;
     }
     let mut notes = Vec::new();
     if known {
-        let client = ctx.kube.client().await?;
+        let client = reach::answering(ctx, spec).await?;
         notes.push(drain(ctx, &client, &spec.name).await?);
         if documents::is_control_plane(spec) {
             lease::resign(&client, ctx.scope.node.as_str()).await?;
@@ -45,25 +48,30 @@ pub async fn leave(ctx: &Context, spec: &ClusterMemberSpec, known: bool) -> Resu
         let patch = json!({"metadata": {"annotations": {LEFT: spec.name}}});
         api::merge(&client, &node::path(&spec.name), &patch).await?;
     }
-    if documents::is_control_plane(spec) {
-        let turn = join::take_turn(ctx, "leaves etcd").await?;
-        let left = leave_etcd(ctx, spec).await;
-        turn.give().await;
-        left?;
-    }
+    give_up_vote(ctx, spec).await?;
     kubeadm::reset(ctx).await?;
     membership::forget(&*ctx.files)?;
     Ok(Done { notes })
 }
 
+/// Takes a control plane's vote out of etcd, by the turn for that. Nothing for a worker.
+pub async fn give_up_vote(ctx: &Context, spec: &ClusterMemberSpec) -> Result<(), StepError> {
+    if !documents::is_control_plane(spec) {
+        return Ok(());
+    }
+    let turn = join::take_turn(ctx, "leaves etcd").await?;
+    let left = leave_etcd(ctx, spec).await;
+    turn.give().await;
+    left
+}
+
 /// Takes this node's vote out of etcd. kubeadm's reset would, while it finds this node's pods in the API.
 async fn leave_etcd(ctx: &Context, spec: &ClusterMemberSpec) -> Result<(), StepError> {
-    let own = Etcd::at(&*ctx.files, &etcd::client_url("127.0.0.1"));
     let address: Ipv4Addr =
         spec.address.parse().map_err(|_| StepError::failed(format!("`{}` is no IPv4 address", spec.address)))?;
-    let Ok(own) = own else { return Ok(()) };
-    // An own member that does not answer has left already, or kubeadm's reset tries.
-    let Ok(members) = own.members().await else { return Ok(()) };
+    // Without a certificate nobody can be asked: an earlier reset has come so far, after the vote was gone.
+    let Ok(own) = Etcd::at(&*ctx.files, &etcd::client_url("127.0.0.1")) else { return Ok(()) };
+    let members = members(ctx, spec, &own, address).await?;
     let is_own = |member: &&etcd::Member| member.peer_urls.contains(&etcd::peer_url(address));
     let (Some(member), true) = (members.iter().find(is_own), members.len() > 1) else { return Ok(()) };
     // Spares the cluster an election; it does without where this fails.
@@ -73,6 +81,31 @@ async fn leave_etcd(ctx: &Context, spec: &ClusterMemberSpec) -> Result<(), StepE
     let others: Vec<String> =
         members.iter().filter(|other| other.id != member.id).flat_map(|other| other.client_urls.clone()).collect();
     Ok(Etcd::connect(&*ctx.files, &others).await?.remove(member.id).await?)
+}
+
+/// etcd's members by whoever says: an own member that does not answer may be waiting for an election or a slow disk, and
+/// may have left already. The others know.
+async fn members(
+    ctx: &Context,
+    spec: &ClusterMemberSpec,
+    own: &Etcd,
+    address: Ipv4Addr,
+) -> Result<Vec<etcd::Member>, StepError> {
+    let error = match etcd::ask(std::slice::from_ref(own), AGAIN).await {
+        Ok(members) => return Ok(members),
+        Err(error) => error,
+    };
+    tracing::debug!(%error, "this node's etcd does not say who its members are");
+    let client = reach::answering(ctx, spec).await?;
+    let endpoints = etcd::endpoints(&client).await?;
+    let others = endpoints.iter().filter(|endpoint| **endpoint != etcd::client_url(address));
+    let others = others.map(|endpoint| Etcd::at(&*ctx.files, endpoint)).collect::<Result<Vec<_>, _>>()?;
+    etcd::ask(&others, AGAIN).await.map_err(|error| {
+        StepError::failed("no member of etcd says whether this node still votes")
+            .because(error)
+            .help("a vote left behind would count against the living: it is tried again; do the other control planes run?")
+            .retry()
+    })
 }
 
 /// Cordons, and evicts until no pod but the node's own is left.

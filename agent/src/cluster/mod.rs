@@ -30,6 +30,7 @@ pub mod objects;
 pub mod plane;
 mod processes;
 pub mod prune;
+pub mod reach;
 pub mod settings;
 pub mod sign;
 pub mod tickets;

@@ -6,14 +6,16 @@ use std::{
 };
 
 use muster_catalog::kinds::cluster_member::{ClusterMemberSpec, MemberRole, Start};
-use muster_plan::kinds::cluster_member::{Change, Files, Membership, Observed, STATIC_PODS, Stage, Way, wanted_labels};
+use muster_plan::kinds::cluster_member::{
+    Change, Files, Known, Membership, Observed, Obstacle, STATIC_PODS, Stage, Way, obstacle, wanted_labels,
+};
 
 use crate::{
     Context, Done, StepError,
     cluster::{
         KUBERNETES, birth, burial, join, kubeadm,
         lease::{self, Holder},
-        leave, membership, node, settings,
+        leave, membership, node, reach, settings,
     },
 };
 
@@ -31,7 +33,15 @@ pub async fn observe(ctx: &Context, spec: &ClusterMemberSpec) -> Result<Observed
         return Err(StepError::failed("a cluster was to begin here, and /var/lib/etcd holds another's data")
             .help("restore that cluster, or move /var/lib/etcd away; then the agent goes on"));
     }
-    let node = if files.kubelet_conf { join::known(ctx, &spec.name).await } else { None };
+    let asks = files.kubelet_conf || !files.manifests.is_empty() || files.etcd_data;
+    let node = if asks { reach::known(ctx, spec, membership.as_ref()).await } else { Known::NoCredentials };
+    let seen = Observed { membership, files, node, ..Observed::default() };
+    match obstacle(spec, &seen) {
+        Some(Obstacle::Waits(what)) => return Err(StepError::waits(what)),
+        Some(Obstacle::Stuck { message, help }) => return Err(StepError::failed(message).help(help)),
+        None => {}
+    }
+    let Observed { membership, files, node, .. } = seen;
     // Who is no member, or not whole, does not speak for the cluster.
     let member = membership.as_ref().is_some_and(|note| note.stage == Stage::Member) && spec.start != Start::Leave;
     let whole = files.kubelet_conf && STATIC_PODS.iter().all(|pod| files.manifests.contains(*pod));
@@ -93,6 +103,10 @@ pub async fn apply(ctx: &Context, spec: &ClusterMemberSpec, change: &Change) -> 
             membership::reach(&*ctx.files, &mut note, Stage::Member)?;
             Ok(Done::default())
         }
+        Change::Credentials => {
+            join::renew_credentials(ctx, spec).await?;
+            Ok(Done::default())
+        }
         Change::Restore { manifests } => {
             birth::restore(ctx, spec, manifests).await?;
             Ok(Done::default())
@@ -134,6 +148,16 @@ async fn become_member(
             note
         }
         Way::StartOver => {
+            let noted = membership::read(&*ctx.files)?;
+            // Its etcd came to vote among others, who count on it.
+            if noted.is_some_and(|note| note.start == Start::Join && note.stage >= Stage::Answering) {
+                leave::give_up_vote(ctx, spec).await?;
+            }
+            kubeadm::reset(ctx).await?;
+            blank(spec, start)
+        }
+        Way::Rejoin => {
+            leave::give_up_vote(ctx, spec).await?;
             kubeadm::reset(ctx).await?;
             blank(spec, start)
         }

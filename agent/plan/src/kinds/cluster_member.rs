@@ -87,8 +87,7 @@ impl Membership {
 pub struct Observed {
     pub membership: Option<Membership>,
     pub files: Files,
-    /// The Node object; none where the API did not answer or has none.
-    pub node: Option<NodeSeen>,
+    pub node: Known,
     /// Nodes that died and of which the cluster still has a Node object or an etcd member; looked for by control planes.
     pub remains: BTreeSet<String>,
     /// Of a whole member.
@@ -97,6 +96,36 @@ pub struct Observed {
     pub proxy: Option<(String, Option<String>)>,
     /// The workers' Node objects, as the control plane that leads sees them.
     pub workers: BTreeMap<String, WorkerSeen>,
+}
+
+/// What the cluster's API says of this node. That it has no Node is an answer; silence is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Known {
+    /// There is nothing to ask with.
+    #[default]
+    NoCredentials,
+    /// Nobody answered, or not to the question.
+    Silent,
+    Absent,
+    Node(NodeSeen),
+}
+
+impl Known {
+    pub fn node(&self) -> Option<&NodeSeen> {
+        match self {
+            Self::Node(node) => Some(node),
+            Self::NoCredentials | Self::Silent | Self::Absent => None,
+        }
+    }
+}
+
+/// Why nothing may be done for now, or not by the agent at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Obstacle {
+    /// It passes: what is waited for.
+    Waits(String),
+    /// Only a person goes on; what happened, and the way out.
+    Stuck { message: String, help: String },
 }
 
 /// kubeadm's files on the node.
@@ -112,6 +141,11 @@ pub struct Files {
 impl Files {
     fn any(&self) -> bool {
         *self != Self::default()
+    }
+
+    /// Of a control plane that serves, or did until a moment ago: never thrown away for want of evidence.
+    fn living(&self) -> bool {
+        !self.manifests.is_empty() && self.etcd_data
     }
 }
 
@@ -136,6 +170,8 @@ pub enum Change {
     Become { role: MemberRole, start: Start, way: Way },
     /// Files are complete and the API knows the node: only the note is missing.
     Adopt,
+    /// kubelet's credentials on a control plane, which has the CA to make them anew. kubelet runs on.
+    Credentials,
     /// Static pods whose manifest is gone.
     Restore { manifests: BTreeSet<String> },
     /// kubelet starts anew with other settings.
@@ -164,6 +200,8 @@ pub enum Way {
     },
     /// After `kubeadm reset`: going on failed, or nobody knows what the files are.
     StartOver,
+    /// After `kubeadm reset` of a node that was a member: its pods end, and its etcd's vote goes first.
+    Rejoin,
 }
 
 impl Describe for Change {
@@ -171,6 +209,7 @@ impl Describe for Change {
         match self {
             Self::Become { .. } => Action::Create,
             Self::Adopt
+            | Self::Credentials
             | Self::Restore { .. }
             | Self::Configure { .. }
             | Self::Proxy { .. }
@@ -195,10 +234,12 @@ impl Describe for Change {
                     Way::Fresh => None,
                     Way::Continue { .. } => Some("an attempt was cut: it goes on with what is there"),
                     Way::StartOver => Some("what an attempt left is removed first (kubeadm reset)"),
+                    Way::Rejoin => Some("it was a member and cannot go on: reset first (kubeadm reset), its pods end"),
                 };
                 [Some(what), how].into_iter().flatten().map(str::to_owned).collect()
             }
             Self::Adopt => vec!["the node is a member already: noted".to_owned()],
+            Self::Credentials => vec!["+ kubelet.conf, which is gone".to_owned()],
             Self::Restore { manifests } => {
                 manifests.iter().map(|name| format!("+ static pod {name}, whose manifest is gone")).collect()
             }
@@ -233,9 +274,11 @@ impl Describe for Change {
         match self {
             // Containers run on, but a kubelet that does not come up takes its node along: one at a time.
             Self::Configure { .. } => Disrupts::Service,
+            Self::Become { way: Way::Rejoin, .. } => Disrupts::Node,
             Self::Several(changes) => changes.iter().map(Self::disrupts).max().unwrap_or_default(),
-            Self::Become { .. }
+            Self::Become { way: Way::Fresh | Way::Continue { .. } | Way::StartOver, .. }
             | Self::Adopt
+            | Self::Credentials
             | Self::Restore { .. }
             | Self::Proxy { .. }
             | Self::Bury { .. }
@@ -246,29 +289,72 @@ impl Describe for Change {
     }
 }
 
+/// What forbids to act on what was seen. Asked before [`diff`].
+pub fn obstacle(spec: &ClusterMemberSpec, observed: &Observed) -> Option<Obstacle> {
+    let (files, silent) = (&observed.files, observed.node == Known::Silent);
+    let name = &spec.name;
+    if spec.start == Start::Leave {
+        // Whether pods run here is not known: gone without a word they would be missed for minutes.
+        return silent.then(|| {
+            Obstacle::Waits(format!(
+                "the API server to answer, here or at {}: the node leaves when its pods have moved. Where the cluster \
+                 is gone for good, delete the machine instead",
+                spec.api_endpoint
+            ))
+        });
+    }
+    let Some(membership) = &observed.membership else {
+        if !files.living() {
+            return None;
+        }
+        return match observed.node {
+            Known::Silent => {
+                Some(Obstacle::Waits(format!("the API server to say whether {name} is a member: its note is lost")))
+            }
+            Known::NoCredentials => Some(Obstacle::Stuck {
+                message: format!("{name} has static pods and etcd data, and neither a note nor credentials"),
+                help: "put /etc/kubernetes/admin.conf back, or delete the machine: another is made in its place"
+                    .to_owned(),
+            }),
+            Known::Absent | Known::Node(_) => None,
+        };
+    };
+    let member = membership.stage == Stage::Member && spec.role == MemberRole::ControlPlane;
+    // A manifest without data would begin a cluster of its own behind the load balancer.
+    let cleared = files.manifests.is_empty() && !files.kubelet_conf;
+    let emptied = member && !cleared && !files.manifests.contains("etcd") && !files.etcd_data;
+    emptied.then(|| Obstacle::Stuck {
+        message: format!("etcd's manifest and its data (/var/lib/etcd/member) are gone from {name}"),
+        help: "one of several control planes: run `kubeadm reset --force` on it, and it joins anew with the others' \
+               data. The only one: restore /var/lib/etcd from a snapshot"
+            .to_owned(),
+    })
+}
+
 /// What has to change; none for a member with its labels and static pods.
 pub fn diff(spec: &ClusterMemberSpec, observed: &Observed) -> Option<Change> {
     match spec.start {
         Start::Leave => {
             let outside = observed.membership.is_none() && !observed.files.any();
-            return (!outside).then_some(Change::Leave { role: spec.role, known: observed.node.is_some() });
+            let known = observed.node.node().is_some();
+            return (!outside).then_some(Change::Leave { role: spec.role, known });
         }
         Start::Join | Start::Init => {}
     }
     let Some(membership) = &observed.membership else { return Some(unnoted(spec, observed)) };
-    if membership.stage != Stage::Member || !observed.files.kubelet_conf {
+    if membership.stage != Stage::Member || !(observed.files.kubelet_conf || makes_credentials(spec, &observed.files)) {
         return Some(go_on(spec, membership));
     }
-    let gone = missing_manifests(spec, &observed.files);
-    if !gone.is_empty() {
-        return Some(Change::Restore { manifests: gone });
+    let mut repairs = repairs(spec, &observed.files);
+    if !repairs.is_empty() {
+        return if repairs.len() > 1 { Some(Change::Several(repairs)) } else { repairs.pop() };
     }
     let configure = observed.kubelet.as_ref().filter(|seen| membership.kubelet.as_ref() != Some(&seen.now));
     let proxy = observed.proxy.as_ref().filter(|(wanted, has)| has.as_ref() != Some(wanted));
     let mut changes: Vec<Change> = [
         configure.map(|seen| Change::Configure { differences: seen.differences.clone() }),
         proxy.map(|(wanted, _)| Change::Proxy { wanted: wanted.clone() }),
-        observed.node.as_ref().and_then(|node| mark(spec, membership, node)),
+        observed.node.node().and_then(|node| mark(spec, membership, node)),
         mark_workers(spec, &observed.workers),
         // Last, because it may wait for another.
         (!observed.remains.is_empty()).then(|| Change::Bury { nodes: observed.remains.clone() }),
@@ -279,18 +365,34 @@ pub fn diff(spec: &ClusterMemberSpec, observed: &Observed) -> Option<Change> {
     if changes.len() > 1 { Some(Change::Several(changes)) } else { changes.pop() }
 }
 
+/// A control plane has the CA, and makes kubelet's credentials itself.
+fn makes_credentials(spec: &ClusterMemberSpec, files: &Files) -> bool {
+    spec.role == MemberRole::ControlPlane && (!files.manifests.is_empty() || files.etcd_data)
+}
+
+/// What a member's files lack.
+fn repairs(spec: &ClusterMemberSpec, files: &Files) -> Vec<Change> {
+    let gone = missing_manifests(spec, files);
+    let credentials = (!files.kubelet_conf).then_some(Change::Credentials);
+    let manifests = (!gone.is_empty()).then_some(Change::Restore { manifests: gone });
+    credentials.into_iter().chain(manifests).collect()
+}
+
 /// Nothing was noted: a blank node, a member whose note was lost, or the remains of something unknown.
 fn unnoted(spec: &ClusterMemberSpec, observed: &Observed) -> Change {
     let files = &observed.files;
-    let complete = files.kubelet_conf && !files.bootstrap_conf && missing_manifests(spec, files).is_empty();
-    let known = match spec.role {
-        MemberRole::Worker => true,
+    let adopt = match spec.role {
+        MemberRole::Worker => files.kubelet_conf && !files.bootstrap_conf,
+        // Known by its last step's label: what its files lack is put back.
         MemberRole::ControlPlane => {
-            observed.node.as_ref().is_some_and(|node| node.labels.contains_key(CONTROL_PLANE_LABEL))
+            let labelled = |node: &NodeSeen| node.labels.contains_key(CONTROL_PLANE_LABEL);
+            files.living() && observed.node.node().is_some_and(labelled)
         }
     };
-    if complete && known {
-        return Change::Adopt;
+    if adopt {
+        let mut changes = vec![Change::Adopt];
+        changes.extend(repairs(spec, files));
+        return if changes.len() > 1 { Change::Several(changes) } else { Change::Adopt };
     }
     Change::Become { role: spec.role, start: spec.start, way: if files.any() { Way::StartOver } else { Way::Fresh } }
 }
@@ -302,7 +404,7 @@ fn go_on(spec: &ClusterMemberSpec, membership: &Membership) -> Change {
     let others_may_depend = start == Start::Init && membership.stage >= Stage::Published;
     let way = if settled {
         // kubelet's credentials were lost, or it was leaving and may stay: it has to join again.
-        Way::StartOver
+        Way::Rejoin
     } else if membership.resumed < 2 || others_may_depend {
         Way::Continue { from: membership.stage }
     } else {

@@ -91,13 +91,89 @@ fn a_cluster_that_others_may_have_joined_is_never_thrown_away() {
     );
 }
 
+fn control_plane_node() -> Known {
+    Known::Node(NodeSeen { labels: [(CONTROL_PLANE_LABEL.to_owned(), String::new())].into(), ..NodeSeen::default() })
+}
+
 #[test]
 fn a_lost_note_is_written_again_only_where_the_api_knows_the_node() {
-    let mut observed = Observed { files: all_files(), ..Observed::default() };
-    assert_eq!(way(diff(&spec(ControlPlane, Start::Join), &observed)).1, Way::StartOver);
-    observed.node =
-        Some(NodeSeen { labels: [(CONTROL_PLANE_LABEL.to_owned(), String::new())].into(), ..NodeSeen::default() });
-    assert_eq!(diff(&spec(ControlPlane, Start::Join), &observed), Some(Change::Adopt));
+    let spec = spec(ControlPlane, Start::Join);
+    let mut observed = Observed { files: all_files(), node: Known::Absent, ..Observed::default() };
+    assert_eq!(way(diff(&spec, &observed)).1, Way::StartOver);
+    observed.node = control_plane_node();
+    assert_eq!(diff(&spec, &observed), Some(Change::Adopt));
+    // What is missing beside the note is no reason to throw the rest away.
+    observed.files.kubelet_conf = false;
+    observed.files.manifests.remove("kube-scheduler");
+    let restore = Change::Restore { manifests: ["kube-scheduler".to_owned()].into() };
+    let all = Change::Several(vec![Change::Adopt, Change::Credentials, restore]);
+    assert_eq!(diff(&spec, &observed), Some(all));
+}
+
+#[test]
+fn a_lost_note_of_a_living_control_plane_waits_for_the_api() {
+    let spec = spec(ControlPlane, Start::Join);
+    let seen = |node| Observed { files: all_files(), node, ..Observed::default() };
+    assert!(matches!(obstacle(&spec, &seen(Known::Silent)), Some(Obstacle::Waits(_))));
+    assert!(matches!(obstacle(&spec, &seen(Known::NoCredentials)), Some(Obstacle::Stuck { .. })));
+    for answer in [Known::Absent, control_plane_node()] {
+        assert_eq!(obstacle(&spec, &seen(answer)), None);
+    }
+    // Remains of a way in that never came to etcd hold nothing.
+    let remains = Observed { files: Files { etcd_data: false, ..all_files() }, ..seen(Known::Silent) };
+    assert_eq!(obstacle(&spec, &remains), None);
+}
+
+#[test]
+fn a_control_plane_that_lost_kubelets_credentials_makes_new_ones_and_a_worker_joins_again_by_a_turn() {
+    let lost = |role, files| Observed {
+        membership: Some(note(role, Start::Join, Stage::Member, 0)),
+        files: Files { kubelet_conf: false, ..files },
+        ..Observed::default()
+    };
+    let change = diff(&spec(ControlPlane, Start::Join), &lost(ControlPlane, all_files()));
+    assert_eq!(change, Some(Change::Credentials));
+    let change = diff(&spec(Worker, Start::Join), &lost(Worker, Files::default())).unwrap();
+    assert_eq!(change.disrupts(), Disrupts::Node);
+    assert_eq!(way(Some(change)).1, Way::Rejoin);
+}
+
+#[test]
+fn etcds_manifest_is_not_put_back_where_its_data_is_gone() {
+    let spec = spec(ControlPlane, Start::Join);
+    let mut observed = Observed {
+        membership: Some(note(ControlPlane, Start::Join, Stage::Member, 0)),
+        files: all_files(),
+        ..Observed::default()
+    };
+    observed.files.manifests.remove("etcd");
+    assert_eq!(obstacle(&spec, &observed), None);
+    assert!(matches!(diff(&spec, &observed), Some(Change::Restore { .. })));
+    observed.files.etcd_data = false;
+    let Some(Obstacle::Stuck { help, .. }) = obstacle(&spec, &observed) else { panic!() };
+    assert!(help.contains("kubeadm reset --force"));
+    observed.files.manifests.clear();
+    assert!(matches!(obstacle(&spec, &observed), Some(Obstacle::Stuck { .. })));
+    // Reset by hand, as the help says: it joins again.
+    observed.files.kubelet_conf = false;
+    assert_eq!(obstacle(&spec, &observed), None);
+    assert_eq!(way(diff(&spec, &observed)).1, Way::Rejoin);
+}
+
+#[test]
+fn a_node_leaves_only_when_somebody_said_whether_pods_run_on_it() {
+    let leave = spec(Worker, Start::Leave);
+    let seen = |node| Observed {
+        membership: Some(note(Worker, Start::Join, Stage::Member, 0)),
+        files: Files { kubelet_conf: true, ..Files::default() },
+        node,
+        ..Observed::default()
+    };
+    let Some(Obstacle::Waits(what)) = obstacle(&leave, &seen(Known::Silent)) else { panic!() };
+    assert!(what.contains("10.0.0.9:6443"));
+    for known in [Known::Absent, Known::NoCredentials, Known::Node(NodeSeen::default())] {
+        assert_eq!(obstacle(&leave, &seen(known)), None);
+    }
 }
 
 #[test]
@@ -105,7 +181,7 @@ fn a_member_keeps_labels_and_static_pods() {
     let mut observed = Observed {
         membership: Some(note(ControlPlane, Start::Init, Stage::Member, 0)),
         files: all_files(),
-        node: Some(NodeSeen {
+        node: Known::Node(NodeSeen {
             labels: [("old".to_owned(), "1".to_owned()), ("by-hand".to_owned(), "2".to_owned())].into(),
             taints: ["a:NoSchedule".to_owned()].into(),
         }),
@@ -159,7 +235,7 @@ fn other_settings_start_kubelet_anew_by_a_turn_and_so_does_a_file_changed_by_han
         assert!(change.detail().contains(&"maxPods: 110 → 50".to_owned()));
     }
     // With labels to set at the same time it is one change, with the turn that its worst part needs.
-    let marked = Observed { node: Some(NodeSeen::default()), ..seen(settings("b", "1")) };
+    let marked = Observed { node: Known::Node(NodeSeen::default()), ..seen(settings("b", "1")) };
     let Some(Change::Several(changes)) = diff(&spec, &marked) else { panic!() };
     assert_eq!((changes.len(), Change::Several(changes).disrupts()), (2, Disrupts::Service));
 }
@@ -184,13 +260,13 @@ fn a_leaver_leaves_until_nothing_is_left() {
     let mut observed = Observed {
         membership: Some(note(Worker, Start::Join, Stage::Member, 0)),
         files: Files { kubelet_conf: true, ..Files::default() },
-        node: Some(NodeSeen::default()),
+        node: Known::Node(NodeSeen::default()),
         ..Observed::default()
     };
     let leave = spec(Worker, Start::Leave);
     assert_eq!(diff(&leave, &observed), Some(Change::Leave { role: Worker, known: true }));
     observed.membership = None;
-    observed.node = None;
+    observed.node = Known::Absent;
     assert_eq!(diff(&leave, &observed), Some(Change::Leave { role: Worker, known: false }));
     observed.files = Files::default();
     assert_eq!(diff(&leave, &observed), None);
@@ -204,6 +280,7 @@ fn a_worker_without_an_api_is_as_written_and_sets_only_what_it_may() {
         ..Observed::default()
     };
     assert_eq!(diff(&spec(Worker, Start::Join), &observed), None);
-    observed.node = Some(NodeSeen { labels: [("pool".to_owned(), "a".to_owned())].into(), ..NodeSeen::default() });
+    observed.node =
+        Known::Node(NodeSeen { labels: [("pool".to_owned(), "a".to_owned())].into(), ..NodeSeen::default() });
     assert_eq!(diff(&spec(Worker, Start::Join), &observed), None);
 }
