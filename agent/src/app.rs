@@ -61,6 +61,10 @@ struct KubernetesNode {
 #[async_trait::async_trait]
 impl Health for KubernetesNode {
     async fn node_ready(&self) -> Option<bool> {
-        cluster::node_ready(&self.ctx).await
+        cluster::node_ready(&self.ctx, None).await
+    }
+
+    async fn ready_since(&self, since: i64) -> Option<bool> {
+        cluster::node_ready(&self.ctx, Some(since)).await
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::{
     api::{self, ApiError},
     documents::Taint,
-    membership,
+    lease, membership,
 };
 use crate::{Context, StepError};
 
@@ -152,18 +152,36 @@ pub async fn settle(
 }
 
 /// The node's readiness as the cluster knows it from kubelet; false as well where nobody can say. None: not a member
-/// (yet, or no more).
-pub async fn node_ready(ctx: &Context) -> Option<bool> {
+/// (yet, or no more). With `since` (seconds since the epoch) kubelet must have been heard of after it.
+pub async fn node_ready(ctx: &Context, since: Option<i64>) -> Option<bool> {
     let note = membership::read(&*ctx.files).ok()??;
     if note.stage < Stage::Member {
         return None;
     }
     let asked = async {
         let client = ctx.kube.client().await.ok()?;
-        api::find(&client, &path(&note.name)).await.ok()?
+        fit(&client, &note.name, since).await.ok()
     };
-    let node = tokio::time::timeout(Duration::from_secs(5), asked).await.unwrap_or_default();
-    Some(node.is_some_and(|node| is_ready(&node)))
+    Some(tokio::time::timeout(Duration::from_secs(5), asked).await.unwrap_or_default().unwrap_or_default())
+}
+
+async fn fit(client: &Client, name: &str, since: Option<i64>) -> Result<bool, ApiError> {
+    if let Some(since) = since {
+        // A beat within the second of a restart may be the old kubelet's.
+        let after = lease::micro_time(since + 1);
+        if heartbeat(client, name).await?.is_none_or(|beat| beat < after) {
+            return Ok(false);
+        }
+    }
+    Ok(api::find(client, &path(name)).await?.is_some_and(|node| is_ready(&node)))
+}
+
+/// When kubelet last renewed its Lease, on its node's clock; it does every ten seconds, and at its start. Such times
+/// compare as texts.
+pub(super) async fn heartbeat(client: &Client, name: &str) -> Result<Option<String>, ApiError> {
+    let path = format!("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{name}");
+    let lease = api::find(client, &path).await?;
+    Ok(lease.and_then(|lease| lease["spec"]["renewTime"].as_str().map(str::to_owned)))
 }
 
 pub(super) fn is_ready(node: &Value) -> bool {
@@ -251,6 +269,23 @@ mod tests {
         let expected = ["dedicated=db:NoExecute", "node-role.kubernetes.io/control-plane:NoSchedule"];
         assert_eq!(seen.taints.iter().collect::<Vec<_>>(), expected);
         assert_eq!(seen.labels["a"], "b");
+    }
+
+    #[tokio::test]
+    async fn a_kubelet_that_was_not_heard_of_since_a_restart_is_not_fit_though_its_node_is_ready() {
+        let service = tower::service_fn(|request: http::Request<kube::client::Body>| {
+            let object = match request.uri().path().contains("/leases/") {
+                true => json!({"spec": {"renewTime": "2023-11-14T22:13:20.400000Z"}}),
+                false => json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}),
+            };
+            let body = kube::client::Body::from(object.to_string().into_bytes());
+            async move { Ok::<_, std::convert::Infallible>(http::Response::new(body)) }
+        });
+        let client = Client::new(service, "default");
+        let beat = 1_700_000_000;
+        for (since, expected) in [(None, true), (Some(beat - 1), true), (Some(beat), false), (Some(beat + 5), false)] {
+            assert_eq!(fit(&client, "n-1", since).await.unwrap(), expected, "{since:?}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use muster_ids::Digest;
 use muster_plan::kinds::cluster_member::{Membership, Settings, SettingsSeen};
 use serde_json::{Value, json};
 
-use super::{LOCAL_API, api, birth, documents, kubeadm, lease, membership};
+use super::{LOCAL_API, api, birth, documents, kubeadm, lease, membership, node};
 use crate::{Context, Done, StepError};
 
 /// What kubeadm makes of kubelet's settings.
@@ -79,12 +79,11 @@ pub fn remember(ctx: &Context, spec: &ClusterMemberSpec, note: &mut Membership) 
 /// Waits until the kubelet that was just started has spoken to the cluster. Its clock is this node's.
 async fn renewed(ctx: &Context, client: &Client, name: &str) -> Result<(), StepError> {
     let started = lease::micro_time(ctx.clock.now());
-    let path = format!("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{name}");
     let begun = Instant::now();
     while begun.elapsed() < UP {
-        let asked = tokio::time::timeout(Duration::from_secs(5), api::find(client, &path)).await;
-        if let Ok(Ok(Some(lease))) = asked
-            && lease["spec"]["renewTime"].as_str().is_some_and(|renewed| renewed > started.as_str())
+        let asked = tokio::time::timeout(Duration::from_secs(5), node::heartbeat(client, name)).await;
+        if let Ok(Ok(Some(beat))) = asked
+            && beat > started
         {
             tracing::info!(took = begun.elapsed().as_millis(), "kubelet is up with its settings");
             return Ok(());

@@ -1,4 +1,7 @@
 //! One turn for all disrupting steps that are under way at once, given back when the node is fit again.
+//!
+//! A step that failed, or a node that stays unfit, keeps the turn for the rest of the converge and then until its lease
+//! ends: by then the coordinator has the report, and no other node of the pool is broken the same way.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +26,19 @@ pub struct Disruption {
 #[derive(Default)]
 struct Held {
     turn: Option<Box<dyn HeldTurn>>,
+    /// Steps that disrupt just now. The coordinator knows one turn of this node, however many use it.
     users: u32,
+    /// Something went wrong under it: it is not given back.
+    spoiled: bool,
+}
+
+/// How a disrupting step went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Went {
+    Badly,
+    Well,
+    /// And the node counts as fit when its kubelet was heard of after this: seconds since the epoch.
+    WellAndKubeletBeats(i64),
 }
 
 impl Disruption {
@@ -46,20 +61,31 @@ impl Disruption {
         Ok(())
     }
 
-    /// One user less; after the last one the turn is given back, once the node is fit. One that stays unfit keeps
-    /// the turn until its lease ends, so that the next node is not broken the same way at once.
-    pub async fn end(&self) -> Result<(), StepError> {
-        let turn = {
-            let mut held = self.held.lock().await;
-            held.users = held.users.saturating_sub(1);
-            if held.users > 0 {
+    /// Waits until the node is fit; the last user then gives the turn back. A step that begins meanwhile shares it, and
+    /// gives it back in its place.
+    pub async fn end(&self, went: Went) -> Result<(), StepError> {
+        let since = match went {
+            Went::Badly => {
+                let mut held = self.held.lock().await;
+                held.users = held.users.saturating_sub(1);
+                held.spoiled = true;
                 return Ok(());
             }
-            held.turn.take()
+            Went::Well => None,
+            Went::WellAndKubeletBeats(since) => Some(since),
         };
-        let Some(turn) = turn else { return Ok(()) };
-        if self.fit_again().await {
+        let fit = self.fit_again(since).await;
+        let mut held = self.held.lock().await;
+        held.users = held.users.saturating_sub(1);
+        held.spoiled |= !fit;
+        if held.users == 0
+            && !held.spoiled
+            && let Some(turn) = held.turn.take()
+        {
+            // Under the lock: what begins next takes a turn of its own after this one is back.
             turn.give().await;
+        }
+        if fit {
             return Ok(());
         }
         Err(StepError::failed("the node is not Ready again after the disruption")
@@ -67,11 +93,15 @@ impl Disruption {
             .retry())
     }
 
-    async fn fit_again(&self) -> bool {
+    async fn fit_again(&self, since: Option<i64>) -> bool {
         let pause = Duration::from_secs(1);
         let mut waited = Duration::ZERO;
         loop {
-            match self.health.node_ready().await {
+            let ready = match since {
+                Some(since) => self.health.ready_since(since).await,
+                None => self.health.node_ready().await,
+            };
+            match ready {
                 Some(true) | None => return true,
                 Some(false) if waited >= FIT_AGAIN => return false,
                 Some(false) => {
@@ -80,5 +110,99 @@ impl Disruption {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex as StdMutex;
+
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::{Scope, adapters::fake::FakeMachine};
+
+    /// A kubelet that beat at this time for the last time, on a node that says Ready whatever happens. A question about its
+    /// beat is answered when it is let.
+    #[derive(Default)]
+    struct Node {
+        beat: StdMutex<i64>,
+        asked: Notify,
+        answer: Option<Notify>,
+    }
+
+    #[async_trait::async_trait]
+    impl Health for Node {
+        async fn node_ready(&self) -> Option<bool> {
+            Some(true)
+        }
+
+        async fn ready_since(&self, since: i64) -> Option<bool> {
+            self.asked.notify_one();
+            if let Some(answer) = &self.answer {
+                answer.notified().await;
+            }
+            Some(*self.beat.lock().unwrap() > since)
+        }
+    }
+
+    fn disruption(machine: &FakeMachine, node: &Arc<Node>) -> Disruption {
+        let scope = Scope {
+            cluster: "c".parse().unwrap(),
+            environment: "e".parse().unwrap(),
+            node: "n-1".parse().unwrap(),
+            generation: Default::default(),
+            paths: Default::default(),
+        };
+        Disruption::new(machine.context(scope), Arc::clone(node) as _)
+    }
+
+    #[tokio::test]
+    async fn a_step_that_failed_keeps_the_turn_though_the_node_still_says_ready() {
+        let (machine, node) = (FakeMachine::new(), Arc::new(Node::default()));
+        let turn = disruption(&machine, &node);
+        turn.begin("restart containerd").await.unwrap();
+        turn.end(Went::Badly).await.unwrap();
+        assert_eq!((machine.coordinator.given(), machine.coordinator.held().0), (0, 1));
+        // Nor does a later step that goes well give it back.
+        turn.begin("restart docker").await.unwrap();
+        turn.end(Went::Well).await.unwrap();
+        assert_eq!((machine.coordinator.given(), machine.coordinator.taken().len()), (0, 1));
+        drop(turn);
+        assert_eq!((machine.coordinator.given(), machine.coordinator.held().0), (0, 0), "it ends with its lease");
+    }
+
+    #[tokio::test]
+    async fn a_kubelet_that_does_not_beat_again_keeps_the_turn() {
+        let (machine, node) = (FakeMachine::new(), Arc::new(Node::default()));
+        let turn = disruption(&machine, &node);
+        turn.begin("restart kubelet").await.unwrap();
+        assert!(turn.end(Went::WellAndKubeletBeats(100)).await.is_err());
+        assert_eq!((machine.coordinator.given(), machine.coordinator.held().0), (0, 1));
+
+        let turn = disruption(&machine, &node);
+        *node.beat.lock().unwrap() = 101;
+        turn.begin("restart kubelet").await.unwrap();
+        turn.end(Went::WellAndKubeletBeats(100)).await.unwrap();
+        assert_eq!(machine.coordinator.given(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_turn_is_not_given_back_under_a_step_that_began_while_the_node_became_fit() {
+        let machine = FakeMachine::new();
+        let node = Arc::new(Node { beat: StdMutex::new(9), answer: Some(Notify::new()), ..Node::default() });
+        let turn = disruption(&machine, &node);
+        turn.begin("restart kubelet").await.unwrap();
+        let first = turn.end(Went::WellAndKubeletBeats(1));
+        let second = async {
+            node.asked.notified().await;
+            turn.begin("restart containerd").await.unwrap();
+            node.answer.as_ref().unwrap().notify_one();
+        };
+        let (ended, ()) = tokio::join!(first, second);
+        ended.unwrap();
+        assert_eq!((machine.coordinator.given(), machine.coordinator.held()), (0, (1, 1)), "the second holds it");
+        turn.end(Went::Well).await.unwrap();
+        assert_eq!((machine.coordinator.given(), machine.coordinator.taken().len()), (1, 1));
     }
 }

@@ -1,10 +1,10 @@
 //! One step: look, do, look again, and what it is told by others.
 
-use muster_catalog::{Resource, kinds::service::Disrupts};
+use muster_catalog::{Resource, Spec, kinds::service::Disrupts};
 use muster_ids::ResourceId;
-use muster_plan::kinds::{Change, Describe, Observed, diff, on_notify};
+use muster_plan::kinds::{Change, Describe, Observed, diff, on_notify, service::unit};
 
-use super::disruption::Disruption;
+use super::disruption::{Disruption, Went};
 use crate::{Context, StepError, kinds, ledger::LedgerFile};
 
 /// What one step needs.
@@ -56,26 +56,40 @@ impl Step<'_> {
     /// Does it and looks again.
     pub async fn change(&self, change: &Change, notes: &mut Vec<String>) -> Result<Vec<String>, StepError> {
         let reason = format!("{}: {}", self.id, change.detail().first().map_or("change", String::as_str));
-        notes.extend(self.do_it(change, &reason).await?);
-        self.verify().await?;
+        let disrupts = change.disrupts();
+        if disrupts == Disrupts::Nothing {
+            notes.extend(self.do_it(change).await?);
+            return Ok(change.detail());
+        }
+        self.disruption.begin(&reason).await?;
+        let done = self.do_it(change).await;
+        let went = match &done {
+            Err(_) => Went::Badly,
+            Ok(_) if self.needs_kubelet(disrupts) => Went::WellAndKubeletBeats(self.ctx.clock.now()),
+            Ok(_) => Went::Well,
+        };
+        let fit = self.disruption.end(went).await;
+        notes.extend(done?);
+        fit?;
         Ok(change.detail())
     }
 
-    async fn do_it(&self, change: &Change, reason: &str) -> Result<Vec<String>, StepError> {
-        let disrupts = match change.disrupts() {
-            Disrupts::Nothing => false,
-            Disrupts::Service | Disrupts::Node => true,
-        };
-        if !disrupts {
-            return Ok(kinds::apply(self.ctx, &self.resource.spec, change).await?.notes);
-        }
-        self.disruption.begin(reason).await?;
-        let done = kinds::apply(self.ctx, &self.resource.spec, change).await;
-        // Given back whatever came of it.
-        let fit = self.disruption.end().await;
-        let notes = done?.notes;
-        fit?;
+    async fn do_it(&self, change: &Change) -> Result<Vec<String>, StepError> {
+        let notes = kinds::apply(self.ctx, &self.resource.spec, change).await?.notes;
+        self.verify().await?;
         Ok(notes)
+    }
+
+    /// Whether what was disrupted carries the node: then its Ready is believed only with a fresh beat of kubelet's, which
+    /// takes ten seconds at most. A membership's change waits for that itself.
+    fn needs_kubelet(&self, disrupts: Disrupts) -> bool {
+        match &self.resource.spec {
+            Spec::Service(service) => {
+                disrupts == Disrupts::Node || matches!(&*unit(service), "kubelet.service" | "containerd.service")
+            }
+            Spec::ClusterMember(_) => false,
+            _other => disrupts == Disrupts::Node,
+        }
     }
 
     /// Looks again: the difference must be empty.

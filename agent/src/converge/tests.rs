@@ -238,6 +238,20 @@ async fn a_disruption_waits_for_its_turn() {
 }
 
 #[tokio::test]
+async fn a_restart_that_fails_keeps_the_turn_until_its_lease_ends() {
+    let machine = FakeMachine::new();
+    machine.units.add_running("containerd.service");
+    machine.units.fails("containerd.service");
+    let all = catalog([
+        file("/etc/containerd", "bad").notify(&["service.containerd"]),
+        service("containerd", Disrupts::Service),
+    ]);
+    let report = converge(&machine, &all).await;
+    assert!(matches!(outcome(&report, "service.containerd"), Outcome::Failed { .. }), "{report:?}");
+    assert_eq!((machine.coordinator.taken().len(), machine.coordinator.given()), (1, 0));
+}
+
+#[tokio::test]
 async fn packages_are_one_transaction_and_the_missing_one_fails_alone() {
     let machine = FakeMachine::new();
     machine.packages.publish("a", "1");

@@ -5,4 +5,8 @@
 pub trait Health: Send + Sync {
     /// Whether the Kubernetes node is Ready; none where it is no member (yet). A member whose API cannot be asked is not.
     async fn node_ready(&self) -> Option<bool>;
+
+    /// As [`Health::node_ready`], and kubelet has spoken to the cluster after `since` (seconds since the epoch, on this
+    /// node's clock): a dead one leaves its Node Ready for most of a minute.
+    async fn ready_since(&self, since: i64) -> Option<bool>;
 }

@@ -297,4 +297,8 @@ impl Health for Kubelet {
         let machine = &self.0;
         machine.member().then(|| machine.stage.clock.elapsed() >= machine.state.lock().unwrap().unready_until)
     }
+
+    async fn ready_since(&self, _since: i64) -> Option<bool> {
+        self.node_ready().await
+    }
 }

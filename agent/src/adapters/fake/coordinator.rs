@@ -18,6 +18,7 @@ struct State {
     away: bool,
     held: u32,
     most_held: u32,
+    given: u32,
     taken: Vec<(Turn, String)>,
     secrets: BTreeMap<String, Vec<u8>>,
     /// Names of the secrets that were given once.
@@ -63,6 +64,11 @@ impl FakeCoordinator {
         (state.held, state.most_held)
     }
 
+    /// How often a turn was given back, and did not just end.
+    pub fn given(&self) -> u32 {
+        lock(&self.state).given
+    }
+
     fn here(&self) -> Result<MutexGuard<'_, State>, PortError> {
         let state = lock(&self.state);
         if state.away { Err(PortError::Unreachable("connection refused".into())) } else { Ok(state) }
@@ -83,7 +89,9 @@ impl HeldTurn for Held {
         true
     }
 
-    async fn give(self: Box<Self>) {}
+    async fn give(self: Box<Self>) {
+        lock(&self.0).given += 1;
+    }
 }
 
 #[async_trait::async_trait]

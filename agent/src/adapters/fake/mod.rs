@@ -79,4 +79,8 @@ impl Health for NoMember {
     async fn node_ready(&self) -> Option<bool> {
         None
     }
+
+    async fn ready_since(&self, _since: i64) -> Option<bool> {
+        None
+    }
 }
