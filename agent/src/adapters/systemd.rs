@@ -3,6 +3,7 @@
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::BoxStream};
+use tokio::runtime;
 use zbus_systemd::{
     systemd1::ManagerProxy,
     zbus::{self, Connection, MatchRule, MessageStream, message::Type},
@@ -13,9 +14,12 @@ use crate::ports::{Commands, Invocation, UnitError, UnitState, Units};
 /// Longer than systemd's own default time-outs of start and stop, which end the job first.
 const JOB: Duration = Duration::from_secs(300);
 
+/// One call: systemd names a job at once, and its end is waited for by a signal. Only `Reload` does its work first.
+const CALL: Duration = Duration::from_secs(120);
+
 pub struct Systemd {
-    /// Made at first use, and again when it broke.
-    bus: tokio::sync::Mutex<Option<Connection>>,
+    /// Made at first use, again when it broke, and for another runtime: its reader is a task of the one it was made in.
+    bus: tokio::sync::Mutex<Option<(runtime::Id, Connection)>>,
     /// For the last log lines of what failed.
     commands: Arc<dyn Commands>,
 }
@@ -30,8 +34,11 @@ impl Systemd {
     }
 
     async fn connection(&self) -> Result<Connection, UnitError> {
+        let here = runtime::Handle::current().id();
         let mut bus = self.bus.lock().await;
-        if let Some(connection) = &*bus {
+        if let Some((home, connection)) = &*bus
+            && *home == here
+        {
             // The bus may have gone away under us (dbus restarted): a cheap call tells.
             let ping = connection.call_method(
                 Some("org.freedesktop.DBus"),
@@ -44,8 +51,8 @@ impl Systemd {
                 return Ok(connection.clone());
             }
         }
-        let connection = Connection::system().await.map_err(unreachable)?;
-        *bus = Some(connection.clone());
+        let connection = zbus::connection::Builder::system().method_timeout(CALL).build().await.map_err(unreachable)?;
+        *bus = Some((here, connection.clone()));
         Ok(connection)
     }
 

@@ -1,6 +1,8 @@
 //! The Kubernetes API, as JSON by path. Most of what is written here is a handful of small fixed objects, and a path beside
 //! a JSON table reads better than twenty generated types.
 
+use std::time::Duration;
+
 use http::{Method, Request, StatusCode};
 use kube::Client;
 use serde_json::Value;
@@ -93,6 +95,9 @@ impl From<ApiError> for StepError {
     }
 }
 
+/// How long one call may take; longer than the API server's own limit for a webhook or a slow etcd.
+const ANSWER: Duration = Duration::from_secs(60);
+
 async fn call(
     client: &Client,
     verb: &'static str,
@@ -107,7 +112,13 @@ async fn call(
         .header(http::header::CONTENT_TYPE, media)
         .body(body)
         .expect("paths are made of names that are valid in URLs");
-    client.request(request).await.map_err(|error| ApiError::of(verb, path, error))
+    answered(client.request(request)).await.map_err(|error| ApiError::of(verb, path, error))
+}
+
+/// A connection whose other end went without a word says nothing for a quarter of an hour, and the converge hangs on it.
+async fn answered<T>(asked: impl Future<Output = Result<T, kube::Error>>) -> Result<T, kube::Error> {
+    let late = |_| kube::Error::Service(format!("no answer within {} s", ANSWER.as_secs()).into());
+    tokio::time::timeout(ANSWER, asked).await.map_err(late)?
 }
 
 const JSON: &str = "application/json";
@@ -180,6 +191,16 @@ pub async fn answers(client: &Client, path: &str) -> Option<StatusCode> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_never_answers_is_unreachable_after_a_minute() {
+        let service = tower::service_fn(|_: Request<kube::client::Body>| {
+            std::future::pending::<Result<http::Response<kube::client::Body>, std::convert::Infallible>>()
+        });
+        let client = Client::new(service, "default");
+        let error = tokio::time::timeout(ANSWER * 2, get(&client, "/api/v1/nodes")).await.unwrap().unwrap_err();
+        assert!(matches!(error, ApiError::Unreachable(_)) && error.passes());
+    }
 
     #[test]
     fn a_newborn_api_server_is_waited_for_and_one_that_forbids_is_not() {

@@ -8,7 +8,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use muster_ids::Digest;
-use tokio::sync::Mutex;
+use tokio::{runtime, sync::Mutex};
 
 use super::{KUBERNETES, LOCAL_API};
 use crate::{
@@ -20,10 +20,11 @@ use crate::{
 const KUBELET_PEM: &str = "/var/lib/kubelet/pki/kubelet-client-current.pem";
 
 /// The real adapter of [`Kube`]: `admin.conf` against the own API server on control planes, kubelet's credentials on
-/// workers. Made anew when the credentials on disk change.
+/// workers. Made anew when the credentials on disk change, and for another runtime: a client's worker is a task of the one
+/// that it was made in, and a plan's runtime ends with the plan.
 pub struct KubeFiles {
     files: Arc<dyn Files>,
-    made: Mutex<Option<(Digest, Client)>>,
+    made: Mutex<Option<(Digest, runtime::Id, Client)>>,
 }
 
 impl KubeFiles {
@@ -54,14 +55,15 @@ impl Kube for KubeFiles {
         let Some((text, server, digest)) = self.credentials()? else {
             return Err(StepError::waits("this node to become a member of the cluster"));
         };
+        let here = runtime::Handle::current().id();
         let mut made = self.made.lock().await;
-        if let Some((of, client)) = made.as_ref()
-            && *of == digest
+        if let Some((of, home, client)) = made.as_ref()
+            && (*of, *home) == (digest, here)
         {
             return Ok(client.clone());
         }
         let client = of_kubeconfig(&text, server).await?;
-        *made = Some((digest, client.clone()));
+        *made = Some((digest, here, client.clone()));
         Ok(client)
     }
 }
@@ -96,6 +98,9 @@ pub(super) fn parse(text: &str) -> Result<Kubeconfig, serde_yaml_ng::Error> {
     serde_yaml_ng::from_str(text)
 }
 
+/// How long an open connection may say nothing; kubectl and the controllers have the same.
+const WATCH: Duration = Duration::from_secs(295);
+
 /// A client of a kubeconfig's current context, dialling `server` where one is given.
 pub async fn of_kubeconfig(text: &str, server: Option<&str>) -> Result<Client, CredentialsError> {
     let mut kubeconfig = parse(text).map_err(CredentialsError::Yaml)?;
@@ -108,6 +113,8 @@ pub async fn of_kubeconfig(text: &str, server: Option<&str>) -> Result<Client, C
         .await
         .map_err(CredentialsError::Kubeconfig)?;
     config.connect_timeout = Some(Duration::from_secs(5));
+    // Watches end after 290 s and begin anew; what is silent for longer is dead. Calls have a limit of their own.
+    config.read_timeout = Some(WATCH);
     // Each caller says for itself whether trying again is right.
     config.default_retry = false;
     Client::try_from(config).map_err(|error| CredentialsError::Client(Box::new(error)))
@@ -148,4 +155,42 @@ pub(crate) fn ders(pem: &str) -> Vec<Vec<u8>> {
         .filter(|block| block.label == "CERTIFICATE")
         .map(|block| block.contents)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::fake::FakeFiles;
+
+    const KUBECONFIG: &str = "{apiVersion: v1, kind: Config, current-context: c, \
+        clusters: [{name: k, cluster: {server: 'https://127.0.0.1:1'}}], users: [{name: u, user: {}}], \
+        contexts: [{name: c, context: {cluster: k, user: u}}]}";
+
+    fn within<T>(asked: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(asked)
+    }
+
+    /// What it says of a server that is not there. A client whose worker is gone never gets so far.
+    async fn refused(kube: &KubeFiles) -> String {
+        let client = kube.client().await.unwrap();
+        let error = super::super::api::get(&client, "/version").await.unwrap_err();
+        let mut text = String::new();
+        let mut cause: Option<&dyn std::error::Error> = Some(&error);
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
+    }
+
+    #[test]
+    fn a_client_outlives_the_plan_that_asked_for_it_first() {
+        let files = Arc::new(FakeFiles::default());
+        files.put(&format!("{KUBERNETES}/kubelet.conf"), KUBECONFIG);
+        let kube = KubeFiles::new(files);
+        for _plan_then_converge in 0..2 {
+            let error = within(refused(&kube));
+            assert!(error.to_lowercase().contains("connect"), "{error}");
+        }
+    }
 }
