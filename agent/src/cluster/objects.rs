@@ -18,6 +18,8 @@ use super::api::{self, ApiError};
 pub const SET: &str = "muster.dev/set";
 /// The generation that last changed an object; an annotation.
 pub const GENERATION: &str = "muster.dev/generation";
+/// On an object that was there before any set named it; an annotation. It is let go and not deleted when it leaves its set.
+pub const ADOPTED: &str = "muster.dev/adopted";
 /// A value of a Secret that stands for a secret of the site.
 pub const REFERENCE: &str = "muster-secret:";
 
@@ -170,6 +172,24 @@ pub fn dressed(object: &Value, id: &ObjectId, set: &str, generation: &str) -> Va
         table.remove("status");
     }
     object
+}
+
+/// Dressed for the live object that it is applied to: whether that was there before any set is remembered.
+pub fn over(mut dressed: Value, live: &Value) -> Value {
+    if adopted(live) || is_foreign(live) {
+        dressed["metadata"]["annotations"][ADOPTED] = json!("true");
+    }
+    dressed
+}
+
+/// No set has ever written it.
+fn is_foreign(live: &Value) -> bool {
+    live["metadata"]["labels"][SET].is_null() && live["metadata"]["annotations"][GENERATION].is_null()
+}
+
+/// It was there before any set named it.
+pub fn adopted(live: &Value) -> bool {
+    live["metadata"]["annotations"][ADOPTED] == "true"
 }
 
 /// The names of the site's secrets that a Secret refers to.

@@ -2,7 +2,7 @@
 //!
 //! What others need goes last, as it came first. An object goes with its UID and version as preconditions, and only where
 //! its label says that it is this set's and no newer generation wrote it. A namespace or a definition of a kind that takes
-//! others' objects along stays.
+//! others' objects along stays. So does what was there before a set named it: it is let go.
 
 use std::{cmp::Reverse, collections::BTreeSet};
 
@@ -34,10 +34,24 @@ pub async fn prune(
         let Some(live) = api::find(client, &path).await.map_err(|error| of(id, error))? else { continue };
         match keep(client, set, &live, generation).await.map_err(|error| of(id, error))? {
             Some(why) => notes.push(format!("{id} left the set and is not deleted: {why}")),
+            None if objects::adopted(&live) => {
+                release(client, &path, &live).await.map_err(|error| of(id, error))?;
+                notes.push(format!("{id} left the set and is not deleted: it was there before"));
+            }
             None => delete(client, &path, &live).await.map_err(|error| of(id, error))?,
         }
     }
     Ok(notes)
+}
+
+/// Takes our marks off, and leaves the object as it is.
+async fn release(client: &Client, path: &str, live: &Value) -> Result<(), ApiError> {
+    let patch = json!({"metadata": {
+        "resourceVersion": live["metadata"]["resourceVersion"],
+        "labels": {objects::SET: null},
+        "annotations": {objects::GENERATION: null, objects::ADOPTED: null},
+    }});
+    api::merge(client, path, &patch).await.map(drop)
 }
 
 async fn delete(client: &Client, path: &str, live: &Value) -> Result<(), ApiError> {
@@ -163,6 +177,8 @@ mod tests {
             };
             if request.method() == Method::DELETE {
                 told.lock().unwrap().push(path);
+            } else if request.method() == Method::PATCH {
+                told.lock().unwrap().push(format!("released {path}"));
             }
             let response = Response::builder().status(code).body(Body::from(body.into_bytes())).unwrap();
             async move { Ok::<_, Infallible>(response) }
@@ -247,6 +263,20 @@ mod tests {
             assert_eq!(notes, [format!("deployment shop/web left the set and is not deleted: {why}")]);
             assert!(deleted.lock().unwrap().is_empty());
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_there_before_is_let_go() {
+        let path = "/apis/apps/v1/namespaces/kube-system/deployments/coredns";
+        let list = json!({"resources": [resource("deployments", "Deployment", true)]});
+        let mut live = object("Deployment", "coredns", Some("dns"), "1.6");
+        live["metadata"]["annotations"][objects::ADOPTED] = json!("true");
+        let (client, deleted) = server(&[("/apis/apps/v1", list), (path, live)]);
+        let ids = [id("apps/v1", "Deployment", Some("kube-system"), "coredns")].into();
+        let notes = prune(&client, "dns", &ids, HERE).await.unwrap();
+        let expected = "deployment kube-system/coredns left the set and is not deleted: it was there before";
+        assert_eq!(notes, [expected]);
+        assert_eq!(*deleted.lock().unwrap(), [format!("released {path}")]);
     }
 
     #[tokio::test]

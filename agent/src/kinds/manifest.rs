@@ -11,6 +11,7 @@ use std::{
 
 use kube::Client;
 use muster_catalog::kinds::manifest::ManifestSpec;
+use muster_ids::Generation;
 use muster_plan::{
     Skip,
     kinds::manifest::{Change, ObjectId, ObjectSeen, ObjectState, Observed},
@@ -137,7 +138,7 @@ async fn see(
     }
     // An older generation's mark is no difference: it is renewed with the next change.
     let generation = written_by.unwrap_or(ctx.scope.generation).to_string();
-    let wanted = objects::dressed(object, id, &set.name, &generation);
+    let wanted = objects::over(objects::dressed(object, id, &set.name, &generation), &live);
     let lines = differences(client, &path, live, &wanted).await.map_err(|error| of(id, error))?;
     Ok(seen(if lines.is_empty() { ObjectState::AsWritten } else { ObjectState::Differs(lines) }))
 }
@@ -191,16 +192,31 @@ async fn write(ctx: &Context, client: &Client, set: &Set, id: &ObjectId) -> Resu
     let path = set.kinds.path(id).unwrap_or_default();
     let dressed = objects::dressed(object, id, &set.name, &ctx.scope.generation.to_string());
     for _ in 0..20 {
-        match api::apply(client, &path, &dressed).await {
-            Ok(_) => return Ok(()),
-            // A namespace that was made a moment ago, a Service that was deleted.
-            Err(error) if error.is_not_found() || error.passes() || taken(&error) => {
-                ctx.clock.sleep(Duration::from_millis(200)).await
+        match put(client, &path, &dressed, ctx.scope.generation).await {
+            Ok(()) => return Ok(()),
+            // A namespace that was made a moment ago, a Service that was deleted, a controller that wrote in between.
+            Err(error) if error.is_not_found() || error.is_conflict() || error.passes() || taken(&error) => {
+                ctx.clock.sleep(Duration::from_millis(200)).await;
             }
             Err(error) => return Err(of(id, error)),
         }
     }
-    api::apply(client, &path, &dressed).await.map(drop).map_err(|error| of(id, error))
+    put(client, &path, &dressed, ctx.scope.generation).await.map_err(|error| of(id, error))
+}
+
+/// Applies over what is there now. What a newer generation wrote is left alone: who leads no longer may not know it yet.
+async fn put(client: &Client, path: &str, dressed: &Value, ours: Generation) -> Result<(), ApiError> {
+    let Some(live) = api::find(client, path).await? else {
+        return api::apply(client, path, dressed).await.map(drop);
+    };
+    if let Some(newer) = objects::generation_of(&live).filter(|by| *by > ours) {
+        tracing::warn!(path, %newer, "an object of a newer generation was left alone");
+        return Ok(());
+    }
+    let mut dressed = objects::over(dressed.clone(), &live);
+    // What comes in between makes the write fail, and is looked at.
+    dressed["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
+    api::apply(client, path, &dressed).await.map(drop)
 }
 
 pub(crate) fn of(id: &ObjectId, error: ApiError) -> StepError {
@@ -221,7 +237,11 @@ pub(crate) fn of(id: &ObjectId, error: ApiError) -> StepError {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::VecDeque, convert::Infallible, sync::Mutex};
+    use std::{
+        collections::VecDeque,
+        convert::Infallible,
+        sync::{Arc, Mutex},
+    };
 
     use http::{Request, Response};
     use kube::client::Body;
@@ -250,6 +270,52 @@ mod tests {
         let (before, after) = (web("1", None, 2), web("2", Some("1"), 2));
         let lines = differences(&server(&[&after, &after, &after]), "/web", before, &json!({})).await.unwrap();
         assert_eq!(lines, Vec::<String>::new());
+    }
+
+    /// An API server with this object; what was applied.
+    fn holding(live: Value) -> (Client, Arc<Mutex<Vec<Value>>>) {
+        let applied = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&applied);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (live, told) = (live.clone(), Arc::clone(&told));
+            async move {
+                if request.method() == http::Method::PATCH {
+                    let bytes = request.into_body().collect_bytes().await.unwrap();
+                    told.lock().unwrap().push(serde_json::from_slice(&bytes).unwrap());
+                }
+                Ok::<_, Infallible>(Response::new(Body::from(live.to_string().into_bytes())))
+            }
+        });
+        (Client::new(service, "default"), applied)
+    }
+
+    #[tokio::test]
+    async fn an_overtaken_leader_leaves_newer_content_alone() {
+        let ours = Generation { epoch: 1, counter: 7 };
+        for (written, times) in [("1.8", 0), ("2.1", 0), ("1.7", 1), ("1.6", 1)] {
+            let live = json!({"metadata": {"resourceVersion": "5", "annotations": {objects::GENERATION: written}}});
+            let (client, applied) = holding(live);
+            put(&client, "/web", &json!({"metadata": {"annotations": {}}}), ours).await.unwrap();
+            assert_eq!(applied.lock().unwrap().len(), times, "{written}");
+            // And what comes in between makes the write fail.
+            assert!(applied.lock().unwrap().iter().all(|object| object["metadata"]["resourceVersion"] == "5"));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_there_before_any_set_is_remembered() {
+        let ours = Generation { epoch: 1, counter: 7 };
+        for (metadata, expected) in [
+            (json!({"name": "coredns"}), json!("true")),
+            (json!({"labels": {objects::SET: "a"}, "annotations": {objects::ADOPTED: "true"}}), json!("true")),
+            (json!({"labels": {objects::SET: "a"}, "annotations": {objects::GENERATION: "1.6"}}), Value::Null),
+            // Its label was taken off by hand.
+            (json!({"annotations": {objects::GENERATION: "1.6"}}), Value::Null),
+        ] {
+            let (client, applied) = holding(json!({"metadata": metadata}));
+            put(&client, "/web", &json!({"metadata": {"annotations": {}}}), ours).await.unwrap();
+            assert_eq!(applied.lock().unwrap()[0]["metadata"]["annotations"][objects::ADOPTED], expected);
+        }
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ struct State {
     away: bool,
     held: u32,
     most_held: u32,
-    given: u32,
+    given_back: u32,
     taken: Vec<(Turn, String)>,
     secrets: BTreeMap<String, Vec<u8>>,
     /// Names of the secrets that were given once.
@@ -66,7 +66,7 @@ impl FakeCoordinator {
 
     /// How often a turn was given back, and did not just end.
     pub fn given(&self) -> u32 {
-        lock(&self.state).given
+        lock(&self.state).given_back
     }
 
     fn here(&self) -> Result<MutexGuard<'_, State>, PortError> {
@@ -90,7 +90,7 @@ impl HeldTurn for Held {
     }
 
     async fn give(self: Box<Self>) {
-        lock(&self.0).given += 1;
+        lock(&self.0).given_back += 1;
     }
 }
 
