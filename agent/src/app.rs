@@ -1,6 +1,6 @@
 //! The composition root: which adapter stands behind which port. Nothing else names one.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     Context, Scope,
@@ -66,5 +66,9 @@ impl Health for KubernetesNode {
 
     async fn ready_since(&self, since: i64) -> Option<bool> {
         cluster::node_ready(&self.ctx, Some(since)).await
+    }
+
+    async fn pods(&self) -> Option<BTreeMap<String, bool>> {
+        cluster::pods(&self.ctx).await
     }
 }

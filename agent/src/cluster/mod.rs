@@ -35,7 +35,7 @@ pub mod settings;
 pub mod sign;
 pub mod tickets;
 
-pub use node::node_ready;
+pub use node::{node_ready, pods};
 
 /// Where kubeadm keeps its files.
 pub(crate) const KUBERNETES: &str = "/etc/kubernetes";

@@ -176,6 +176,24 @@ async fn fit(client: &Client, name: &str, since: Option<i64>) -> Result<bool, Ap
     Ok(api::find(client, &path(name)).await?.is_some_and(|node| is_ready(&node)))
 }
 
+/// This node's pods that are not ending, by uid, and whether each is Ready. None where the API does not say.
+pub async fn pods(ctx: &Context) -> Option<BTreeMap<String, bool>> {
+    let note = membership::read(&*ctx.files).ok()??;
+    let asked = async {
+        let client = ctx.kube.client().await.ok()?;
+        // The selector is what lets kubelet's own credentials ask.
+        api::get(&client, &format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{}", note.name)).await.ok()
+    };
+    let list = tokio::time::timeout(Duration::from_secs(5), asked).await.ok()??;
+    Some(readiness(&list))
+}
+
+fn readiness(pods: &Value) -> BTreeMap<String, bool> {
+    let stays = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
+    let pods = pods["items"].as_array().into_iter().flatten().filter(stays);
+    pods.filter_map(|pod| Some((pod["metadata"]["uid"].as_str()?.to_owned(), is_ready(pod)))).collect()
+}
+
 /// When kubelet last renewed its Lease, on its node's clock; it does every ten seconds, and at its start. Such times
 /// compare as texts.
 pub(super) async fn heartbeat(client: &Client, name: &str) -> Result<Option<String>, ApiError> {
@@ -243,15 +261,15 @@ mod tests {
             labels: BTreeSet::new(),
             kubelet: None,
         };
-        assert_eq!((node_ready(&ctx).await, NoMember.node_ready().await), (None, None));
+        assert_eq!((node_ready(&ctx, None).await, NoMember.node_ready().await), (None, None));
         membership::write(&*machine.files, &note).unwrap();
-        assert_eq!(node_ready(&ctx).await, None, "it is on its way in");
+        assert_eq!(node_ready(&ctx, None).await, None, "it is on its way in");
         note.stage = Stage::Member;
         membership::write(&*machine.files, &note).unwrap();
-        assert_eq!(node_ready(&ctx).await, Some(false), "the API cannot be asked");
+        assert_eq!(node_ready(&ctx, None).await, Some(false), "the API cannot be asked");
         for (status, ready) in [("True", true), ("False", false), ("Unknown", false)] {
             ctx.kube = Arc::new(OneNode(status));
-            assert_eq!(node_ready(&ctx).await, Some(ready), "{status}");
+            assert_eq!(node_ready(&ctx, None).await, Some(ready), "{status}");
         }
     }
 
@@ -286,6 +304,16 @@ mod tests {
         for (since, expected) in [(None, true), (Some(beat - 1), true), (Some(beat), false), (Some(beat + 5), false)] {
             assert_eq!(fit(&client, "n-1", since).await.unwrap(), expected, "{since:?}");
         }
+    }
+
+    #[test]
+    fn pods_that_end_do_not_count() {
+        let pod = |uid: &str, ready: &str, ends: Option<&str>| {
+            json!({"metadata": {"uid": uid, "deletionTimestamp": ends},
+                "status": {"conditions": [{"type": "Ready", "status": ready}]}})
+        };
+        let list = json!({"items": [pod("a", "True", None), pod("b", "False", None), pod("c", "True", Some("now"))]});
+        assert_eq!(readiness(&list), [("a".to_owned(), true), ("b".to_owned(), false)].into());
     }
 
     #[test]

@@ -65,8 +65,7 @@ impl Step<'_> {
         let done = self.do_it(change).await;
         let went = match &done {
             Err(_) => Went::Badly,
-            Ok(_) if self.needs_kubelet(disrupts) => Went::WellAndKubeletBeats(self.ctx.clock.now()),
-            Ok(_) => Went::Well,
+            Ok(_) => self.went(disrupts),
         };
         let fit = self.disruption.end(went).await;
         notes.extend(done?);
@@ -80,15 +79,15 @@ impl Step<'_> {
         Ok(notes)
     }
 
-    /// Whether what was disrupted carries the node: then its Ready is believed only with a fresh beat of kubelet's, which
-    /// takes ten seconds at most. A membership's change waits for that itself.
-    fn needs_kubelet(&self, disrupts: Disrupts) -> bool {
+    /// Where what was disrupted carries the node, its Ready is believed only with a fresh beat of kubelet's, which takes ten
+    /// seconds at most. A membership's change waits for that itself.
+    fn went(&self, disrupts: Disrupts) -> Went {
+        let beats = Went::OfTheNode { beats_after: Some(self.ctx.clock.now()) };
         match &self.resource.spec {
-            Spec::Service(service) => {
-                disrupts == Disrupts::Node || matches!(&*unit(service), "kubelet.service" | "containerd.service")
-            }
-            Spec::ClusterMember(_) => false,
-            _other => disrupts == Disrupts::Node,
+            Spec::Service(service) if matches!(&*unit(service), "kubelet.service" | "containerd.service") => beats,
+            Spec::ClusterMember(_) => Went::OfTheNode { beats_after: None },
+            _other if disrupts == Disrupts::Node => beats,
+            _other => Went::Well,
         }
     }
 

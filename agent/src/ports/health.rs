@@ -1,5 +1,7 @@
 //! Whether this node is fit again after a disruption, so that the next one may have its turn.
 
+use std::collections::BTreeMap;
+
 /// The node's own judge.
 #[async_trait::async_trait]
 pub trait Health: Send + Sync {
@@ -9,4 +11,7 @@ pub trait Health: Send + Sync {
     /// As [`Health::node_ready`], and kubelet has spoken to the cluster after `since` (seconds since the epoch, on this
     /// node's clock): a dead one leaves its Node Ready for most of a minute.
     async fn ready_since(&self, since: i64) -> Option<bool>;
+
+    /// The node's pods that are not ending, by uid, and whether each takes traffic; none where nobody can say.
+    async fn pods(&self) -> Option<BTreeMap<String, bool>>;
 }

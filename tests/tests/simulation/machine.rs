@@ -1,6 +1,7 @@
 //! One machine: its disk and system in memory, which outlive the agent's crash, and units that take time to restart.
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -300,5 +301,9 @@ impl Health for Kubelet {
 
     async fn ready_since(&self, _since: i64) -> Option<bool> {
         self.node_ready().await
+    }
+
+    async fn pods(&self) -> Option<BTreeMap<String, bool>> {
+        None
     }
 }

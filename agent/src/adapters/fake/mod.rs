@@ -8,7 +8,7 @@ mod files;
 mod packages;
 mod units;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 pub use clock::FakeClock;
 pub use commands::FakeCommands;
@@ -81,6 +81,10 @@ impl Health for NoMember {
     }
 
     async fn ready_since(&self, _since: i64) -> Option<bool> {
+        None
+    }
+
+    async fn pods(&self) -> Option<BTreeMap<String, bool>> {
         None
     }
 }
