@@ -10,6 +10,7 @@ use crate::{
     },
     cluster::{self, client::KubeFiles},
     converge::Engine,
+    facts,
     ledger::LedgerFile,
     ports::{Commands, FileError, Files, Health, Secrets, Tickets, Turns},
 };
@@ -50,6 +51,12 @@ pub fn context(coordinator: Coordinator, scope: Scope) -> Context {
 /// An engine over `ctx`, remembering in the file `ledger`.
 pub fn engine(ctx: Context, ledger: &str) -> Result<Arc<Engine>, FileError> {
     let ledger = LedgerFile::open(Arc::clone(&ctx.files), ledger)?;
+    if let Some(boot) = facts::boot() {
+        // On a full disk the node still converges; what the boot took away is then called drift.
+        if let Err(error) = ledger.change(|ledger| ledger.booted(&boot)) {
+            tracing::warn!(%error, "the boot cannot be written down");
+        }
+    }
     let health = Arc::new(KubernetesNode { ctx: ctx.clone() });
     Ok(Arc::new(Engine::new(ctx, ledger, health)))
 }

@@ -26,6 +26,19 @@ pub fn collect() -> Facts {
     }
 }
 
+/// What tells this boot from every other: the kernel's identifier of its own boot and when PID 1 began, because containers
+/// begin anew on a kernel that runs on. None where the kernel does not say.
+pub fn boot() -> Option<String> {
+    let kernel = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let init = fs::read_to_string("/proc/1/stat").ok()?;
+    Some(format!("{}/{}", kernel.trim(), began(&init)?))
+}
+
+/// Field 22 of proc_pid_stat(5); the second, the name, is in brackets and may hold blanks and brackets.
+fn began(stat: &str) -> Option<&str> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(22 - 3)
+}
+
 fn text(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
@@ -100,6 +113,16 @@ mod tests {
         let facts = collect();
         assert!(facts.cpus > 0 && facts.memory > 0 && !facts.kernel.is_empty(), "{facts:?}");
         assert!(["container", "vm", "none"].contains(&facts.virtualization.as_str()));
+    }
+
+    #[test]
+    fn a_boot_is_told_by_the_kernel_and_by_when_init_began() {
+        let boot = boot().unwrap();
+        let (kernel, began) = boot.split_once('/').unwrap();
+        assert!(kernel.len() == 36 && began.parse::<u64>().is_ok(), "{boot}");
+        let stat = "1 (a ) b) S 0 1 1 0 -1 4194560 5 1 0 6 5 4 3 2 20 0 1 0 4711 406 231";
+        assert_eq!(super::began(stat), Some("4711"));
+        assert_eq!(super::began("1 (init) S"), None);
     }
 
     #[test]

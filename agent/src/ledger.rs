@@ -22,6 +22,8 @@ const WINDOW: i64 = 3600;
 const FIGHT: usize = 5;
 /// Seconds for which a fight is left alone.
 const TRUCE: i64 = 600;
+/// Kinds whose state a boot takes away, at least in part: to make it again is no drift and no fight.
+const OF_ONE_BOOT: [&str; 6] = ["container", "kernel_module", "mount", "pod_network", "service", "sysctl"];
 
 /// Version 1, the current one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +31,9 @@ const TRUCE: i64 = 600;
 pub struct Ledger {
     /// The newest generation that was converged, well or not: an older one is refused.
     pub generation: Option<Generation>,
+    /// Which boot the rest was seen in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
     /// Whom to tell, and who changed.
     #[serde(default)]
     pub pending: BTreeMap<ResourceId, BTreeSet<ResourceId>>,
@@ -58,6 +63,14 @@ impl Ledger {
     pub fn from_json(text: &[u8]) -> Result<Self, serde_json::Error> {
         match serde_json::from_slice(text)? {
             Versioned::V1(ledger) => Ok(ledger),
+        }
+    }
+
+    /// Begins anew after a boot: what it took away is not what was last seen.
+    pub fn booted(&mut self, boot: &str) {
+        if self.boot.as_deref() != Some(boot) {
+            self.boot = Some(boot.to_owned());
+            self.right.retain(|id, _| !OF_ONE_BOOT.contains(&id.kind()));
         }
     }
 
@@ -159,6 +172,25 @@ mod tests {
         assert!(ledger.repaired(&id(), 4005));
         assert_eq!(ledger.truce(&id(), 4006), Some(4605));
         assert_eq!(ledger.truce(&id(), 4605), None);
+    }
+
+    #[test]
+    fn what_a_boot_takes_away_is_forgotten_and_files_are_not() {
+        let mut ledger = Ledger { boot: Some("1".into()), ..Ledger::default() };
+        let service = ResourceId::new("service", "kubelet");
+        ledger.right = [(id(), "a".to_owned()), (service.clone(), "b".to_owned())].into();
+        ledger.booted("1");
+        assert_eq!(ledger.right.len(), 2);
+        ledger.booted("2");
+        assert_eq!(ledger.boot.as_deref(), Some("2"));
+        assert!(ledger.right.contains_key(&id()) && !ledger.right.contains_key(&service));
+    }
+
+    #[test]
+    fn a_boots_kinds_are_kinds() {
+        for kind in OF_ONE_BOOT {
+            assert!(muster_catalog::Spec::KINDS.contains(&kind), "{kind}");
+        }
     }
 
     #[test]

@@ -23,6 +23,32 @@ pub struct Report {
     pub node_ready: Option<bool>,
 }
 
+impl Report {
+    /// This report, and what is left to tell of an earlier one that nobody took: drift, changes and notes. How things stand
+    /// is this one's to say.
+    pub fn with_untold(mut self, earlier: &Self) -> Self {
+        let new = std::mem::take(&mut self.drift);
+        self.drift = earlier.drift.clone();
+        self.drift.extend(new.into_iter().filter(|id| !earlier.drift.contains(id)));
+        for step in &earlier.steps {
+            match self.steps.iter_mut().find(|now| now.resource == step.resource) {
+                Some(now) => {
+                    let new = std::mem::take(&mut now.notes);
+                    now.notes = step.notes.clone();
+                    now.notes.extend(new.into_iter().filter(|note| !step.notes.contains(note)));
+                }
+                None if step.outcome == Outcome::Done => {
+                    // It counts as changed, and was right when it was looked at again.
+                    self.already_right = self.already_right.saturating_sub(1);
+                    self.steps.push(step.clone());
+                }
+                None => {}
+            }
+        }
+        self
+    }
+}
+
 /// The end of one step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepReport {
@@ -75,4 +101,41 @@ pub enum Skip {
     Guard,
     /// Waits for something outside: "the API server to answer".
     Waits { what: String },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(name: &str, outcome: Outcome, notes: &[&str]) -> StepReport {
+        let notes = notes.iter().map(|&note| note.to_owned()).collect();
+        StepReport { resource: ResourceId::new("file", name), outcome, detail: vec![], notes, took: 1 }
+    }
+
+    #[test]
+    fn what_nobody_took_is_told_with_the_next_report() {
+        let id = |name: &str| ResourceId::new("file", name);
+        let waits = || Outcome::Skipped { why: Skip::Waits { what: "the API server".into() } };
+        let earlier = Report {
+            drift: vec![id("/a"), id("/b")],
+            steps: vec![
+                step("/a", Outcome::Done, &["left alone"]),
+                step("/c", Outcome::Done, &["one"]),
+                step("/d", waits(), &[]),
+            ],
+            ..Report::default()
+        };
+        let newest = Report {
+            drift: vec![id("/b"), id("/e")],
+            steps: vec![step("/c", Outcome::Done, &["one", "two"])],
+            already_right: 4,
+            converged: true,
+            ..Report::default()
+        };
+        let told = newest.with_untold(&earlier);
+        assert_eq!(told.drift, [id("/a"), id("/b"), id("/e")]);
+        assert_eq!(told.steps[0].notes, ["one", "two"]);
+        assert_eq!(told.steps[1], earlier.steps[0]);
+        assert_eq!((told.steps.len(), told.already_right, told.converged), (2, 3, true));
+    }
 }

@@ -16,6 +16,9 @@ pub enum ApiError {
     /// Nothing answered, or no longer.
     #[error("the API server does not answer")]
     Unreachable(#[source] Box<kube::Error>),
+    /// It answers, but has just begun or is about to end: its noes mean nothing yet.
+    #[error("the API server is not ready")]
+    Unready,
     /// It answered no; `reason` is Kubernetes' word for it.
     #[error("the API server refuses {verb} {path}: {message}")]
     Refused { verb: &'static str, path: String, code: u16, reason: String, message: String },
@@ -31,7 +34,7 @@ impl ApiError {
     pub fn code(&self) -> Option<u16> {
         match self {
             Self::Refused { code, .. } => Some(*code),
-            Self::Unreachable(_) | Self::Unreadable { .. } => None,
+            Self::Unreachable(_) | Self::Unready | Self::Unreadable { .. } => None,
         }
     }
 
@@ -47,7 +50,7 @@ impl ApiError {
     /// Worth trying again in a moment: nothing answered, or it is overloaded or starting.
     pub fn passes(&self) -> bool {
         match self {
-            Self::Unreachable(_) => true,
+            Self::Unreachable(_) | Self::Unready => true,
             Self::Refused { code, .. } => matches!(code, 429 | 500 | 502 | 503 | 504),
             Self::Unreadable { .. } => false,
         }
@@ -77,6 +80,7 @@ impl From<ApiError> for StepError {
                 tracing::debug!(error = %source, "the API server does not answer");
                 Self::waits("the API server to answer")
             }
+            ApiError::Unready => Self::waits("the API server to be ready"),
             // A newborn cluster's API server answers a moment before it has made the roles of its own.
             ApiError::Refused { code: 403, message, .. }
                 if message.split_once("RBAC: ").is_some_and(|(_, roles)| roles.contains("not found")) =>
@@ -106,13 +110,22 @@ async fn call(
     media: &str,
     body: Vec<u8>,
 ) -> Result<Value, ApiError> {
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(http::header::CONTENT_TYPE, media)
-        .body(body)
-        .expect("paths are made of names that are valid in URLs");
-    answered(client.request(request)).await.map_err(|error| ApiError::of(verb, path, error))
+    let ask = async || {
+        let request = Request::builder()
+            .method(method.clone())
+            .uri(path)
+            .header(http::header::CONTENT_TYPE, media)
+            .body(body.clone())
+            .expect("paths are made of names that are valid in URLs");
+        answered(client.request(request)).await.map_err(|error| ApiError::of(verb, path, error))
+    };
+    match ask().await {
+        // An API server that has just begun does not know its roles yet: it forbids everything, and says that it is not
+        // ready. Where it says that it is, it may have become so since.
+        Err(ApiError::Refused { code: 403, .. }) if is_ready(client).await => ask().await,
+        Err(ApiError::Refused { code: 403, .. }) => Err(ApiError::Unready),
+        answer => answer,
+    }
 }
 
 /// A connection whose other end went without a word says nothing for a quarter of an hour, and the converge hangs on it.
@@ -179,7 +192,7 @@ pub async fn delete(client: &Client, path: &str, options: &Value) -> Result<(), 
 /// Whether the API server says that it is ready to serve.
 pub async fn is_ready(client: &Client) -> bool {
     let request = Request::get("/readyz").body(Vec::new()).expect("a fixed request");
-    matches!(client.request_text(request).await, Ok(text) if text == "ok")
+    matches!(answered(client.request_text(request)).await, Ok(text) if text == "ok")
 }
 
 /// The status code that the API server gave for a path, without reading more: for waits.
@@ -200,6 +213,39 @@ mod tests {
         let client = Client::new(service, "default");
         let error = tokio::time::timeout(ANSWER * 2, get(&client, "/api/v1/nodes")).await.unwrap().unwrap_err();
         assert!(matches!(error, ApiError::Unreachable(_)) && error.passes());
+    }
+
+    /// Answers as an API server whose `/readyz` says `ready`, and which forbids its first `forbids` calls of anything else.
+    fn forbidding(ready: &'static str, forbids: usize) -> Client {
+        let left = std::sync::Arc::new(std::sync::Mutex::new(forbids));
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+            let mut left = left.lock().unwrap();
+            let (code, text) = match request.uri().path() {
+                "/readyz" if ready == "ok" => (200, ready.to_owned()),
+                "/readyz" => (500, ready.to_owned()),
+                _other if *left > 0 => {
+                    *left -= 1;
+                    let message = "nodes is forbidden: User \"kubernetes-admin\" cannot list resource \"nodes\"";
+                    let status = serde_json::json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status":
+                        "Failure", "message": message, "reason": "Forbidden", "code": 403});
+                    (403, status.to_string())
+                }
+                _other => (200, "{}".to_owned()),
+            };
+            let answer = http::Response::builder().status(code).body(kube::client::Body::from(text.into_bytes()));
+            std::future::ready(Ok::<_, std::convert::Infallible>(answer.unwrap()))
+        });
+        Client::new(service, "default")
+    }
+
+    #[tokio::test]
+    async fn a_no_counts_only_from_an_api_server_that_is_ready() {
+        let ask = async |client: Client| get(&client, "/api/v1/nodes").await;
+        let begins = ask(forbidding("[-]informer-sync failed", 1)).await.unwrap_err();
+        assert!(matches!(begins, ApiError::Unready) && matches!(begins.into(), StepError::Skip(_)));
+        ask(forbidding("ok", 1)).await.unwrap();
+        let means_it = ask(forbidding("ok", 2)).await.unwrap_err();
+        assert_eq!(means_it.code(), Some(403));
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! Takes reports and metrics to the coordinator. Only the newest report counts: what could not be sent is replaced by it.
+//! Takes reports and metrics to the coordinator. How things stand is the newest report's to say; what reports that could not
+//! be sent have to tell (drift that was put back, notes) goes with it. It is lost with the agent's process; the journal has it.
 
 use std::time::Duration;
 
 use muster_ids::{Digest, Generation};
 use muster_plan::Report;
-use tokio::{sync::watch, time};
+use tokio::{sync::mpsc, time};
 
 use super::{Meter, puller::chain};
 use crate::link::Link;
@@ -19,24 +20,38 @@ pub(super) struct Reported {
     pub(super) report: Report,
 }
 
-/// Sends the newest report as soon as it is there, and metrics every ten seconds; ends with the reports' sender.
-pub(super) async fn run(link: Link, mut meter: Meter, mut reports: watch::Receiver<Option<Reported>>) {
+impl Reported {
+    fn with_untold(self, earlier: &Self) -> Self {
+        Self { report: self.report.with_untold(&earlier.report), ..self }
+    }
+}
+
+/// Sends a report as soon as it is there, and metrics every ten seconds; ends with the reports' sender.
+pub(super) async fn run(link: Link, mut meter: Meter, mut reports: mpsc::UnboundedReceiver<Reported>) {
     let mut ticks = time::interval(EVERY);
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    let mut newest: Option<Reported> = None;
     let mut unsent = false;
     let mut said = false;
     loop {
-        tokio::select! {
-            changed = reports.changed() => match changed {
-                Ok(()) => unsent = true,
-                Err(_) => return,
+        let mut came = tokio::select! {
+            came = reports.recv() => match came {
+                Some(came) => Some(came),
+                None => return,
             },
-            _ = ticks.tick() => {}
+            _ = ticks.tick() => None,
+        };
+        // More than one, where the coordinator took long to answer.
+        while let Some(report) = came.take().or_else(|| reports.try_recv().ok()) {
+            newest = Some(match &newest {
+                Some(earlier) if unsent => report.with_untold(earlier),
+                Some(_) | None => report,
+            });
+            unsent = true;
         }
         if link.enrolled().is_none() {
             continue;
         }
-        let newest = reports.borrow_and_update().clone();
         let json = match &newest {
             Some(reported) if unsent => serde_json::to_string(&reported.report).ok(),
             Some(_) | None => None,

@@ -71,7 +71,8 @@ impl Daemon {
         let (push_sender, mut pushes) = mpsc::channel(64);
         let (catalog_sender, mut catalogs) = mpsc::channel(1);
         let (ask, asked) = watch::channel(0_u64);
-        let (report, reports) = watch::channel(None);
+        // As many as converges end while one call to the coordinator lasts.
+        let (report, reports) = mpsc::unbounded_channel();
         let mut helpers = JoinSet::new();
         let session = format!("{}-{:08x}", std::process::id(), (jitter.next() * f64::from(u32::MAX)) as u32);
         helpers.spawn(follow(link.clone(), session, jitter.clone(), push_sender));
@@ -149,7 +150,7 @@ impl Daemon {
                             let wait = wakes::again(&ended, repeats, clock.now());
                             notifier.status(&line(&held.catalog, &ended));
                             let (generation, etag) = (held.catalog.generation, held.etag);
-                            report.send_replace(Some(Reported { generation, etag, report: ended.clone() }));
+                            told(&report, Reported { generation, etag, report: ended.clone() });
                             last = Some(ended);
                             wait
                         }
@@ -231,7 +232,7 @@ impl Daemon {
             };
             if let Ok(Ok(ended)) = ended {
                 let (generation, etag) = (held.catalog.generation, held.etag);
-                report.send_replace(Some(Reported { generation, etag, report: ended }));
+                told(&report, Reported { generation, etag, report: ended });
             }
         }
         // The reporter sends what is new before it sees that nothing more will come.
@@ -244,6 +245,13 @@ impl Daemon {
         if time::timeout(FAREWELL, &mut rest).await.is_err() {
             tracing::info!("the last report was not taken in time");
         }
+    }
+}
+
+fn told(reports: &mpsc::UnboundedSender<Reported>, report: Reported) {
+    // The reporter ends after this loop only; where it broke off, the converge matters more.
+    if reports.send(report).is_err() {
+        tracing::error!("nobody takes reports to the coordinator any more");
     }
 }
 

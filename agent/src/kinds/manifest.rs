@@ -231,7 +231,7 @@ pub(crate) fn of(id: &ObjectId, error: ApiError) -> StepError {
                 step.help("the API server refuses the object as it is written")
             }
         }
-        ApiError::Unreachable(_) | ApiError::Unreadable { .. } => error.into(),
+        ApiError::Unreachable(_) | ApiError::Unready | ApiError::Unreadable { .. } => error.into(),
     }
 }
 

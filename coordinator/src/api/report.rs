@@ -10,6 +10,10 @@ pub(super) type News = (Level, &'static str, String);
 /// Events of a new report. A failure that was told already is not told again.
 pub(super) fn news(before: Option<&Report>, now: &Report) -> Vec<News> {
     let mut news = Vec::new();
+    if before == Some(now) {
+        // Its answer was lost on the way, and it was sent again.
+        return news;
+    }
     if !now.drift.is_empty() {
         let resources = now.drift.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         news.push((Level::Warn, "drift", format!("{resources} was changed on the node and put back")));
@@ -91,6 +95,14 @@ mod tests {
         assert_eq!(news(None, &first).len(), 1);
         assert_eq!(news(Some(&first), &first).len(), 0);
         assert_eq!(news(Some(&first), &failure("no such user", true)).len(), 1);
+    }
+
+    #[test]
+    fn a_report_that_comes_twice_is_told_once() {
+        let put_back = Report { drift: vec![ResourceId::new("file", "/etc/x")], started: 7, ..Report::default() };
+        assert_eq!(news(None, &put_back).len(), 1);
+        assert!(news(Some(&put_back), &put_back).is_empty());
+        assert_eq!(news(Some(&put_back), &Report { started: 8, ..put_back.clone() }).len(), 1);
     }
 
     #[test]

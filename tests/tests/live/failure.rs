@@ -76,6 +76,7 @@ pub fn workers_reboot(lab: &mut Lab) -> anyhow::Result<()> {
     let wrong = lab.site.with_file_name("wrong");
     std::fs::write(&wrong, "changed while the node was down\n")?;
     let right: Vec<_> = WORKERS.iter().map(|worker| on_node(worker, &["cat", "/etc/muster-proof"])).collect();
+    let told = lab.expect(&["events"], &[0])?.lines().count();
     run("docker", &["stop", &coordinator])?;
     let payments = Payments::start(lab, "reboot")?;
     let began = Instant::now();
@@ -107,7 +108,23 @@ pub fn workers_reboot(lab: &mut Lab) -> anyhow::Result<()> {
     // Nobody serves while all workers are down: payments fail, but none that was acknowledged is lost.
     payments.finish(lab)?;
     run("docker", &["start", &coordinator])?;
-    lab.wait_ready(PATIENCE)
+    lab.wait_ready(PATIENCE)?;
+    // A file was changed; what the boot took away was nobody's doing, and no step failed for it.
+    // A file was changed, and they say so once somebody listens; what the boot took away was nobody's doing.
+    let mut since = Vec::new();
+    wait(PATIENCE, || {
+        let events = lab.expect(&["events"], &[0])?;
+        since = events.lines().skip(told).map(str::to_owned).collect();
+        for worker in WORKERS {
+            let drift = |line: &String| line.contains(worker) && line.contains("drift: file./etc/muster-proof was");
+            ensure!(since.iter().any(drift), "no event tells of the drift on {worker}:\n{events}");
+        }
+        Ok(())
+    })?;
+    let others = |line: &str| line.contains("drift:") && !line.contains("drift: file./etc/muster-proof was");
+    let noise = since.iter().find(|line| line.contains("step failed") || others(line));
+    ensure!(noise.is_none(), "a reboot is told as what it is not: {noise:?}");
+    Ok(())
 }
 
 /// The worker with the disk under the database is lost with its container: it is made anew by itself under its name, the

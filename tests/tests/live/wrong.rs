@@ -7,6 +7,8 @@ use muster_tests::lab::{Lab, run};
 
 /// Somebody who may not use Docker.
 pub fn no_permission(lab: &mut Lab) -> anyhow::Result<()> {
+    // What a run that was broken off has left.
+    lab.expect(&["down", "--yes"], &[0])?;
     // What nobody may read and run.
     let open = || std::fs::Permissions::from_mode(0o755);
     let folder = tempfile::tempdir()?;
@@ -41,7 +43,6 @@ pub fn no_permission(lab: &mut Lab) -> anyhow::Result<()> {
 
 /// Another network has the addresses; after it has gone, `up` (the next step) goes on.
 pub fn addresses_in_use(lab: &mut Lab) -> anyhow::Result<()> {
-    lab.expect(&["down", "--yes"], &[0])?;
     let name = format!("not-of-muster-{}", std::process::id());
     run("docker", &["network", "create", "--subnet", "10.89.0.0/17", &name])?;
     let output = lab.muster(&["up"]);
