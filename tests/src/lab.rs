@@ -102,7 +102,19 @@ impl Lab {
         })
     }
 
-    /// The ids of all running containers with muster's label, sorted.
+    /// The number of the newest event.
+    pub fn newest_event(&self) -> anyhow::Result<u64> {
+        let out = self.expect(&["events"], &[0])?;
+        let number = out.lines().last().and_then(|line| line.split_whitespace().next()?.parse().ok());
+        number.with_context(|| format!("no event with a number in\n{out}"))
+    }
+
+    /// All events after this one, one a line.
+    pub fn events_after(&self, number: u64) -> anyhow::Result<Vec<String>> {
+        Ok(self.expect(&["events", "--after", &number.to_string()], &[0])?.lines().map(str::to_owned).collect())
+    }
+
+    /// The ids of all containers, stopped ones too, with muster's label, sorted.
     pub fn containers(&self) -> anyhow::Result<Vec<String>> {
         ids("label=muster")
     }
@@ -224,8 +236,10 @@ pub fn run(program: &str, args: &[&str]) -> anyhow::Result<String> {
 }
 
 fn ids(filter: &str) -> anyhow::Result<Vec<String>> {
-    let mut ids: Vec<String> =
-        run("docker", &["ps", "--quiet", "--no-trunc", "--filter", filter])?.lines().map(str::to_owned).collect();
+    let mut ids: Vec<String> = run("docker", &["ps", "--all", "--quiet", "--no-trunc", "--filter", filter])?
+        .lines()
+        .map(str::to_owned)
+        .collect();
     ids.sort();
     Ok(ids)
 }

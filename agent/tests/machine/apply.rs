@@ -231,7 +231,7 @@ fn a_nodes_ports_keep_their_contracts() {
 
 #[test]
 #[ignore = "needs Docker and MUSTER_ARTEFACTS; cargo xtask test asks for it"]
-fn the_agent_installs_itself_and_comes_back_after_a_kill() {
+fn the_agent_installs_itself_and_systemd_starts_it_again_and_again() {
     let lab = Lab::start();
     let said = lab.must(&["muster-agent", "install"]);
     assert!(said.contains("enabled muster-agent.service"), "{said}");

@@ -84,13 +84,13 @@ pub enum Command {
         #[command(subcommand)]
         command: NodeCommand,
     },
-    /// What happened
-    #[command(after_help = "Example:\n  muster events --follow")]
+    /// What happened: the newest hundred events, oldest first
+    #[command(after_help = "Examples:\n  muster events --follow\n  muster events --after 41")]
     Events {
         /// Go on as they happen
         #[arg(long, short)]
         follow: bool,
-        /// Only those after this number
+        /// All after this number instead
         #[arg(long, default_value_t = 0, value_name = "NUMBER")]
         after: u64,
     },

@@ -1,7 +1,7 @@
 //! The contract suite: every adapter of the cloud port passes the same tests.
 //!
-//! The fake runs with each of its faults but those that only delay; Docker runs for real and is ignored unless asked
-//! for, because it needs the daemon and the images.
+//! The fake runs well behaved, with zones, and with all of its faults under a caller who asks again, as the executor does;
+//! Docker runs for real and is ignored unless asked for, because it needs the daemon and the images.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,6 +16,7 @@ use super::{
     Answer, Bootstrap, Cloud, CloudError, Proof,
     docker::{DockerCloud, DockerConfig, Engine, Scope, bounding_capabilities},
     fake::{FakeCloud, Faults},
+    patient::Patient,
 };
 
 /// An adapter and what a test must be able to do behind its back.
@@ -208,9 +209,13 @@ async fn load_balancers(bench: &Bench) {
 
 fn fake(faults: Faults) -> Bench {
     let cloud = FakeCloud::new(7, faults);
-    let behind = cloud.clone();
+    over(cloud.clone(), Arc::new(cloud))
+}
+
+/// A fake, and the way to it.
+fn over(behind: FakeCloud, cloud: Arc<dyn Cloud>) -> Bench {
     Bench {
-        cloud: Arc::new(cloud),
+        cloud,
         stop: Box::new(move |name, _| {
             behind.stop(&name);
             Box::pin(async { Ok(()) })
@@ -225,6 +230,17 @@ async fn the_fake_keeps_to_the_contract() {
     keeps_to_the_contract(&fake(Faults::default())).await;
     let zones = vec!["a".to_owned(), "b".to_owned()];
     keeps_to_the_contract(&fake(Faults { zones, ..Faults::default() })).await;
+}
+
+#[tokio::test]
+async fn a_caller_who_asks_again_never_sees_the_fakes_faults() {
+    for seed in 0..50 {
+        let zones = vec!["a".to_owned(), "b".to_owned(), "c".to_owned()];
+        let faults = Faults { lag: seed % 4, lost: 20, throttled: 20, partial: 20, full: 30, zones };
+        let cloud = FakeCloud::new(seed, faults);
+        let patient = Patient { cloud: cloud.clone(), lag: seed % 4 };
+        keeps_to_the_contract(&over(cloud, Arc::new(patient))).await;
+    }
 }
 
 /// What the fake is for: each of its faults shows.

@@ -5,6 +5,8 @@ mod contract;
 pub mod docker;
 pub mod fake;
 pub mod haproxy;
+#[cfg(test)]
+mod patient;
 mod port;
 
 pub use port::{Answer, Bootstrap, Cloud, CloudError, Proof};

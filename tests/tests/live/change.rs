@@ -10,18 +10,23 @@ const SOON: Duration = Duration::from_secs(60);
 const HANG: Duration = Duration::from_secs(10);
 const ALL: [&str; NODES] = ["control-plane-1", "control-plane-2", "control-plane-3", "workers-1", "workers-2"];
 
-/// A file added to a role stands on every node.
+/// A file, a package and a kernel parameter added to a role stand on every node.
 pub fn file(lab: &mut Lab) -> anyhow::Result<()> {
     lab.edit("roles/base.toml", |text| {
         format!("{text}\n[[file]]\npath = \"/etc/muster-proof\"\ncontent = \"{{{{ node.name }}}} is proven\\n\"\n")
+            + "[[package]]\nname = \"tree\"\n[[sysctl]]\nkey = \"net.ipv4.tcp_fin_timeout\"\nvalue = \"47\"\n"
     })?;
     let shown = lab.expect(&["plan"], &[2])?;
-    ensure!(shown.contains("/etc/muster-proof"), "the plan does not show the file:\n{shown}");
+    for new in ["/etc/muster-proof", "package tree", "net.ipv4.tcp_fin_timeout"] {
+        ensure!(shown.contains(new), "the plan does not show {new}:\n{shown}");
+    }
     let payments = Payments::start(lab, "file")?;
     let began = Instant::now();
     lab.expect(&["apply", "--yes"], &[0])?;
     for node in ALL {
         ensure!(on_node(node, &["cat", "/etc/muster-proof"])? == format!("{node} is proven\n"), "{node}");
+        ensure!(on_node(node, &["tree", "--version"])?.starts_with("tree v"), "{node}");
+        ensure!(on_node(node, &["cat", "/proc/sys/net/ipv4/tcp_fin_timeout"])?.trim() == "47", "{node}");
     }
     println!("  on all nodes after {:.1} s", began.elapsed().as_secs_f64());
     lab.expect(&["plan"], &[0])?;
@@ -66,6 +71,7 @@ pub fn drift(lab: &mut Lab) -> anyhow::Result<()> {
     let began = Instant::now();
     wait(HANG, || lab.kubectl(&[&["get"], &object[..]].concat()))?;
     println!("  an object of the application: put back after {:.2} s", began.elapsed().as_secs_f64());
+    told("control-plane", "manifest.app-easypay")?;
     wait(SOON, || {
         ensure!(get(&lab.application)?.contains("EasyPay"));
         Ok(())
@@ -157,6 +163,36 @@ pub fn containerd(lab: &mut Lab) -> anyhow::Result<()> {
     for (node, before) in ALL.iter().zip(before) {
         ensure!(started(node, "containerd")? != before?, "containerd on {node} was not restarted");
     }
+    payments.finish(lab)?.none_failed()
+}
+
+/// A changed setting of the front end rolls it, two replicas on two nodes; no payment fails, and the database is let be.
+pub fn application(lab: &mut Lab) -> anyhow::Result<()> {
+    let pods = |lab: &Lab, path: &str| -> anyhow::Result<Vec<String>> {
+        let path = format!("jsonpath={{range .items[*]}}{{{path}}} {{end}}");
+        let said = lab.kubectl(&["get", "pods", "--namespace=easypay", "-o", &path])?;
+        let mut said: Vec<_> = said.split_whitespace().map(str::to_owned).collect();
+        said.sort();
+        Ok(said)
+    };
+    let before = pods(lab, ".metadata.name")?;
+    let payments = Payments::start(lab, "application")?;
+    lab.edit("apps/easypay.toml", |text| text.replacen("CURRENCY = \"EUR\"", "CURRENCY = \"CHF\"", 1))?;
+    let shown = lab.expect(&["plan"], &[2])?;
+    ensure!(shown.contains("easypay"), "the plan does not show the application:\n{shown}");
+    let began = Instant::now();
+    lab.expect(&["apply", "--yes"], &[0])?;
+    wait(SOON, || {
+        let after = pods(lab, ".metadata.name")?;
+        let kept: Vec<_> = after.iter().filter(|pod| before.contains(pod)).collect();
+        ensure!(after.len() == 3 && kept == ["database-0"], "{before:?} became {after:?}");
+        Ok(())
+    })?;
+    println!("  the old ones were gone after {:.1} s", began.elapsed().as_secs_f64());
+    ensure!(get(&lab.application)?.contains("CHF"), "the front ends have the old setting");
+    let path = "jsonpath={.items[*].spec.nodeName}";
+    let nodes = lab.kubectl(&["get", "pods", "-n", "easypay", "-l", "app.kubernetes.io/name=web", "-o", path])?;
+    ensure!(nodes.contains("workers-1") && nodes.contains("workers-2"), "the front ends are on {nodes}");
     payments.finish(lab)?.none_failed()
 }
 

@@ -31,6 +31,7 @@ const STEPS: &[Step] = &[
     ("a_saved_plan_is_applied_and_a_stale_one_is_not", change::saved),
     ("one_node_tries_a_change_first", change::only),
     ("containerd_restarts_everywhere_and_no_payment_fails", change::containerd),
+    ("the_application_rolls_and_no_payment_fails", change::application),
     ("services_stay_while_kube_proxy_writes_all_anew", change::services),
     ("settings_and_taints_reach_members", change::members),
     ("what_leaves_the_site_is_deleted", leave::sets),

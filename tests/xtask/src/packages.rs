@@ -24,11 +24,9 @@ pub type Need = (Probe, &'static str);
 
 /// For building and running.
 pub const TO_RUN: &[Need] = &[
-    // To compile: aws-lc and SQLite want a C compiler, the etcd client the well-known protobuf types.
+    // To compile: aws-lc and SQLite want a C compiler.
     (Program("cc"), "gcc"),
     (File("/usr/include/stdlib.h"), "libc6-dev"),
-    (Program("protoc"), "protobuf-compiler"),
-    (File("/usr/include/google/protobuf/timestamp.proto"), "libprotobuf-dev"),
     (Program("git"), "git"),
     (File("/etc/ssl/certs/ca-certificates.crt"), "ca-certificates"),
     // To make the node image, the packages and the container images.
@@ -45,8 +43,11 @@ pub const TO_RUN: &[Need] = &[
 ];
 
 /// Real servers that tests start for themselves.
-pub const TO_TEST: &[Need] =
-    &[(Program("haproxy"), "haproxy"), (File("/usr/lib/postgresql/15/bin/initdb"), "postgresql-15")];
+pub const TO_TEST: &[Need] = &[
+    (Program("haproxy"), "haproxy"),
+    (File("/usr/lib/postgresql/15/bin/initdb"), "postgresql-15"),
+    (Program("curl"), "curl"),
+];
 
 fn missing(needs: &[Need], present: impl Fn(&Probe) -> bool) -> Vec<&'static str> {
     let mut packages: Vec<&str> =

@@ -67,6 +67,9 @@ const DEBIAN: &[Need] = &[
     (Probe::Program("cf-agent"), "cfengine3"),
     (Probe::Program("puppet"), "puppet-agent"),
     (Probe::Program("ansible-playbook"), "ansible-core"),
+    // For Salt.
+    (Probe::Program("python3"), "python3"),
+    (Probe::File("/usr/lib/python3.11/ensurepip/__init__.py"), "python3-venv"),
 ];
 
 /// Installs those that Debian has, and Salt, which it has not, into a Python environment of its own.
