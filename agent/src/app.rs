@@ -61,8 +61,9 @@ pub fn engine(ctx: Context, ledger: &str) -> Result<Arc<Engine>, FileError> {
     Ok(Arc::new(Engine::new(ctx, ledger, health)))
 }
 
-struct KubernetesNode {
-    ctx: Context,
+/// A member of the cluster, judged by what its API server says.
+pub struct KubernetesNode {
+    pub ctx: Context,
 }
 
 #[async_trait::async_trait]

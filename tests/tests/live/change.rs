@@ -1,9 +1,14 @@
 //! What an admin changes, and what somebody changes by hand.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::Read as _,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, ensure};
 use muster_tests::lab::{Lab, NODES, PREFIX, Payments, get, on_node, run, wait};
+use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(60);
 /// What is put back within a second is not waited for any longer than this.
@@ -20,6 +25,7 @@ pub fn file(lab: &mut Lab) -> anyhow::Result<()> {
     for new in ["/etc/muster-proof", "package tree", "net.ipv4.tcp_fin_timeout"] {
         ensure!(shown.contains(new), "the plan does not show {new}:\n{shown}");
     }
+    let mut watch = lab.command(&["status", "--watch", "--json"]).stdout(Stdio::piped()).spawn()?;
     let payments = Payments::start(lab, "file")?;
     let began = Instant::now();
     lab.expect(&["apply", "--yes"], &[0])?;
@@ -30,7 +36,27 @@ pub fn file(lab: &mut Lab) -> anyhow::Result<()> {
     }
     println!("  on all nodes after {:.1} s", began.elapsed().as_secs_f64());
     lab.expect(&["plan"], &[0])?;
-    payments.finish(lab)?.none_failed()
+    payments.finish(lab)?.none_failed()?;
+    run("kill", &["-INT", &watch.id().to_string()])?;
+    let mut seen = String::new();
+    watch.stdout.take().context("the watch's output is read once")?.read_to_string(&mut seen)?;
+    ensure!(watch.wait()?.success(), "an interrupted watch ends well");
+    follows_a_converge(&seen)
+}
+
+/// A watched status shows nodes on their way to a generation, and all of them there at the last.
+fn follows_a_converge(seen: &str) -> anyhow::Result<()> {
+    let seen: Vec<Value> = serde_json::Deserializer::from_str(seen).into_iter().collect::<Result<_, _>>()?;
+    let at = |status: &Value| {
+        let nodes = status["nodes"].as_array().map_or(0, Vec::len);
+        let there = |node: &&Value| node["generation"] == status["generation"] && node["converged"] == true;
+        (nodes, status["nodes"].as_array().into_iter().flatten().filter(there).count())
+    };
+    let (Some(first), Some(last)) = (seen.first(), seen.last()) else { anyhow::bail!("the watch shows nothing") };
+    ensure!(first["generation"] != last["generation"], "the watch does not show the new generation");
+    ensure!(at(first) == (NODES, NODES) && at(last) == (NODES, NODES), "{first}\n{last}");
+    ensure!(seen.iter().any(|status| at(status).1 < NODES), "the watch shows no node on its way");
+    Ok(())
 }
 
 /// What somebody changes by hand is put back and reported: a file, a service that was stopped, a kernel parameter, a route of

@@ -68,6 +68,26 @@ pub fn control_plane_stops(lab: &mut Lab) -> anyhow::Result<()> {
     payments.finish(lab)?.none_later_than_10_s_after(killed)
 }
 
+/// The application's load balancer is killed, and Docker lets it be: the coordinator starts it again.
+pub fn load_balancer_killed(lab: &mut Lab) -> anyhow::Result<()> {
+    let balancer = format!("{PREFIX}endpoint-web");
+    let see = |what: &str| run("docker", &["inspect", "--format", &format!("{{{{{what}}}}}"), &balancer]);
+    let (id, started) = (see(".Id")?, see(".State.StartedAt")?);
+    let payments = Payments::start(lab, "balancer")?;
+    run("docker", &["kill", "--signal", "KILL", &balancer])?;
+    let began = Instant::now();
+    wait(PATIENCE, || {
+        ensure!(see(".State.StartedAt")? != started, "the load balancer was not started again");
+        ensure!(get(&lab.application)?.contains("EasyPay"));
+        Ok(())
+    })?;
+    println!("  the application answers again after {:.1} s", began.elapsed().as_secs_f64());
+    ensure!(see(".Id")? == id, "another load balancer was made");
+    // Those in its hands are lost with it; none is taken twice.
+    payments.finish(lab)?;
+    lab.wait_ready(PATIENCE)
+}
+
 /// All workers reboot while the coordinator is away: they come back as written by themselves. A file is changed while
 /// the container is down, so that nobody but the converge at boot can have put it back.
 pub fn workers_reboot(lab: &mut Lab) -> anyhow::Result<()> {

@@ -38,6 +38,7 @@ const STEPS: &[Step] = &[
     ("an_agent_is_killed_in_a_converge", failure::agent_killed),
     ("a_control_plane_stops_and_starts", failure::control_plane_stops),
     ("a_front_end_is_killed", failure::front_end_killed),
+    ("the_load_balancer_is_killed", failure::load_balancer_killed),
     ("workers_reboot_without_the_coordinator", failure::workers_reboot),
     ("the_coordinator_is_restored_onto_an_empty_volume", failure::coordinator_restored),
     ("the_worker_with_the_disk_is_lost", failure::disk_holder_lost),

@@ -62,7 +62,7 @@ impl FakeMachine {
 }
 
 /// A node without a cluster.
-struct NoKube;
+pub struct NoKube;
 
 #[async_trait::async_trait]
 impl Kube for NoKube {

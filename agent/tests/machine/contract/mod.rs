@@ -1,6 +1,7 @@
 //! What every adapter of a port promises.
 
 mod clock;
+mod cluster;
 mod commands;
 mod docker;
 mod files;
