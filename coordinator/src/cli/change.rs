@@ -1,6 +1,9 @@
 //! `plan` and `apply`: what would change, then exactly that.
 
-use std::io::{IsTerminal, Write};
+use std::{
+    io::{IsTerminal, Write},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, bail};
 use muster_catalog::SiteFiles;
@@ -9,11 +12,12 @@ use muster_proto::v1;
 use serde_json::json;
 
 use super::{
-    Ended,
+    Away, Ended,
     args::{Apply, Global},
     connect::{self, Client},
     failure,
     follow::{self, Followed},
+    look,
     progress::Stage,
     render, site,
 };
@@ -166,8 +170,8 @@ impl Went {
     }
 }
 
-/// Plans, has it approved and publishes it. What moves between the two (a node that answers again) makes the plan stale;
-/// nobody chose that plan by name, so it is made, and approved, anew.
+/// Plans, has it approved and publishes it. What moves between the two (a node that answers again) makes the plan stale, and
+/// a coordinator that goes away forgets it; nobody chose that plan by name, so it is made, and approved, anew.
 pub async fn plan_and_publish(
     client: &mut Client,
     global: &Global,
@@ -176,21 +180,51 @@ pub async fn plan_and_publish(
     approve: impl Fn(&SavedPlan) -> anyhow::Result<bool>,
 ) -> anyhow::Result<Went> {
     const MOST: u32 = 5;
+    // One that is not there now is not waited for.
+    look::ask(client).await?;
     let mut tries = 0;
     loop {
-        let Some(plan) = make(client, global, files, 10).await? else { return Ok(Went::Wrong) };
-        if !plan.changes() {
-            return Ok(Went::NothingToDo(Box::new(plan)));
-        }
-        if !approve(&plan)? {
-            return Ok(Went::Declined);
-        }
         tries += 1;
-        match publish(client, &plan.id, only).await? {
-            Went::Stale { differs, .. } if tries < MOST => {
+        match once(client, global, files, only, &approve).await {
+            Ok(Went::Stale { differs, .. }) if tries < MOST => {
                 eprintln!("planned anew, because meanwhile: {}", differs.first().map_or("", String::as_str));
             }
-            went => return Ok(went),
+            Err(error) if error.is::<Away>() && tries < MOST => {
+                eprintln!("planned anew, because meanwhile the coordinator went away");
+                back(client).await?;
+            }
+            went => return went,
+        }
+    }
+}
+
+async fn once(
+    client: &mut Client,
+    global: &Global,
+    files: &SiteFiles,
+    only: Option<&str>,
+    approve: impl Fn(&SavedPlan) -> anyhow::Result<bool>,
+) -> anyhow::Result<Went> {
+    let Some(plan) = make(client, global, files, 10).await? else { return Ok(Went::Wrong) };
+    if !plan.changes() {
+        return Ok(Went::NothingToDo(Box::new(plan)));
+    }
+    if !approve(&plan)? {
+        return Ok(Went::Declined);
+    }
+    publish(client, &plan.id, only).await
+}
+
+/// Waits for a coordinator that is being started again.
+async fn back(client: &mut Client) -> anyhow::Result<()> {
+    const LONG: Duration = Duration::from_secs(60);
+    let began = Instant::now();
+    loop {
+        match look::ask(client).await {
+            Err(error) if error.is::<Away>() && began.elapsed() < LONG => {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+            answer => return answer.map(drop),
         }
     }
 }

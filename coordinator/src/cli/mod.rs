@@ -109,12 +109,33 @@ async fn run(cli: Cli) -> anyhow::Result<Ended> {
     }
 }
 
+/// The connection to the coordinator could not be made, or broke.
+#[derive(Debug, thiserror::Error)]
+#[error("the coordinator does not answer\n  help: muster up; its log: docker logs (its container)")]
+struct Away;
+
 /// What the coordinator answered, in words.
 fn failure(status: tonic::Status) -> anyhow::Error {
-    match status.code() {
-        tonic::Code::Unavailable | tonic::Code::Unknown if status.message().contains("transport") => {
-            anyhow::anyhow!("the coordinator does not answer\n  help: muster up; its log: docker logs (its container)")
+    // What came over the wire has no source: that was the connection's.
+    match std::error::Error::source(&status) {
+        Some(source) => {
+            tracing::debug!(error = source, "the connection to the coordinator failed");
+            Away.into()
         }
-        _ => anyhow::anyhow!("{}", status.message()),
+        None => anyhow::anyhow!("{}", status.message()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_connection_is_told_from_a_refusal() {
+        let mut broken = tonic::Status::unknown("h2 protocol error");
+        broken.set_source(std::sync::Arc::new(std::io::Error::other("reset by peer")));
+        assert!(failure(broken).is::<Away>());
+        let refused = failure(tonic::Status::unavailable("the store is busy; try again"));
+        assert!(!refused.is::<Away>() && refused.to_string().contains("busy"));
     }
 }

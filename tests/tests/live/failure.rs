@@ -9,6 +9,8 @@ use std::{
 use anyhow::{Context, ensure};
 use muster_tests::lab::{Lab, PREFIX, Payments, all_payments_are_there, get, on_node, run, wait};
 
+use super::start::application;
+
 const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Kill -9 in the middle of a converge: the agent goes on from where it was. What was done before the kill is not done
@@ -227,8 +229,10 @@ pub fn front_end_killed(lab: &mut Lab) -> anyhow::Result<()> {
     payments.finish(lab)?.none_later_than_10_s_after(moment)
 }
 
-/// From nothing again; `up` is killed over and over, each time somewhat later. Nothing is made twice.
+/// From nothing again, and with the network that the local environment does not have; `up` is killed over and over, each time
+/// somewhat later. Nothing is made twice.
 pub fn up_killed(lab: &mut Lab) -> anyhow::Result<()> {
+    lab.edit("environments/local.toml", |text| text.replacen("network = \"direct\"", "network = \"vxlan\"", 1))?;
     let mut made: Vec<String> = Vec::new();
     for milliseconds in [50, 150, 400, 800, 1500, 2500, 4000, 8000] {
         let mut up = lab.command(&["up"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
@@ -249,7 +253,8 @@ pub fn up_killed(lab: &mut Lab) -> anyhow::Result<()> {
 pub fn coordinator_killed_in_up(lab: &mut Lab) -> anyhow::Result<()> {
     let coordinator = format!("{PREFIX}coordinator");
     let state = |what: &str| run("docker", &["inspect", "--format", &format!("{{{{.{what}}}}}"), &coordinator]);
-    let mut up = lab.command(&["up"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let log = lab.site.with_file_name("up.log");
+    let mut up = lab.command(&["up"]).stdout(Stdio::null()).stderr(std::fs::File::create(&log)?).spawn()?;
     let began = Instant::now();
     wait(PATIENCE, || {
         ensure!(lab.nodes()?.len() >= 3, "no nodes yet");
@@ -262,13 +267,15 @@ pub fn coordinator_killed_in_up(lab: &mut Lab) -> anyhow::Result<()> {
     let nodes = lab.nodes()?;
     let ended = up.wait()?;
     println!("  up ended after {:.1} s", began.elapsed().as_secs_f64());
-    ensure!(ended.success(), "up ended with {ended}");
+    ensure!(ended.success(), "up ended with {ended}:\n{}", std::fs::read_to_string(&log)?);
     ensure!(state("RestartCount")?.trim() != "0", "the coordinator was not started again");
-    lab.expect(&["up"], &[0])?;
+    lab.application = application(&lab.expect(&["up"], &[0])?)?;
     lab.wait_ready(PATIENCE)?;
     let after = lab.nodes()?;
     ensure!(nodes.iter().all(|node| after.contains(node)), "a node was made twice");
     ensure!(after.len() == lab.size, "{} nodes of {}", after.len(), lab.size);
     ensure!(get(&lab.application)?.contains("EasyPay"), "the application does not answer");
-    Ok(())
+    // One of the two front ends reaches the database through VXLAN.
+    on_node("workers-1", &["ip", "link", "show", "muster.vxlan"])?;
+    wait(PATIENCE, || lab.pays())
 }

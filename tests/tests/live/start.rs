@@ -21,7 +21,7 @@ pub fn from_nothing(lab: &mut Lab) -> anyhow::Result<()> {
     lab.wait_ready(Duration::from_secs(60))
 }
 
-fn application(out: &str) -> anyhow::Result<String> {
+pub fn application(out: &str) -> anyhow::Result<String> {
     let url = out.lines().find_map(|line| line.strip_prefix("application "));
     Ok(url.with_context(|| format!("no line `application URL` in\n{out}"))?.trim().to_owned())
 }

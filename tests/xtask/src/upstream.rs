@@ -109,6 +109,7 @@ fn execute(
     let folder = json.parent().context("a report without a folder")?;
     let mut file = std::fs::File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     let started = Instant::now();
+    let scratch = tempfile::tempdir()?;
     let focus: Vec<String> = specs.iter().map(|name| report::escaped(name)).collect();
     let mut runner = Cmd::new(&e2e.runner)
         .args(["run", "--no-color", "-v", "--procs", SIDE_BY_SIDE, "--timeout", "90m", "--poll-progress-after", "5m"])
@@ -121,6 +122,8 @@ fn execute(
         .arg(format!("--kubeconfig={}", kubeconfig.display()))
         .arg(format!("--kubectl-path={}", e2e.kubectl.display()))
         .env("PATH", search_path())
+        // Each of its processes leaves folders of kubectl there.
+        .env("TMPDIR", scratch.path())
         .into_inner();
     let errors = file.try_clone()?;
     let mut runner = runner.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).spawn()?;
