@@ -232,7 +232,7 @@ pub fn front_end_killed(lab: &mut Lab) -> anyhow::Result<()> {
 /// From nothing again, and with the network that the local environment does not have; `up` is killed over and over, each time
 /// somewhat later. Nothing is made twice.
 pub fn up_killed(lab: &mut Lab) -> anyhow::Result<()> {
-    lab.edit("environments/local.toml", |text| text.replacen("network = \"direct\"", "network = \"vxlan\"", 1))?;
+    use_vxlan(lab)?;
     let mut made: Vec<String> = Vec::new();
     for milliseconds in [50, 150, 400, 800, 1500, 2500, 4000, 8000] {
         let mut up = lab.command(&["up"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
@@ -253,6 +253,7 @@ pub fn up_killed(lab: &mut Lab) -> anyhow::Result<()> {
 pub fn coordinator_killed_in_up(lab: &mut Lab) -> anyhow::Result<()> {
     let coordinator = format!("{PREFIX}coordinator");
     let state = |what: &str| run("docker", &["inspect", "--format", &format!("{{{{.{what}}}}}"), &coordinator]);
+    use_vxlan(lab)?;
     let log = lab.site.with_file_name("up.log");
     let mut up = lab.command(&["up"]).stdout(Stdio::null()).stderr(std::fs::File::create(&log)?).spawn()?;
     let began = Instant::now();
@@ -278,4 +279,12 @@ pub fn coordinator_killed_in_up(lab: &mut Lab) -> anyhow::Result<()> {
     // One of the two front ends reaches the database through VXLAN.
     on_node("workers-1", &["ip", "link", "show", "muster.vxlan"])?;
     wait(PATIENCE, || lab.pays())
+}
+
+/// For a cluster that is not there yet.
+fn use_vxlan(lab: &Lab) -> anyhow::Result<()> {
+    let path = lab.site.join("environments/local.toml");
+    let text = std::fs::read_to_string(&path)?.replacen("network = \"direct\"", "network = \"vxlan\"", 1);
+    ensure!(text.contains("network = \"vxlan\""), "no network in {text}");
+    Ok(std::fs::write(path, text)?)
 }
