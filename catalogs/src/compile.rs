@@ -18,7 +18,7 @@ use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     graph,
     kinds::{
-        self, Claim, Spec,
+        self, Spec,
         cluster_member::{Gone, MemberRole, Start, Worker},
         manifest::ManifestSpec,
         pod_network::Mode,
@@ -30,6 +30,8 @@ use crate::{
     template::Engine,
     tree::{At, Node, Table, Value},
 };
+
+mod owners;
 
 /// What a node reports of itself; `facts.…` in `when` and templates.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,7 +155,8 @@ pub(crate) fn resources(site: &Site, node: &NodeInput, all: bool, errors: &mut V
             }
         }
     }
-    let drafts = one_owner(drafts, site, compiler.errors);
+    let drafts = owners::one_each(drafts, site, compiler.errors);
+    owners::no_file_holds_another(&drafts, site, compiler.errors);
     let drafts = targets(drafts, &elsewhere, site, compiler.errors);
     ordered(drafts, site, compiler.errors)
 }
@@ -276,6 +279,13 @@ impl Compiler<'_> {
                 let diagnostic = Diagnostic::new(fault.message).at(self.site.sources.place(place, fault.label));
                 self.errors.push(diagnostic.help_if(fault.help));
             }
+        }
+        if here && written.kind == "manifest" && self.pool.member == MemberRole::Worker {
+            let place = self.site.sources.place(draft.named, format!("of the role {}", role.name));
+            let help =
+                "move it into the role of the control planes, or give it when = 'pool.member == \"control-plane\"'";
+            let message = format!("pool {} has a manifest, and its nodes are workers", self.node.pool);
+            self.errors.push(Diagnostic::new(message).at(place).help(help));
         }
         if here {
             drafts.push(draft);
@@ -497,34 +507,6 @@ fn native(engine: &Engine<'_>, schema: &Json, node: &mut Node, errors: &mut Vec<
 fn references(node: Option<Node>) -> Vec<(ResourceId, At)> {
     let all = node.as_ref().and_then(Node::array).unwrap_or_default();
     all.iter().filter_map(|n| Some((n.str()?.parse::<ResourceId>().ok()?, n.at))).collect()
-}
-
-/// Two resources with the same claim are an error at both places.
-fn one_owner(drafts: Vec<Draft>, site: &Site, errors: &mut Vec<Diagnostic>) -> Vec<Draft> {
-    // Hashed maps here and below: they are asked and never walked, so that their order cannot show.
-    let mut owners: HashMap<Claim, usize> = HashMap::new();
-    let mut kept: Vec<Draft> = Vec::new();
-    for draft in drafts {
-        let claims = draft.resource.spec.claims();
-        let taken = claims.iter().find_map(|claim| Some((claim, &kept[*owners.get(claim)?])));
-        if let Some((claim, owner)) = taken {
-            let (first, second) = if owner.named <= draft.named { (owner, &draft) } else { (&draft, owner) };
-            let mut error = Diagnostic::new(format!("two resources own {claim}"));
-            for (one, label) in [(first, "here"), (second, "and here")] {
-                error = error.at(site.sources.place(one.named, label));
-            }
-            let same_file = site.sources.path(first.named) == site.sources.path(second.named);
-            errors.push(error.help(if same_file {
-                "keep one, or give each a `when` of its own"
-            } else {
-                "keep one, or give each role its own and include both"
-            }));
-            continue;
-        }
-        owners.extend(claims.into_iter().map(|claim| (claim, kept.len())));
-        kept.push(draft);
-    }
-    kept
 }
 
 /// `after` and `notify` must name something; what this node does not have is left out.

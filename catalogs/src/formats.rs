@@ -32,12 +32,20 @@ pub(crate) const FORMATS: &[(&str, &str)] = &[
     ("mode", "an octal mode as in \"0644\""),
     ("cidr", "a range of addresses as in \"10.244.0.0/16\""),
     ("ip", "an address as in \"10.89.0.10\""),
-    ("size", "a size as in \"2Gi\""),
+    ("size", "a size as in \"2Gi\", at least \"1Mi\""),
     ("version", "a version as in \"1.34.4\""),
     ("resource", "a resource as in \"service.containerd\""),
     ("taint", "a taint as in \"key=value:NoSchedule\""),
     ("url", "a URL as in \"https://…\""),
     ("word", "one word"),
+    ("file-name", "a name of letters, digits, `_`, `.` and `-`, beginning with a letter or digit"),
+    ("package", "a package as in \"vim\" or \"libc6:amd64\""),
+    ("account", "a name of lower-case letters, digits, `_` and `-`, beginning with a letter or `_`, at most 32"),
+    ("unit", "a unit as in \"containerd\""),
+    ("sysctl", "a kernel parameter as in \"net.ipv4.ip_forward\""),
+    ("image", "an image as in \"registry.example.org/shop/web:1.4\""),
+    ("label-name", "a label's name as in \"disk\" or \"example.org/disk\""),
+    ("label", "a label's value: letters, digits, `-`, `_` and `.`, at most 63"),
     ("sha256", "a SHA-256 digest of 64 hexadecimal digits"),
     ("env", "the name of an environment variable"),
 ];
@@ -55,17 +63,30 @@ pub(crate) fn format(name: &str, text: &str) -> Result<(), Fault> {
         "mode" => (3..=5).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b)),
         "cidr" => return cidr(text).map(|_| ()),
         "ip" => text.parse::<IpAddr>().is_ok(),
-        "size" => size(text).is_some(),
+        "size" => size(text).is_some_and(|bytes| bytes >= LEAST),
         "version" => {
             let parts: Vec<&str> = text.split('.').collect();
             parts.len() == 3 && parts.iter().all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))
         }
         "resource" => return resource(text),
         "taint" => taint(text),
-        "url" => text
-            .split_once("://")
-            .is_some_and(|(scheme, rest)| ["http", "https", "file"].contains(&scheme) && !rest.is_empty()),
-        "word" => !text.is_empty() && !text.chars().any(|c| c.is_whitespace() || c.is_control()),
+        "url" => text.split_once("://").is_some_and(|(scheme, rest)| {
+            ["http", "https", "file"].contains(&scheme) && !rest.is_empty() && one_word(rest)
+        }),
+        "word" => !text.is_empty() && one_word(text),
+        "file-name" => made_of(text, "._-") && text.starts_with(|c: char| c.is_ascii_alphanumeric()),
+        "package" => return package(text),
+        "account" => {
+            made_of(text, "_-")
+                && text.len() <= 32
+                && text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+                && !text.bytes().any(|b| b.is_ascii_uppercase())
+        }
+        "unit" => made_of(text, ":_.\\@-") && !text.starts_with('-') && text.len() <= 255,
+        "sysctl" => return sysctl(text),
+        "image" => image(text),
+        "label-name" => label_name(text),
+        "label" => text.is_empty() || label(text),
         "sha256" => text.parse::<muster_ids::Digest>().is_ok(),
         "env" => {
             text.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
@@ -147,9 +168,98 @@ fn resource(text: &str) -> Result<(), Fault> {
 
 fn taint(text: &str) -> bool {
     let Some((key, effect)) = text.rsplit_once(':') else { return false };
-    let key = key.split_once('=').map_or(key, |(key, _)| key);
-    !key.is_empty() && ["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect)
+    let (key, value) = key.split_once('=').unwrap_or((key, ""));
+    let fits = label_name(key) && (value.is_empty() || label(value));
+    fits && ["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect)
 }
+
+fn one_word(text: &str) -> bool {
+    !text.chars().any(|c| c.is_whitespace() || c.is_control())
+}
+
+/// ASCII letters, digits and these, at least one.
+fn made_of(text: &str, more: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+}
+
+/// Debian Policy 5.6.7, and an architecture. A `-` at the end is what apt takes for "remove it".
+fn package(text: &str) -> Result<(), Fault> {
+    let (name, arch) = text.split_once(':').unwrap_or((text, "any"));
+    let lower = |text: &str, more| made_of(text, more) && !text.bytes().any(|b| b.is_ascii_uppercase());
+    let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if lower(name, "+.-") && begins && name.len() > 1 && !name.ends_with('-') && lower(arch, "-") {
+        return Ok(());
+    }
+    let version =
+        text.split_once('=').map(|(name, version)| format!("write name = \"{name}\", version = \"{version}\""));
+    Err(Fault { expected: noun("package").to_owned(), help: version })
+}
+
+fn sysctl(text: &str) -> Result<(), Fault> {
+    if made_of(text, "._-:") && !text.split('.').any(str::is_empty) {
+        return Ok(());
+    }
+    let dots =
+        text.contains('/').then(|| format!("write it with dots: \"{}\"", text.trim_matches('/').replace('/', ".")));
+    Err(Fault { expected: noun("sysctl").to_owned(), help: dots })
+}
+
+/// The grammar of the distribution project's references: an optional host, a path, an optional tag and digest.
+fn image(text: &str) -> bool {
+    let (text, digest) = text.split_once('@').map_or((text, None), |(text, digest)| (text, Some(digest)));
+    let good = |d: &str| d.strip_prefix("sha256:").is_some_and(|hex| hex.parse::<muster_ids::Digest>().is_ok());
+    if !digest.is_none_or(good) {
+        return false;
+    }
+    let (path, tag) = match text.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
+        Some(_) | None => (text, None),
+    };
+    let tagged = |tag: &str| made_of(tag, "_.-") && !tag.starts_with(['.', '-']) && tag.len() <= 128;
+    if !tag.is_none_or(tagged) {
+        return false;
+    }
+    let is_host = |part: &str| part == "localhost" || part.contains(['.', ':']);
+    let path = match path.split_once('/') {
+        Some((host, path)) if is_host(host) => {
+            let (name, port) = host.split_once(':').unwrap_or((host, "0"));
+            if !made_of(name, ".-") || port.parse::<u16>().is_err() {
+                return false;
+            }
+            path
+        }
+        Some(_) | None => path,
+    };
+    let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    path.split('/').all(|part| {
+        let lower = made_of(part, "._-") && !part.bytes().any(|b| b.is_ascii_uppercase());
+        lower && part.starts_with(edge) && part.ends_with(edge)
+    })
+}
+
+/// Kubernetes' label keys: a name, after a DNS subdomain and a slash or alone.
+fn label_name(text: &str) -> bool {
+    let (prefix, name) = text.split_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));
+    let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let subdomain = |prefix: &str| {
+        let part = |part: &str| {
+            made_of(part, "-")
+                && part.starts_with(edge)
+                && part.ends_with(edge)
+                && !part.bytes().any(|b| b.is_ascii_uppercase())
+        };
+        prefix.len() <= 253 && prefix.split('.').all(part)
+    };
+    label(name) && prefix.is_none_or(subdomain)
+}
+
+fn label(text: &str) -> bool {
+    let edge = |c: char| c.is_ascii_alphanumeric();
+    made_of(text, "._-") && text.len() <= 63 && text.starts_with(edge) && text.ends_with(edge)
+}
+
+/// No amount of memory or disk is smaller: a number without a unit is bytes, and hardly meant so.
+const LEAST: u64 = 1 << 20;
 
 /// Bytes: a whole number with `Ki`, `Mi`, `Gi`, `Ti`, or none.
 pub fn size(text: &str) -> Option<u64> {
@@ -194,6 +304,25 @@ mod tests {
             ("taint", "a=b:NoSchedule", "a=b"),
             ("url", "http://10.89.0.3/debian", "10.89.0.3/debian"),
             ("env", "DATABASE_HOST", "database-host"),
+            ("size", "2Gi", "2"),
+            ("url", "file:///srv/debian", "http://h/\nTrusted: yes"),
+            ("file-name", "br_netfilter", "../br_netfilter"),
+            ("package", "g++", "vim=1.2"),
+            ("package", "libc6:amd64", "--purge"),
+            ("package", "linux-image-6.1", "vim-"),
+            ("account", "_apt", "bad:name/x"),
+            ("unit", "getty@tty1", "../x/y"),
+            ("sysctl", "net.ipv4.ip_forward", "net/ipv4/ip_forward"),
+            ("image", "localhost:5000/a/b_c:1.4", "Easypay:"),
+            ("image", "postgres", "a b"),
+            (
+                "image",
+                "h.example/x@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+                "x@sha256:aaaa",
+            ),
+            ("taint", "example.org/a:NoExecute", "a b=c:NoSchedule"),
+            ("label-name", "example.org/disk", "a b"),
+            ("label", "", "x y"),
         ] {
             assert_eq!(format(name, good), Ok(()), "{name} {good}");
             assert!(format(name, bad).is_err(), "{name} {bad}");

@@ -52,7 +52,8 @@ struct Index<'a> {
     paths: OnceCell<Vec<(&'a str, usize)>>,
 }
 
-fn path(spec: &Spec) -> Option<(&str, bool)> {
+/// Where it is on the node, where it has a place there; true for what can hold others.
+fn place(spec: &Spec) -> Option<(&str, bool)> {
     match spec {
         Spec::File(file) => Some((&file.path, false)),
         Spec::Directory(directory) => Some((&directory.path, true)),
@@ -73,6 +74,11 @@ fn path(spec: &Spec) -> Option<(&str, bool)> {
     }
 }
 
+/// The path of a file, folder or mount.
+pub(crate) fn path(spec: &Spec) -> Option<&str> {
+    place(spec).map(|(path, _)| path)
+}
+
 impl<'a> Index<'a> {
     fn new(resources: &'a [&'a Resource]) -> Self {
         let mut index =
@@ -83,7 +89,7 @@ impl<'a> Index<'a> {
             let name = if kind == "service" { service::unit(name) } else { name };
             index.ids.insert((kind, name), i);
             index.kinds.entry(kind).or_default().push(i);
-            if let Some((path, true)) = path(&resource.spec) {
+            if let Some((path, true)) = place(&resource.spec) {
                 index.folders.entry(path).or_default().push(i);
             }
         }
@@ -93,7 +99,7 @@ impl<'a> Index<'a> {
     fn paths(&self, resources: &'a [&'a Resource]) -> &[(&'a str, usize)] {
         self.paths.get_or_init(|| {
             let all = resources.iter().enumerate();
-            let mut all: Vec<_> = all.filter_map(|(i, r)| Some((path(&r.spec)?.0, i))).collect();
+            let mut all: Vec<_> = all.filter_map(|(i, r)| Some((path(&r.spec)?, i))).collect();
             all.sort_unstable();
             all
         })

@@ -3,7 +3,10 @@
 //! Each table is decoded by itself, so that what is wrong with one hides nothing in the others; what is wrong is
 //! left out or replaced by a harmless value until all is checked, and any error refuses the site in the end.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 use muster_ids::{AppName, ClusterName, EnvName, PoolName, RoleName};
@@ -41,7 +44,7 @@ pub fn load(files: &SiteFiles, environment: &EnvName) -> Result<Site, Diagnostic
                 trial::run(&site, &mut loader.errors);
             }
             if loader.errors.is_empty() {
-                site.warnings = loader.warnings(&site);
+                site.warnings = warnings(files, &site);
                 return Ok(site);
             }
             Err(Diagnostics::sorted(loader.errors))
@@ -331,13 +334,12 @@ impl Loader {
             (None, Some(min), max) => (min, max.unwrap_or(min)),
             (Some(count), min, max) => {
                 let key = if min.is_some() { "min" } else { "max" };
-                let at = node.at(&[key]);
-                self.error(
-                    at,
-                    format!("pool {name} has `count` and `{key}`"),
-                    "expected `count`, or `min` and `max`",
-                    None,
-                );
+                let (one, other) = (node.at(&["count"]), node.at(&[key]));
+                let places = [(one.min(other), "here"), (one.max(other), "and here")];
+                let mut error = Diagnostic::new(format!("pool {name} has `count` and `{key}`"));
+                error.places.extend(places.map(|(at, label)| self.sources.place(at, label)));
+                let help = "give `count`, or `min` and `max`; an environment changes single keys and takes none away";
+                self.errors.push(error.help(help));
                 (count, max.unwrap_or(count))
             }
             (None, None, max) => {
@@ -475,10 +477,32 @@ impl Loader {
             address,
         }
     }
+}
 
-    fn warnings(&self, site: &Site) -> Vec<Diagnostic> {
-        site.provider.not_offered().map(Diagnostic::new).into_iter().collect()
-    }
+/// What is worth saying and no error.
+fn warnings(files: &SiteFiles, site: &Site) -> Vec<Diagnostic> {
+    let provider = site.provider.not_offered().map(Diagnostic::new);
+    let growing = site.pools.iter().filter(|(_, pool)| pool.max > pool.min).map(|(name, pool)| {
+        Diagnostic::new(format!("pool {name} stays at {} nodes: nothing adds nodes by itself yet", pool.min))
+    });
+    provider.into_iter().chain(growing).chain(unread_roles(files, site)).collect()
+}
+
+/// TOML in a folder of `roles/` that no role names: it looks like a role and is none.
+fn unread_roles(files: &SiteFiles, site: &Site) -> Vec<Diagnostic> {
+    let written = site.roles.values().flat_map(|role| &role.resources);
+    let named: BTreeSet<String> = written
+        .flat_map(|written| ["source", "template"].map(|key| written.node.get(&[key])))
+        .filter_map(|node| Some(format!("roles/{}", node?.str()?)))
+        .collect();
+    let inner = files.0.keys().filter(|path| path.ends_with(".toml"));
+    inner
+        .filter(|path| path.strip_prefix("roles/").is_some_and(|name| name.contains('/')) && !named.contains(*path))
+        .map(|path| {
+            Diagnostic::new(format!("{path} is read by nothing"))
+                .help("a role is a file directly in roles/: move it there, or take it away")
+        })
+        .collect()
 }
 
 /// Stands in while a wrong name is reported.

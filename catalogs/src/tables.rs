@@ -140,11 +140,15 @@ pub(crate) struct PoolTable {
     /// At least so many nodes; the pool begins with them.
     #[schemars(range(min = 1, max = 250))]
     pub(crate) min: Option<u32>,
-    /// At most so many nodes.
+    /// At most so many nodes. Nothing adds nodes by itself yet: a pool stays at `min`.
     #[schemars(range(min = 1, max = 250))]
     pub(crate) max: Option<u32>,
     /// Labels of its nodes in Kubernetes.
     #[serde(default)]
+    #[schemars(extend(
+        "propertyNames" = { "format": "label-name" },
+        "additionalProperties" = { "type": "string", "format": "label" }
+    ))]
     pub(crate) labels: BTreeMap<String, String>,
     /// Taints of its nodes in Kubernetes. Control planes always have their own besides.
     #[serde(default)]
@@ -190,7 +194,7 @@ pub(crate) struct EndpointTable {
     /// The port that clients use. `api`: 6443.
     #[schemars(range(min = 1))]
     pub(crate) listen: Option<u16>,
-    /// The port on the nodes: for an application from 30000 to 32767. `api`: 6443.
+    /// The port on the nodes: for an application from 30000 to 32767, another for each. `api`: always 6443.
     #[schemars(range(min = 1))]
     pub(crate) port: Option<u16>,
     /// Path of the health check. `api`: `/readyz`, others `/`.

@@ -26,14 +26,16 @@ fn every_kind_has_an_example_and_it_is_right() {
     let kinds: Vec<&str> = reference::EXAMPLES.iter().map(|(kind, _)| *kind).collect();
     assert_eq!(kinds, muster_catalog::Spec::KINDS);
     let mut site = common::shipped();
-    let examples: String = reference::EXAMPLES
-        .iter()
-        // The shipped roles have one of each of these already.
-        .filter(|(kind, _)| !["apt_source", "cluster_member", "kernel_module", "pod_network"].contains(kind))
-        .map(|(_, example)| format!("\n{example}\n"))
-        .collect();
-    site.0.entry("roles/worker.toml".to_owned()).or_default().push_str(&examples);
+    // The shipped roles have one of each of these already.
+    let there = ["apt_source", "cluster_member", "kernel_module", "pod_network"];
+    for (kind, example) in reference::EXAMPLES.iter().filter(|(kind, _)| !there.contains(kind)) {
+        let role = if *kind == "manifest" { "control-plane" } else { "worker" };
+        site.0.entry(format!("roles/{role}.toml")).or_default().push_str(&format!("\n{example}\n"));
+    }
     site.0.insert("roles/files/orders.conf.j2".to_owned(), "pool = {{ node.pool }}\n".to_owned());
-    site.0.insert("roles/files/quota.yaml".to_owned(), "kind: ResourceQuota\n".to_owned());
+    site.0.insert(
+        "roles/files/quota.yaml".to_owned(),
+        "{ apiVersion: v1, kind: ResourceQuota, metadata: { name: quota, namespace: shop } }\n".to_owned(),
+    );
     load(&site, &"local".parse().unwrap()).unwrap_or_else(|errors| panic!("{errors}"));
 }

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use kube::Client;
+use muster_catalog::kinds::manifest::{self, DocumentError};
 use muster_ids::Generation;
 use muster_plan::kinds::manifest::ObjectId;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::api::{self, ApiError};
@@ -26,44 +26,15 @@ pub const REFERENCE: &str = "muster-secret:";
 /// A text that is no set of objects.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectsError {
-    #[error("document {number} is no YAML")]
-    Yaml {
-        number: usize,
-        #[source]
-        source: serde_yaml_ng::Error,
-    },
-    #[error("document {number} is no Kubernetes object: it needs `apiVersion`, `kind` and `metadata.name`")]
-    NoObject { number: usize },
+    #[error(transparent)]
+    Document(#[from] DocumentError),
     #[error("{id} stands in the set twice")]
     Twice { id: ObjectId },
 }
 
-/// Reads YAML documents; Lists are taken apart. In the order in which they are applied.
+/// Reads YAML documents, in the order in which they are applied.
 pub fn parse(text: &str) -> Result<Vec<Value>, ObjectsError> {
-    let mut objects = Vec::new();
-    for (index, document) in serde_yaml_ng::Deserializer::from_str(text).enumerate() {
-        let number = index + 1;
-        let value = Value::deserialize(document).map_err(|source| ObjectsError::Yaml { number, source })?;
-        let items = match value {
-            Value::Null => continue,
-            Value::Object(mut list) if list.get("kind").is_some_and(|kind| kind == "List") => {
-                match list.remove("items") {
-                    Some(Value::Array(items)) => items,
-                    Some(_) | None => return Err(ObjectsError::NoObject { number }),
-                }
-            }
-            value => vec![value],
-        };
-        for item in items {
-            let whole = ["/apiVersion", "/kind", "/metadata/name"]
-                .iter()
-                .all(|key| item.pointer(key).and_then(Value::as_str).is_some_and(|text| !text.is_empty()));
-            if !whole {
-                return Err(ObjectsError::NoObject { number });
-            }
-            objects.push(item);
-        }
-    }
+    let mut objects = manifest::documents(text)?;
     objects.sort_by_key(|object| rank(object["kind"].as_str().unwrap_or_default()));
     Ok(objects)
 }
@@ -333,8 +304,8 @@ items:
         let objects = parse(TEXT).unwrap();
         let kinds: Vec<_> = objects.iter().map(|o| o["kind"].as_str().unwrap()).collect();
         assert_eq!(kinds, ["Namespace", "Secret", "Deployment"]);
-        assert!(matches!(parse("a: ["), Err(ObjectsError::Yaml { number: 1, .. })));
-        assert!(matches!(parse("kind: Pod"), Err(ObjectsError::NoObject { number: 1 })));
+        assert!(matches!(parse("a: ["), Err(ObjectsError::Document(DocumentError::Yaml { number: 1, .. }))));
+        assert!(matches!(parse("kind: Pod"), Err(ObjectsError::Document(DocumentError::NoObject { number: 1 }))));
     }
 
     #[test]

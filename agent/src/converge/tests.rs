@@ -52,7 +52,7 @@ fn file(path: &str, content: &str) -> Builder {
         source: None,
         template: None,
         secret: None,
-        mode: "0644".into(),
+        mode: None,
         owner: "root".into(),
         group: "root".into(),
         absent: false,
@@ -451,7 +451,7 @@ async fn secrets_reach_the_file_and_nothing_else() {
     let machine = FakeMachine::new();
     machine.coordinator.put_secret("password", b"hunter2");
     let Spec::File(spec) = file("/etc/password", "").0.spec else { unreachable!() };
-    let secret = FileSpec { content: None, secret: Some("password".into()), mode: "0600".into(), ..spec };
+    let secret = FileSpec { content: None, secret: Some("password".into()), ..spec };
     let all = shared([of(Spec::File(secret))]);
     let plan = engine(&machine).plan(&all).await.unwrap();
     let report = converge(&machine, &all).await;

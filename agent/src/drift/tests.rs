@@ -35,7 +35,7 @@ fn file(path: &Path) -> Spec {
         source: None,
         template: None,
         secret: None,
-        mode: "0644".into(),
+        mode: None,
         owner: "root".into(),
         group: "root".into(),
         absent: false,

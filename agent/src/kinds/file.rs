@@ -34,7 +34,7 @@ pub fn look(files: &dyn Files, accounts: &Accounts<'_>, spec: &FileSpec) -> Resu
     Ok(Observed {
         current,
         secret: None,
-        mode: mode(&spec.mode)?,
+        mode: mode(spec.mode())?,
         uid: accounts.uid(&spec.owner)?,
         gid: accounts.gid(&spec.group)?,
     })

@@ -38,7 +38,7 @@ pub struct App {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[schemars(title = "an application")]
 pub(crate) struct AppTable {
-    /// Its namespace in Kubernetes; absent: the application's name.
+    /// Its namespace in Kubernetes, as it is: no template. Absent: the application's name.
     pub(crate) namespace: Option<String>,
     /// A component by its name, which is also the host name that the others reach it by.
     #[serde(flatten)]
@@ -51,7 +51,7 @@ pub(crate) struct AppTable {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ComponentTable {
     /// Its image. A name without a registry's host gets the variable `images.registry` in front.
-    #[schemars(extend("format" = "word"))]
+    #[schemars(extend("format" = "image"))]
     pub(crate) image: String,
     /// How many pods, on as many nodes as there are. With a disk: one.
     #[serde(default = "one")]
@@ -134,7 +134,7 @@ fn grace() -> u32 {
 #[serde(untagged)]
 pub(crate) enum Probe {
     Path(#[schemars(extend("format" = "path"))] String),
-    Command(Vec<String>),
+    Command(#[schemars(length(min = 1))] Vec<String>),
 }
 
 /// `disk = { name = "payments", path = "/var/lib/postgresql/data" }`
@@ -247,6 +247,26 @@ fn check(table: &AppTable, node: &Node, site: &Site, errors: &mut Vec<Diagnostic
                     format!("expected one of: {}", known.join(", ")),
                     mean(secret, &known)
                         .or_else(|| Some(format!("add [secret.{secret}] with generate = true to muster.toml"))),
+                );
+            }
+        }
+        let mounts = spec.disk.iter().map(|disk| (&disk.path, node.at(&[name, "disk", "path"])));
+        let scratch = node.get(&[name, "scratch"]).and_then(Node::array).unwrap_or_default();
+        let mut taken = BTreeMap::new();
+        for (path, place) in mounts.chain(spec.scratch.iter().map(|path| &path.0).zip(scratch.iter().map(|n| n.at))) {
+            if path == "/" {
+                error(format!("{name} would lose its image below `/`"), place, "expected a folder".to_owned(), None);
+            } else if taken.insert(path, place).is_some() {
+                error(format!("{name} has two folders at {path}"), place, "the second".to_owned(), None);
+            }
+        }
+        for variable in spec.secrets.keys().map(|secret| format!("{secret}_FILE")) {
+            if spec.settings.contains_key(&variable) {
+                error(
+                    format!("{name} has `{variable}` as a setting and by a secret"),
+                    node.at(&[name, "settings", &variable]),
+                    "expected another name".to_owned(),
+                    Some("the path of a secret's file stands in that variable by itself".to_owned()),
                 );
             }
         }

@@ -10,13 +10,15 @@ use super::{Claim, Fault, Kind, Need};
 #[serde(deny_unknown_fields)]
 pub struct AptSourceSpec {
     /// Names the files `/etc/apt/sources.list.d/NAME.sources` and `/etc/apt/keyrings/NAME.asc`.
-    #[schemars(extend("format" = "word"))]
+    #[schemars(extend("format" = "file-name"))]
     pub name: String,
     #[schemars(extend("format" = "url"))]
     pub url: String,
     /// Suites; a flat repository is `/`.
+    #[schemars(length(min = 1), extend("items" = { "type": "string", "format": "word" }))]
     pub suites: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("items" = { "type": "string", "format": "word" }))]
     pub components: Vec<String>,
     /// The signing key, ASCII-armoured: the text itself, or a URL of `http`/`https`, fetched once and kept.
     pub key: String,

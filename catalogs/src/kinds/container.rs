@@ -11,9 +11,9 @@ use super::{Claim, Fault, Kind, Need};
 #[schemars(title = "a container")]
 #[serde(deny_unknown_fields)]
 pub struct ContainerSpec {
-    #[schemars(extend("format" = "word"))]
+    #[schemars(extend("format" = "file-name"))]
     pub name: String,
-    #[schemars(extend("format" = "word"))]
+    #[schemars(extend("format" = "image"))]
     pub image: String,
     /// Arguments; absent: the image's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -27,9 +27,10 @@ pub struct FileSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "word"))]
     pub secret: Option<String>,
-    #[serde(default = "mode")]
+    /// Absent: "0644", and "0600" where the content is a secret, which nobody but owner and group may ever read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "mode"))]
-    pub mode: String,
+    pub mode: Option<String>,
     #[serde(default = "super::root")]
     #[schemars(extend("format" = "word"))]
     pub owner: String,
@@ -41,8 +42,25 @@ pub struct FileSpec {
     pub absent: bool,
 }
 
-fn mode() -> String {
-    "0644".to_owned()
+impl FileSpec {
+    /// The mode that it gets, octal.
+    pub fn mode(&self) -> &str {
+        match &self.mode {
+            Some(mode) => mode,
+            None if self.secret.is_some() => "0600",
+            None => "0644",
+        }
+    }
+
+    /// A secret that everyone on the node may read or write.
+    fn laid_open(&self) -> Option<Fault> {
+        let others = self.secret.is_some() && !self.mode().ends_with('0');
+        let message = || format!("{} is a secret, and everyone on the node gets at it", self.path);
+        others.then(|| {
+            Fault::new("mode", message(), "expected a mode that ends with 0")
+                .help("give the file to the `owner` or the `group` that reads it: mode = \"0640\"")
+        })
+    }
 }
 
 impl Kind for FileSpec {
@@ -55,6 +73,9 @@ impl Kind for FileSpec {
     }
 
     fn faults(&self) -> Vec<Fault> {
+        if self.path == "/" {
+            return vec![Fault::new("path", "`/` is no file", "expected a path below it")];
+        }
         let given = [
             ("content", self.content.is_some()),
             ("source", self.source.is_some()),
@@ -63,7 +84,8 @@ impl Kind for FileSpec {
         ];
         let given: Vec<&'static str> = given.into_iter().filter(|(_, given)| *given).map(|(key, _)| key).collect();
         match (given.as_slice(), self.absent) {
-            ([], true) | ([_], false) => Vec::new(),
+            ([], true) => Vec::new(),
+            ([_], false) => self.laid_open().into_iter().collect(),
             ([], false) => vec![Fault::new(
                 "path",
                 format!("{} has no content", self.path),

@@ -9,7 +9,7 @@ use super::{Claim, Kind, Need};
 #[schemars(title = "a group")]
 #[serde(deny_unknown_fields)]
 pub struct GroupSpec {
-    #[schemars(extend("format" = "word"))]
+    #[schemars(extend("format" = "account"))]
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gid: Option<u32>,

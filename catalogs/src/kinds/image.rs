@@ -9,8 +9,7 @@ use super::{Claim, Kind, Need};
 #[schemars(title = "an image")]
 #[serde(deny_unknown_fields)]
 pub struct ImageSpec {
-    /// As in `registry.k8s.io/pause:3.10.1`.
-    #[schemars(extend("format" = "word"))]
+    #[schemars(extend("format" = "image"))]
     pub name: String,
     #[serde(default)]
     pub runtime: Runtime,

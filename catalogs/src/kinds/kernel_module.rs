@@ -9,7 +9,7 @@ use super::{Claim, Kind, Need};
 #[schemars(title = "a kernel module")]
 #[serde(deny_unknown_fields)]
 pub struct KernelModuleSpec {
-    #[schemars(extend("format" = "word"))]
+    #[schemars(extend("format" = "file-name"))]
     pub name: String,
 }
 

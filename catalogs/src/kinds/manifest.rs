@@ -1,10 +1,11 @@
 //! `[[manifest]]`: Kubernetes objects, by server-side apply; what leaves the site is pruned.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Claim, Fault, Kind, Need};
 
-/// Objects that the cluster must hold. Only the control-plane agent that holds the Lease applies them.
+/// Objects that the cluster must hold, in a role of the control planes. Only the control-plane agent that holds the Lease applies them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a manifest")]
 #[serde(deny_unknown_fields)]
@@ -40,6 +41,48 @@ impl ManifestSpec {
     }
 }
 
+/// A text that is no set of objects.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    #[error("document {number} is no YAML")]
+    Yaml {
+        number: usize,
+        #[source]
+        source: serde_yaml_ng::Error,
+    },
+    #[error("document {number} is no Kubernetes object: it needs `apiVersion`, `kind` and `metadata.name`")]
+    NoObject { number: usize },
+}
+
+/// Reads YAML documents; Lists are taken apart, empty documents left out.
+pub fn documents(text: &str) -> Result<Vec<Value>, DocumentError> {
+    let mut objects = Vec::new();
+    for (index, document) in serde_yaml_ng::Deserializer::from_str(text).enumerate() {
+        let number = index + 1;
+        let value = Value::deserialize(document).map_err(|source| DocumentError::Yaml { number, source })?;
+        let items = match value {
+            Value::Null => continue,
+            Value::Object(mut list) if list.get("kind").is_some_and(|kind| kind == "List") => {
+                match list.remove("items") {
+                    Some(Value::Array(items)) => items,
+                    Some(_) | None => return Err(DocumentError::NoObject { number }),
+                }
+            }
+            value => vec![value],
+        };
+        for item in items {
+            let whole = ["/apiVersion", "/kind", "/metadata/name"]
+                .iter()
+                .all(|key| item.pointer(key).and_then(Value::as_str).is_some_and(|text| !text.is_empty()));
+            if !whole {
+                return Err(DocumentError::NoObject { number });
+            }
+            objects.push(item);
+        }
+    }
+    Ok(objects)
+}
+
 impl Kind for ManifestSpec {
     fn claims(&self) -> Vec<Claim> {
         vec![Claim::new("manifest", &self.name)]
@@ -57,7 +100,15 @@ impl Kind for ManifestSpec {
         ];
         let given: Vec<&'static str> = given.into_iter().filter(|(_, given)| *given).map(|(key, _)| key).collect();
         match (given.as_slice(), self.absent) {
-            ([_], false) | ([], true) => Vec::new(),
+            ([], true) => Vec::new(),
+            ([_], false) => match documents(self.content.as_deref().unwrap_or_default()) {
+                Ok(_) => Vec::new(),
+                Err(error) => {
+                    let message = format!("the manifest {}: {error}", self.name);
+                    let label = std::error::Error::source(&error).map_or_else(String::new, ToString::to_string);
+                    vec![Fault::new("name", message, label)]
+                }
+            },
             ([key, ..], true) => {
                 let message = format!("the manifest {} is absent and has `{key}`", self.name);
                 vec![Fault::new(key, message, "expected one of the two")]

@@ -9,7 +9,7 @@ use super::{Claim, Fault, Kind, Need};
 #[schemars(title = "a package")]
 #[serde(deny_unknown_fields)]
 pub struct PackageSpec {
-    #[schemars(extend("format" = "word"))]
+    #[schemars(extend("format" = "package"))]
     pub name: String,
     /// A version or a pattern with `*` at its end, as in `1.34.4-*`. Absent: any installed version will do.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,7 +10,7 @@ use super::{Claim, Kind, Need};
 #[serde(deny_unknown_fields)]
 pub struct ServiceSpec {
     /// The unit's name; `.service` may be left out.
-    #[schemars(extend("format" = "word"))]
+    #[schemars(extend("format" = "unit"))]
     pub name: String,
     /// Starts at boot.
     #[serde(default = "super::yes")]

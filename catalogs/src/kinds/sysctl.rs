@@ -9,8 +9,7 @@ use super::{Claim, Kind, Need};
 #[schemars(title = "a sysctl")]
 #[serde(deny_unknown_fields)]
 pub struct SysctlSpec {
-    /// As in `net.ipv4.ip_forward`.
-    #[schemars(extend("format" = "word"))]
+    #[schemars(extend("format" = "sysctl"))]
     pub key: String,
     pub value: String,
 }

@@ -9,16 +9,17 @@ use super::{Claim, Fault, Kind, Need};
 #[schemars(title = "a user")]
 #[serde(deny_unknown_fields)]
 pub struct UserSpec {
-    #[schemars(extend("format" = "word"))]
+    #[schemars(extend("format" = "account"))]
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
     /// The primary group; absent: one of the user's own name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("format" = "word"))]
+    #[schemars(extend("format" = "account"))]
     pub group: Option<String>,
     /// Further groups; exactly these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("items" = { "type": "string", "format": "account" }))]
     pub groups: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "path"))]

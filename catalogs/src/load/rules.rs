@@ -204,6 +204,7 @@ impl Loader {
                 help,
             );
         }
+        self.lead_to_workers(tree, site);
         for (name, entry) in tree.get(&["variables"]).and_then(Node::table).into_iter().flatten() {
             if TAKEN.contains(&name.as_str()) {
                 self.error(
@@ -225,6 +226,38 @@ impl Loader {
             );
         }
         self.once_each(tree, site);
+    }
+
+    /// Applications run on workers: so do their disks, and so do their endpoints lead there, each to a port of its own.
+    fn lead_to_workers(&mut self, tree: &Node, site: &Site) {
+        // With two such pools, which was reported, nobody knows which of them is meant for workers.
+        let mut all = site.pools.iter().filter(|(_, pool)| pool.member == MemberRole::ControlPlane);
+        let only = all.next().filter(|_| all.next().is_none()).map(|(name, _)| name);
+        let planes = |pool| Some(pool) == only;
+        let label = "expected a pool of workers: applications run there";
+        for (name, endpoint) in site.endpoints.iter().filter(|(name, e)| name.as_str() != "api" && planes(&e.to)) {
+            let help = "only the endpoint `api` leads to control planes".to_owned();
+            let message = format!("endpoint {name} leads to control planes, `{}`", endpoint.to);
+            self.error(tree.at(&["endpoint", name.as_str(), "to"]), message, label, Some(help));
+        }
+        for (name, disk) in site.disks.iter().filter(|(_, disk)| planes(&disk.pool)) {
+            let message = format!("disk {name} is held by control planes, `{}`", disk.pool);
+            self.error(tree.at(&["disk", name.as_str(), "pool"]), message, label, None);
+        }
+        let mut ports: BTreeMap<u16, At> = BTreeMap::new();
+        for (name, endpoint) in &site.endpoints {
+            let at = tree.at(&["endpoint", name.as_str(), "port"]);
+            if name.as_str() == "api" && endpoint.port != 6443 {
+                let help = "leave it out; the port that clients use is `listen`".to_owned();
+                let message = format!("endpoint api: API servers do not listen on port {}", endpoint.port);
+                self.error(at, message, "expected 6443", Some(help));
+            } else if let Some(first) = ports.insert(endpoint.port, at) {
+                let mut error = Diagnostic::new(format!("two endpoints lead to the port {}", endpoint.port));
+                error.places.push(self.sources.place(first.min(at), "here"));
+                error.places.push(self.sources.place(first.max(at), "and here"));
+                self.errors.push(error.help("give one another: a port leads to one component"));
+            }
+        }
     }
 
     /// Endpoints, disks and namespaces that two components take.

@@ -97,6 +97,10 @@ pub fn diff(spec: &FileSpec, observed: &Observed) -> Option<Change> {
     if current.size != wanted.len() as u64 || current.content != wanted {
         if secret {
             detail.push("secret content differs".to_owned());
+        } else if current.mode & mode & 0o004 == 0 {
+            // What nobody else may read on the node is not shown to those who read plans and reports: it may be a key, or
+            // the secret that stood here before.
+            detail.push("content differs; not shown, as others may not read it".to_owned());
         } else {
             detail.extend(text::diff(&current.content, wanted));
         }
@@ -132,7 +136,7 @@ mod tests {
             source: None,
             template: None,
             secret: None,
-            mode: "0644".into(),
+            mode: None,
             owner: "root".into(),
             group: "root".into(),
             absent: false,
@@ -189,10 +193,19 @@ mod tests {
         let mut secret = spec("");
         secret.content = None;
         secret.secret = Some("password".into());
-        let observed = Observed { secret: Some(b"hunter2".to_vec()), ..seen(b"hunter1", 0o600) };
+        let observed = Observed { secret: Some(b"hunter2".to_vec()), mode: 0o600, ..seen(b"hunter1", 0o644) };
         let change = diff(&secret, &observed).unwrap();
-        assert_eq!(change.detail, ["mode 0600 → 0644", "secret content differs"]);
+        assert_eq!(change.detail, ["mode 0644 → 0600", "secret content differs"]);
         assert!(!format!("{change:?}{observed:?}").contains("hunter"));
+    }
+
+    #[test]
+    fn what_only_its_owner_reads_is_not_shown() {
+        for (current, wanted) in [(0o600, 0o644), (0o644, 0o640)] {
+            let observed = Observed { mode: wanted, ..seen(b"hunter1", current) };
+            let change = diff(&spec("no secret any more"), &observed).unwrap();
+            assert_eq!(change.detail[1..], ["content differs; not shown, as others may not read it"]);
+        }
     }
 
     proptest! {
