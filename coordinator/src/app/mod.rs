@@ -19,6 +19,8 @@ pub enum AppError {
     Folder { path: std::path::PathBuf, source: std::io::Error },
     #[error("{0} is missing and the state beside it is there: restore a backup (muster coordinator restore)")]
     Missing(std::path::PathBuf),
+    #[error("the coordinator is still starting\n  help: try again in a moment")]
+    Starting,
     #[error("another coordinator uses {0}")]
     Locked(std::path::PathBuf),
     #[error("{address} cannot be listened on")]

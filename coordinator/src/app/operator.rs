@@ -1,7 +1,7 @@
 //! An operator's first certificate, by the right to enter the coordinator's container.
 //!
 //! Works beside a running daemon: certificates need no daemon, and the record is changed by compare-and-set, which the
-//! daemon notices.
+//! daemon notices. Only opens what the daemon has made: beside one that is starting, two would make two CAs.
 
 use std::sync::Arc;
 
@@ -9,16 +9,24 @@ use muster_ids::OperatorName;
 use muster_proto::{Clock as _, Role, SystemClock};
 
 use super::{AppError, config::Config};
-use crate::{backup, ca::Authority, state::State, store::Sqlite};
+use crate::{
+    backup,
+    ca::Authority,
+    state::State,
+    store::{Sqlite, Store as _},
+};
 
 /// Signs an operator's request (PEM); returns the chain.
 pub fn issue_operator(config: &Config, name: &OperatorName, csr_pem: &str) -> Result<String, AppError> {
-    let clock = SystemClock;
-    let authority = Authority::open_or_create(&config.state_dir, config.realm(), Arc::new(clock))?;
-    let store = Arc::new(Sqlite::open(&config.state_dir.join(backup::STORE))?);
-    let state = State::open(store, config.environment.clone())?;
+    let authority = authority(config)?;
+    let store = Sqlite::open_existing(&config.state_dir.join(backup::STORE))?.ok_or(AppError::Starting)?;
+    // The first record is the daemon's to write.
+    if store.root(&config.environment)?.is_none() {
+        return Err(AppError::Starting);
+    }
+    let state = State::open(Arc::new(store), config.environment.clone())?;
     let issued = authority.issue(Role::Operator, name.as_str(), csr_pem)?;
-    let now = clock.now();
+    let now = SystemClock.now();
     // Recorded before it is handed out: what is out can be revoked.
     state.change(|root| {
         root.identities.issued(Role::Operator, name.as_str(), issued.serial, issued.not_after, now);
@@ -28,6 +36,71 @@ pub fn issue_operator(config: &Config, name: &OperatorName, csr_pem: &str) -> Re
 
 /// The CA's certificate (PEM).
 pub fn ca(config: &Config) -> Result<String, AppError> {
-    let authority = Authority::open_or_create(&config.state_dir, config.realm(), Arc::new(SystemClock))?;
-    Ok(authority.ca_pem().to_owned())
+    Ok(authority(config)?.ca_pem().to_owned())
+}
+
+fn authority(config: &Config) -> Result<Authority, AppError> {
+    let made = |name: &str| config.state_dir.join(name).exists();
+    if !made(backup::STORE) || !made("ca/root.pem") {
+        return Err(AppError::Starting);
+    }
+    Ok(Authority::open(&config.state_dir, config.realm(), Arc::new(SystemClock))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+    use crate::state::Root;
+
+    fn config(folder: &Path) -> Config {
+        toml::from_str(&format!(
+            "cluster = \"easypay\"\nenvironment = \"local\"\naddress = \"127.0.0.1\"\nstate_dir = {folder:?}\n\
+             node_image = \"n\"\nservices_image = \"s\"\n"
+        ))
+        .unwrap()
+    }
+
+    fn starting<T>(answer: Result<T, AppError>) -> bool {
+        answer
+            .is_err_and(|error| error.to_string() == "the coordinator is still starting\n  help: try again in a moment")
+    }
+
+    #[test]
+    fn beside_a_daemon_that_is_starting_nothing_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path());
+        let (key, dana) = (KeyPair::generate().unwrap(), "dana".parse().unwrap());
+        let csr = CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
+        let issue = || issue_operator(&config, &dana, &csr);
+        assert!(starting(ca(&config)) && starting(issue()));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+
+        // As the daemon goes on: its CA, the store's file, its tables, the first record.
+        let authority = Authority::open_or_create(folder.path(), config.realm(), Arc::new(SystemClock)).unwrap();
+        assert!(starting(ca(&config)) && starting(issue()));
+        assert!(!folder.path().join(backup::STORE).exists());
+        fs::write(folder.path().join(backup::STORE), "").unwrap();
+        assert_eq!(ca(&config).unwrap(), authority.ca_pem());
+        assert!(starting(issue()));
+        let store = Sqlite::open(&folder.path().join(backup::STORE)).unwrap();
+        assert!(starting(issue()));
+        assert!(store.root(&config.environment).unwrap().is_none());
+        store.put_root(&config.environment, &Root::default().to_json(), None).unwrap();
+        assert!(issue().unwrap().contains("BEGIN CERTIFICATE"));
+        let (text, _) = store.root(&config.environment).unwrap().unwrap();
+        assert!(Root::from_json(&text).unwrap().identities.members.contains_key("operator/dana"));
+    }
+
+    #[test]
+    fn a_ca_without_its_store_or_a_store_without_its_ca_is_not_completed() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path());
+        drop(Sqlite::open(&folder.path().join(backup::STORE)).unwrap());
+        assert!(starting(ca(&config)));
+        assert!(!folder.path().join("ca").exists());
+    }
 }

@@ -12,7 +12,8 @@ use super::ControlPlanes;
 pub enum Rule {
     /// Without any certificate: the request itself carries a proof.
     Anyone,
-    /// An agent or an operator, expired or not: only to get a new certificate.
+    /// Any node's agent, its certificate expired or not: only to get a new one. No operator, whose stolen key would be
+    /// renewed for ever: a new one is issued in the coordinator's container.
     Renewal,
     /// Any node's agent, acting for its own node.
     Agent,
@@ -65,24 +66,23 @@ pub fn decide(
     if revocations.covers(*role, name, serial) {
         return Err(Status::permission_denied(format!("the certificate of {role} {name} was revoked")));
     }
-    if (*expired || now > *not_after) && rule != Rule::Renewal {
-        return Err(Status::unauthenticated(format!(
-            "the certificate of {role} {name} has expired; it can only be renewed"
-        )));
+    if (*expired || now > *not_after) && (rule, *role) != (Rule::Renewal, Role::Agent) {
+        let way_out = match role {
+            Role::Agent => "it can only be renewed",
+            Role::Operator | Role::Coordinator => "a new one has to be issued",
+        };
+        return Err(Status::unauthenticated(format!("the certificate of {role} {name} has expired; {way_out}")));
     }
     let right = match (rule, role) {
         (Rule::Anyone, _) => true,
-        (Rule::Renewal, Role::Agent | Role::Operator)
-        | (Rule::Agent, Role::Agent)
-        | (Rule::Operator, Role::Operator) => true,
+        (Rule::Renewal | Rule::Agent, Role::Agent) | (Rule::Operator, Role::Operator) => true,
         (Rule::ControlPlane, Role::Agent) => {
             if !peer.node().is_some_and(|node| control_planes.is_control_plane(&node)) {
                 return Err(Status::permission_denied(format!("{name} is no control plane")));
             }
             true
         }
-        (Rule::Renewal, Role::Coordinator)
-        | (Rule::Agent | Rule::ControlPlane, Role::Operator | Role::Coordinator)
+        (Rule::Renewal | Rule::Agent | Rule::ControlPlane, Role::Operator | Role::Coordinator)
         | (Rule::Operator, Role::Agent | Role::Coordinator) => false,
     };
     if right { Ok(()) } else { Err(Status::permission_denied(format!("this call is not for the role {role}"))) }

@@ -49,7 +49,7 @@ fn welcome(rule: Rule) -> &'static [Shows] {
     match rule {
         // No certificate is needed; one that does not stand is refused with the connection.
         Rule::Anyone => &[Nothing, ExpiredAgent, ExpiredOperator, Worker, ControlPlane, Operator],
-        Rule::Renewal => &[ExpiredAgent, ExpiredOperator, Worker, ControlPlane, Operator],
+        Rule::Renewal => &[ExpiredAgent, Worker, ControlPlane],
         Rule::Agent => &[Worker, ControlPlane],
         Rule::ControlPlane => &[ControlPlane],
         Rule::Operator => &[Operator],

@@ -3,7 +3,12 @@
 //! Of a request only its public key is used: name, role, usages and dates are the authority's. Which name someone may have
 //! is decided before (enrolment); which serials are valid is recorded by the caller.
 
-use std::{fmt, path::Path, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use aws_lc_rs::rand;
 use muster_ids::Digest;
@@ -72,10 +77,8 @@ pub struct Authority {
 impl Authority {
     /// Opens the CA in `state/ca`, or makes it where there is none.
     pub fn open_or_create(state: &Path, realm: Realm, clock: Arc<dyn Clock>) -> Result<Self, CaError> {
-        let folder = state.join("ca");
-        keys::folder(&folder)?;
-        let (root_path, key_path, catalog_path) =
-            (folder.join("root.pem"), folder.join("root.key"), folder.join("catalog.key"));
+        keys::folder(&state.join("ca"))?;
+        let [root_path, key_path, catalog_path] = files(state);
         if keys::read(&root_path)?.is_none() {
             let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(CaError::Make)?;
             let root = root(&realm, clock.now(), &key)?;
@@ -83,6 +86,12 @@ impl Authority {
             keys::write(&key_path, &key.serialize_pem(), 0o600)?;
             keys::write(&root_path, &root, 0o644)?;
         }
+        Self::open(state, realm, clock)
+    }
+
+    /// Opens the CA in `state/ca`, which was made.
+    pub fn open(state: &Path, realm: Realm, clock: Arc<dyn Clock>) -> Result<Self, CaError> {
+        let [root_path, key_path, catalog_path] = files(state);
         let root_pem = keys::read(&root_path)?.ok_or(CaError::Damaged("root.pem"))?;
         let key_pem = keys::read(&key_path)?.ok_or(CaError::Damaged("root.key"))?;
         let catalog_pem = keys::read(&catalog_path)?.ok_or(CaError::Damaged("catalog.key"))?;
@@ -172,6 +181,11 @@ impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Authority({}, pin {})", self.realm, self.pin.short())
     }
+}
+
+/// The root's certificate, its key, and the catalog key.
+fn files(state: &Path) -> [PathBuf; 3] {
+    ["ca/root.pem", "ca/root.key", "ca/catalog.key"].map(|name| state.join(name))
 }
 
 fn root(realm: &Realm, now: i64, key: &KeyPair) -> Result<String, CaError> {

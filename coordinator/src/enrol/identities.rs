@@ -79,10 +79,12 @@ pub enum Refusal {
     UnknownToken,
     #[error("the enrolment token was used already")]
     UsedToken,
-    #[error("the enrolment token is older than a day; the instance has to be made again")]
+    #[error("the enrolment token is older than a day; it is good again once the coordinator sees its instance run")]
     OldToken,
     #[error("{0} was revoked")]
     Revoked(String),
+    #[error("the certificate of {0} is not renewed; a new one has to be issued")]
+    NotRenewed(String),
     #[error("a newer certificate of {0} is in use; an expired one can only be renewed if it is the newest")]
     NotNewest(String),
     #[error("the certificate of {0} expired more than 30 days ago; the node has to be enrolled anew")]
@@ -94,10 +96,20 @@ fn key(role: Role, name: &str) -> String {
 }
 
 impl Identities {
-    /// A token for a new machine, before the machine is made. Made again, the node's earlier tokens are gone.
+    /// A token for a new machine, before the machine is made. Made again, the node's earlier tokens are gone. Granted
+    /// again, one that nobody used waits from now on; a used one stays used.
     pub fn grant(&mut self, token: Digest, node: NodeName, now: i64) {
         self.tokens.retain(|digest, old| old.node != node || *digest == token);
-        self.tokens.entry(token).or_insert(Token { node, made: now, used: None });
+        let granted = self.tokens.entry(token).or_insert(Token { node, made: now, used: None });
+        if granted.used.is_none() {
+            granted.made = now;
+        }
+    }
+
+    /// Whether this node's token ended before anyone enrolled with it.
+    pub fn ended_unused(&self, node: &NodeName, now: i64) -> bool {
+        let ended = |token: &Token| token.node == *node && token.used.is_none() && now - token.made > TOKEN_LIFE;
+        !self.members.contains_key(&key(Role::Agent, node.as_str())) && self.tokens.values().any(ended)
     }
 
     /// The node that a token is for, if it could be used now with this key. Changes nothing: the provider is asked between
@@ -124,9 +136,13 @@ impl Identities {
         Ok(node)
     }
 
-    /// Whether the holder of this certificate gets a new one.
+    /// Whether the holder of this certificate gets a new one. No operator does: a stolen key ends with its certificate.
     pub fn may_renew(&self, peer: &Peer, now: i64) -> Result<(), Refusal> {
         let who = || format!("{} {}", peer.role, peer.name);
+        match peer.role {
+            Role::Agent => {}
+            Role::Operator | Role::Coordinator => return Err(Refusal::NotRenewed(who())),
+        }
         if self.revocations.covers(peer.role, &peer.name, &peer.serial) {
             return Err(Refusal::Revoked(who()));
         }
@@ -213,6 +229,25 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_nobody_used_waits_anew_from_its_last_grant() {
+        let (token, key) = (Digest::of("token"), Digest::of("key"));
+        let node: NodeName = "workers-1".parse().unwrap();
+        let mut identities = Identities::default();
+        identities.grant(token, node.clone(), NOW);
+        let later = NOW + 3 * DAY;
+        assert!(!identities.ended_unused(&node, NOW + DAY) && identities.ended_unused(&node, later));
+        assert!(!identities.ended_unused(&"workers-2".parse().unwrap(), later));
+        // Its instance could only be made today.
+        identities.grant(token, node.clone(), later);
+        assert!(!identities.ended_unused(&node, later));
+        assert_eq!(identities.take(&token, key, "i-1", later + DAY).as_ref(), Ok(&node));
+        assert!(!identities.ended_unused(&node, later + 9 * DAY), "it is used");
+        identities.grant(token, node.clone(), later + 9 * DAY);
+        assert_eq!(identities.tokens[&token].made, later, "a used one stays as it is");
+        assert_eq!(identities.take(&token, key, "i-1", later + 9 * DAY), Err(Refusal::UsedToken));
+    }
+
+    #[test]
     fn old_tokens_and_those_of_revoked_nodes_are_refused() {
         let (token, key) = (Digest::of("token"), Digest::of("key"));
         let node: NodeName = "workers-1".parse().unwrap();
@@ -261,6 +296,14 @@ mod tests {
         identities.issued(Role::Agent, "workers-1", serial(1), NOW + DAY, NOW);
         identities.revoke_node(&"workers-1".parse().unwrap());
         assert!(matches!(identities.may_renew(&peer(1, NOW + DAY), NOW), Err(Refusal::Revoked(_))));
+    }
+
+    #[test]
+    fn an_operator_renews_nothing() {
+        let operator = Peer { role: Role::Operator, name: "dana".to_owned(), ..peer(1, NOW + DAY) };
+        for now in [NOW, NOW + DAY + 1] {
+            assert!(matches!(Identities::default().may_renew(&operator, now), Err(Refusal::NotRenewed(_))));
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The two calls: `Enrol`, whose proof is a token, an instance and an address, and `Renew`, whose proof is the newest
+//! The two calls: `Enrol`, whose proof is a token, an instance and an address, and `Renew`, whose proof is a node's newest
 //! certificate, expired or not.
 
 use std::{net::IpAddr, sync::Arc};

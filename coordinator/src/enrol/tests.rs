@@ -182,13 +182,17 @@ async fn a_revoked_node_renews_nothing() {
 }
 
 #[tokio::test]
-async fn an_operator_renews_as_an_operator() {
-    let setup = setup(Ipv4Addr::LOCALHOST).await;
-    let first = setup.lab.credentials(Role::Operator, "dana");
+async fn an_operator_renews_nothing() {
+    let mut setup = setup(Ipv4Addr::LOCALHOST).await;
+    let stolen = setup.lab.credentials(Role::Operator, "dana");
     setup.lab.clock.advance(20 * HOUR);
-    let second = setup.renew(&first).await.unwrap();
-    let leaf = muster_proto::identity::Leaf::read(second.leaf()).unwrap();
-    assert_eq!((leaf.identity.role, leaf.identity.name.as_str()), (Role::Operator, "dana"));
+    assert_eq!(setup.renew(&stolen).await.unwrap_err().code(), Code::PermissionDenied);
+    setup.lab.clock.advance(5 * HOUR);
+    setup.server.rotation.renew().unwrap();
+    let status = setup.renew(&stolen).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated);
+    assert!(status.message().ends_with("a new one has to be issued"), "{status:?}");
+    assert!(setup.store.read().unwrap().members.is_empty(), "nothing was issued");
 }
 
 #[test]

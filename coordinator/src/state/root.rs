@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_ids::{Digest, DiskName, Generation, NodeName, OperatorName};
-use muster_planner::inventory::Made;
+use muster_planner::inventory::{Instance, Made};
 use serde::{Deserialize, Serialize};
 
 use crate::{enrol::Identities, secrets::Sealed};
@@ -16,6 +16,16 @@ const VERSION: u32 = 1;
 
 /// The epoch of a record that was never restored.
 const FIRST_EPOCH: u32 = 1;
+
+/// As many issue numbers of users each epoch has to itself. An epoch that counts minutes makes them 14 digits long, and a
+/// user's name 62 at the most; a certificate's common name has room for 64.
+const USERS_OF_EPOCH: u64 = 1_000_000;
+
+/// A user's certificate is good for a day from its signature, which follows the number within minutes. Seconds.
+const USER_KEPT: i64 = 25 * 3600;
+
+/// Agents that run are heard of within this time after a recovery: they try again every five minutes at least. Seconds.
+const HEARD_AGAIN: i64 = 900;
 
 /// All decisions of one environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +61,7 @@ pub struct Root {
     /// Seconds since the epoch, when the last step that changes anything at the provider ended.
     #[serde(default)]
     pub last_step: i64,
-    /// Kubernetes users by issue number, which is never reused.
+    /// Kubernetes users by issue number, which is never reused; those whose certificates may still be good.
     #[serde(default)]
     pub users: BTreeMap<u64, UserRecord>,
     /// Secrets that were generated, sealed with the master key.
@@ -224,9 +234,9 @@ impl Root {
         self.pauses.remove(node);
     }
 
-    /// Before an instance is made: notes the intent and makes `token` the one that it enrols with. The same again changes
-    /// nothing. Another instance under the same name, which is answered by true: what the one before holds is worth nothing
-    /// from now on.
+    /// Before an instance is made: notes the intent and makes `enrolment` the token that it enrols with. The same again
+    /// only lets one that nobody used wait from now on. Another instance under the same name, which is answered by true:
+    /// what the one before holds is worth nothing from now on.
     pub fn begin_instance(&mut self, node: &NodeName, instance_token: &str, enrolment: Digest, now: i64) -> bool {
         let before = self.begun.insert(node.clone(), instance_token.to_owned());
         let another = before.is_some_and(|before| before != instance_token);
@@ -239,10 +249,25 @@ impl Root {
         another
     }
 
-    /// A Kubernetes user name for this operator with an issue number that was never used.
+    /// Whether an instance, as a reading shows it, runs with a token that ended before it enrolled: it was off for long.
+    /// It is the very one that was made for that token, and this record knows of no agent of its name; a record from a
+    /// backup may not know, so agents have time to be heard first.
+    pub fn waits_in_vain(&self, node: &NodeName, instance: &Instance, now: i64) -> bool {
+        let ours = self.begun.get(node) == Some(&instance.token)
+            && self.made.get(node).is_some_and(|made| made.token == instance.token && made.id == instance.id);
+        let sure = self.restored().is_none_or(|restored| now > restored + HEARD_AGAIN);
+        instance.running && ours && sure && self.identities.ended_unused(node, now)
+    }
+
+    /// A Kubernetes user name for this operator with an issue number that was never used: not by a later record either,
+    /// which a restore has lost.
     pub fn issue_user(&mut self, operator: &OperatorName, now: i64) -> String {
-        let number = self.users.last_key_value().map_or(1, |(number, _)| number + 1);
+        let last = self.users.last_key_value().map_or(0, |(number, _)| *number);
+        let before_epoch = u64::from(self.highest.epoch.saturating_sub(FIRST_EPOCH)) * USERS_OF_EPOCH;
+        let number = last.max(before_epoch) + 1;
         self.users.insert(number, UserRecord { operator: operator.clone(), issued: now });
+        // The highest was issued now, and stays.
+        self.users.retain(|_, user| now - user.issued <= USER_KEPT);
         format!("muster:{operator}:{number}")
     }
 }
@@ -313,5 +338,73 @@ mod tests {
         let dana: OperatorName = "dana".parse().unwrap();
         assert_eq!(root.issue_user(&dana, 1), "muster:dana:1");
         assert_eq!(root.issue_user(&dana, 2), "muster:dana:2");
+    }
+
+    #[test]
+    fn issue_numbers_are_not_reused_after_a_restore() {
+        let longest: OperatorName = "d".repeat(40).parse().unwrap();
+        let mut root = Root::default();
+        root.issue_user(&longest, 1);
+        let backup = root.clone();
+        let mut given = BTreeSet::from([root.issue_user(&longest, 2)]);
+        // The same backup, twice.
+        for now in [1_800_000_000, 1_800_000_060] {
+            let mut restored = backup.clone();
+            restored.begin_epoch(now);
+            for _ in 0..2 {
+                let user = restored.issue_user(&longest, now);
+                assert!(user.len() <= 64, "a certificate's name: {user}");
+                assert!(given.insert(user), "{given:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn users_whose_certificates_ended_are_forgotten_and_their_numbers_are_not() {
+        let mut root = Root::default();
+        let dana: OperatorName = "dana".parse().unwrap();
+        root.issue_user(&dana, 0);
+        root.issue_user(&dana, 24 * 3600);
+        assert_eq!(root.users.len(), 2);
+        assert_eq!(root.issue_user(&dana, 30 * 24 * 3600), "muster:dana:3");
+        assert_eq!(root.users.len(), 1);
+    }
+
+    #[test]
+    fn only_the_instance_that_was_made_and_never_enrolled_waits_in_vain() {
+        const DAY: i64 = 24 * 3600;
+        let (mut root, workers) = (Root::default(), node("workers-1"));
+        let token = Digest::of("token");
+        root.begin_instance(&workers, "t-1", token, 10);
+        root.made.insert(workers.clone(), Made { token: "t-1".to_owned(), id: "i-1".to_owned() });
+        let instance = Instance {
+            id: "i-1".to_owned(),
+            token: "t-1".to_owned(),
+            incarnation: 1,
+            running: true,
+            started: true,
+            address: None,
+            pods: None,
+            image: "muster-node:1".to_owned(),
+            disks: vec![],
+        };
+        let late = 10 + DAY + 1;
+        assert!(!root.waits_in_vain(&workers, &instance, late - 1), "its token is good");
+        assert!(root.waits_in_vain(&workers, &instance, late));
+        assert!(!root.waits_in_vain(&workers, &Instance { running: false, ..instance.clone() }, late));
+        assert!(!root.waits_in_vain(&workers, &Instance { id: "i-2".to_owned(), ..instance.clone() }, late));
+        assert!(!root.waits_in_vain(&workers, &Instance { token: "t-2".to_owned(), ..instance.clone() }, late));
+        assert!(!root.waits_in_vain(&node("workers-2"), &instance, late));
+
+        let mut restored = root.clone();
+        restored.begin_epoch(2 * DAY);
+        assert!(!restored.waits_in_vain(&workers, &instance, 2 * DAY), "it may have enrolled after the backup");
+        assert!(restored.waits_in_vain(&workers, &instance, 2 * DAY + 3600));
+
+        let mut again = root.clone();
+        again.begin_instance(&workers, "t-1", token, late);
+        assert!(!again.waits_in_vain(&workers, &instance, late));
+        again.identities.take(&token, Digest::of("key"), "i-1", late).unwrap();
+        assert!(!again.waits_in_vain(&workers, &instance, late + 9 * DAY), "it enrolled");
     }
 }

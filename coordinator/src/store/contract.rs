@@ -138,6 +138,22 @@ fn a_reopened_file_has_everything() {
     store.put_root(&local, "next", Some(&version)).unwrap();
 }
 
+/// What opens beside a daemon that starts makes nothing in its place.
+#[test]
+fn only_a_file_that_was_made_is_opened_as_existing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    assert!(Sqlite::open_existing(&path).unwrap().is_none());
+    assert!(!path.exists());
+    // Being made: the file is there, its tables are not.
+    std::fs::write(&path, "").unwrap();
+    assert!(Sqlite::open_existing(&path).unwrap().is_none());
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+    let local = environment("local");
+    Sqlite::open(&path).unwrap().put_root(&local, "root", None).unwrap();
+    assert_eq!(Sqlite::open_existing(&path).unwrap().unwrap().root(&local).unwrap().unwrap().0, "root");
+}
+
 /// A change that was begun and never committed, as a crash leaves it, is not there.
 #[test]
 fn half_a_change_is_none() {

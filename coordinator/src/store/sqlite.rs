@@ -10,7 +10,7 @@ use std::{
 };
 
 use muster_ids::{Digest, EnvName};
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
 use super::port::{Store, StoreError, Version};
 
@@ -31,6 +31,19 @@ impl Sqlite {
     /// Opens the file and makes it where there is none. Its folder must exist.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         Self::prepare(Connection::open(path).map_err(backend)?)
+    }
+
+    /// Opens the file that another process made; nothing where it has not, or not to the end.
+    pub fn open_existing(path: &Path) -> Result<Option<Self>, StoreError> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(backend)?;
+        connection.busy_timeout(BUSY).map_err(backend)?;
+        let format: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(backend)?;
+        // The tables and their format are made in one transaction: preparing it again makes nothing.
+        if format == 0 { Ok(None) } else { Self::prepare(connection).map(Some) }
     }
 
     fn prepare(mut connection: Connection) -> Result<Self, StoreError> {

@@ -69,6 +69,6 @@ impl Intents for StateIntents {
 }
 
 /// Container ids are 64 digits long; twelve tell them apart, as Docker itself shows them.
-fn short(id: &str) -> &str {
+pub(super) fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
 }

@@ -14,7 +14,7 @@ use muster_planner::{
 };
 use tokio::time::timeout;
 
-use super::StateIntents;
+use super::{StateIntents, intents::short};
 use crate::{
     cloud::{Bootstrap, CloudError},
     context::{Context, Progress, PublishedError, SILENT},
@@ -158,9 +158,11 @@ fn compare(ctx: &Context) -> Result<(), RoundError> {
 }
 
 /// What was made for us and never confirmed, because the answer was lost or we were killed: seen with our own token, it
-/// counts as made.
+/// counts as made. And what was made and never enrolled in time, because it was off, may enrol all the same.
 fn remember(ctx: &Arc<Context>, blueprint: &muster_planner::Blueprint) -> Result<(), RoundError> {
     let seen = ctx.seen()?.latest;
+    // As it was before this reading: an id that is new to the record proves nothing yet.
+    let before = ctx.state.snapshot();
     ctx.state.change(|root| {
         for (name, instance) in &seen.instances {
             if blueprint.nodes.get(name).is_some_and(|plan| plan.token == instance.token) {
@@ -171,14 +173,22 @@ fn remember(ctx: &Arc<Context>, blueprint: &muster_planner::Blueprint) -> Result
         root.disks.extend(seen.disks.keys().filter(|disk| blueprint.disks.contains_key(*disk)).cloned());
     })?;
     let root = ctx.state.snapshot();
+    let intents = StateIntents(ctx.clone());
     for (name, instance) in &seen.instances {
         let Some(plan) = blueprint.nodes.get(name).filter(|plan| plan.token == instance.token) else { continue };
-        let wanted = plan.state != NodeState::Retired && !root.identities.revocations.nodes.contains(name);
-        if wanted && root.begun.get(name) != Some(&instance.token) {
+        if plan.state == NodeState::Retired || root.identities.revocations.nodes.contains(name) {
+            continue;
+        }
+        if root.begun.get(name) != Some(&instance.token) {
             // Made after the backup that this record is from: its machine may not have enrolled yet, and holds a token
             // that the record does not know.
-            let intents = StateIntents(ctx.clone());
             intents.begin(name, &instance.token)?;
+        } else if before.waits_in_vain(name, instance, ctx.now()) && ctx.local.node(name)?.seen == 0 {
+            // Its user-data cannot change: the token that it holds is granted once more, single-use as before.
+            intents.begin(name, &instance.token)?;
+            let id = short(&instance.id);
+            let text = format!("{id} runs and has not enrolled within a day: its token is good for another");
+            ctx.event(Level::Warn, Some(name), "enrolment", text);
         }
     }
     Ok(())

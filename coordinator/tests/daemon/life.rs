@@ -2,7 +2,7 @@
 
 use muster_catalog::{Spec, kinds::cluster_member::Start};
 use muster_coordinator::status::{NodeLife, Status};
-use muster_ids::Generation;
+use muster_ids::{Generation, NodeName};
 use muster_proto::v1::{self, push};
 
 use crate::lab::{Behaviour, Lab, converged, node, site};
@@ -59,6 +59,39 @@ async fn an_apply_makes_nodes_that_enrol_pull_and_report() {
     assert!(status.nodes.iter().all(|node| node.state == NodeLife::Written && node.ready));
     assert_eq!(lab.cloud.fake.world().instances.len(), 5, "nothing was made twice");
     assert_eq!(status.api.as_deref(), Some("https://10.89.0.10:6443"));
+}
+
+/// A machine may be off for days before it is first heard of: the one that was made becomes a node all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_enrols_days_later_still_becomes_a_node() {
+    let lab = Lab::new().await;
+    lab.publish(&site("hello")).await;
+    let ctx = lab.running.as_ref().unwrap().ctx.clone();
+    let (late, enrolled) = (node("workers-1"), node("workers-2"));
+    lab.agent("workers-2").await;
+    let shown = |_: &Status| {
+        let seen = ctx.seen().unwrap();
+        seen.latest.instances.contains_key(&late) && seen.made.contains_key(&late)
+    };
+    lab.until("the reading that shows it", shown).await;
+    let days = 3 * 24 * 3600;
+    ctx.state.change(|root| root.identities.tokens.values_mut().for_each(|token| token.made -= days)).unwrap();
+    let age = |node: &NodeName| {
+        let root = ctx.state.snapshot();
+        let token = root.identities.tokens.values().find(|token| token.node == *node).unwrap();
+        ctx.now() - token.made
+    };
+    assert!(age(&enrolled) >= days);
+    ctx.wake.notify_one();
+    lab.until("a token that is good again", |_: &Status| age(&late) < 3600).await;
+    lab.agent("workers-1").await;
+    assert!(age(&enrolled) >= days, "a used one stays used");
+    let told = |node: &NodeName| {
+        let events = ctx.local.events(0, 1000).unwrap();
+        events.iter().filter(|event| event.what == "enrolment" && event.node.as_ref() == Some(node)).count()
+    };
+    lab.until("the event", |_: &Status| told(&late) == 1).await;
+    assert_eq!(told(&enrolled), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
