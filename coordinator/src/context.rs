@@ -177,6 +177,12 @@ impl Context {
         Ok(nodes.filter(|(name, view)| self.serves(name, view, now)).map(|(name, _)| name).collect())
     }
 
+    /// Nodes that something of their own failed on, as their last reports say.
+    pub fn failing(&self) -> Result<BTreeSet<NodeName>, LocalError> {
+        let nodes = self.local.nodes()?.into_iter();
+        Ok(nodes.filter(|(_, view)| view.report.as_ref().is_some_and(has_failed)).map(|(name, _)| name).collect())
+    }
+
     /// Whether one node serves.
     pub fn serves(&self, name: &NodeName, view: &NodeView, now: i64) -> bool {
         let stopped = {
@@ -190,8 +196,8 @@ impl Context {
         says && (self.hub.connected(name) || now - view.seen < HEARD)
     }
 
-    /// Nodes that the blueprint takes out and that are gone from the cluster: a draining node's agent no longer sees a
-    /// membership; of a lost one a control plane says so, whose catalog names it.
+    /// Nodes that the blueprint takes out and that are gone from the cluster: a draining node's agent has done its step to
+    /// leave and no longer sees a membership; of a lost one a control plane says so, whose catalog names it.
     fn left(&self, root: &Root) -> Result<BTreeSet<NodeName>, LocalError> {
         let Some(current) = &root.current else { return Ok(BTreeSet::new()) };
         let Ok(blueprint) = self.library.blueprint(&current.blueprint) else { return Ok(BTreeSet::new()) };
@@ -201,8 +207,7 @@ impl Context {
                 NodeState::InService | NodeState::Retired => false,
                 NodeState::Draining => {
                     let view = self.local.node(name)?;
-                    let outside = view.report.as_ref().is_some_and(|report| report.node_ready.is_none());
-                    outside && view.generation >= current.generation
+                    view.generation >= current.generation && view.report.as_ref().is_some_and(has_left)
                 }
                 NodeState::Lost => self.buried(&blueprint, current.generation)?,
             };
@@ -257,4 +262,60 @@ impl Context {
 fn member_is_right(report: &muster_plan::Report) -> bool {
     let mut steps = report.steps.iter().filter(|step| step.resource.kind() == "cluster_member").peekable();
     (report.converged || steps.peek().is_some()) && steps.all(|step| step.outcome == muster_plan::Outcome::Done)
+}
+
+/// Whether a report, of a catalog that asks for it, says that its node has left. Who is no member has not left by that:
+/// on its way in it may vote in etcd already. A step that waits, is blocked or paused is in the report; one that was
+/// right already is not.
+fn has_left(report: &muster_plan::Report) -> bool {
+    use muster_plan::Outcome;
+    let mut member = report.steps.iter().filter(|step| step.resource.kind() == "cluster_member");
+    report.node_ready.is_none() && member.all(|step| matches!(step.outcome, Outcome::Done | Outcome::AlreadyRight))
+}
+
+/// Whether a report tells of a failure on its node. The cluster's objects are nobody's own.
+fn has_failed(report: &muster_plan::Report) -> bool {
+    let mut own = report.steps.iter().filter(|step| step.resource.kind() != "manifest");
+    own.any(|step| matches!(step.outcome, muster_plan::Outcome::Failed { .. }))
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_ids::ResourceId;
+    use muster_plan::{Outcome, Report, Skip, StepReport};
+
+    use super::*;
+
+    fn report(kind: &str, outcome: Outcome) -> Report {
+        let resource = ResourceId::new(kind, "this");
+        let step = StepReport { resource, outcome, detail: vec![], notes: vec![], took: 1 };
+        Report { steps: vec![step], ..Report::default() }
+    }
+
+    fn failed() -> Outcome {
+        Outcome::Failed { error: "no".to_owned(), help: None, retry: true }
+    }
+
+    #[test]
+    fn a_draining_node_has_left_only_when_its_step_to_leave_is_done() {
+        let waits = || Outcome::Skipped { why: Skip::Waits { what: "the API server to answer".to_owned() } };
+        let paused = || Outcome::Skipped { why: Skip::Paused { until: 9 } };
+        let blocked = || Outcome::Blocked { by: ResourceId::new("package", "kubeadm") };
+        for open in [waits(), paused(), blocked(), failed()] {
+            assert!(!has_left(&report("cluster_member", open.clone())), "{open:?}");
+        }
+        let done = report("cluster_member", Outcome::Done);
+        assert!(has_left(&done));
+        assert!(!has_left(&Report { node_ready: Some(false), ..done }));
+        // It never was a member, or left before: already right. What else fails on it holds up nothing.
+        assert!(has_left(&Report { converged: true, already_right: 3, ..Report::default() }));
+        assert!(has_left(&report("file", failed())));
+    }
+
+    #[test]
+    fn an_object_of_the_cluster_that_fails_is_no_failure_of_the_node_that_applies_it() {
+        assert!(has_failed(&report("service", failed())));
+        assert!(!has_failed(&report("manifest", failed())));
+        assert!(!has_failed(&report("service", Outcome::Done)));
+    }
 }

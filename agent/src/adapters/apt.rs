@@ -3,15 +3,22 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
+    io::ErrorKind,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+
+use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use crate::ports::{CommandError, Commands, Files, Installed, Invocation, Output, PackageError, Packages, Transaction};
 
 /// Seconds that apt itself waits for another holder of its lock.
 const LOCK_WAIT: u32 = 120;
 const APT: Duration = Duration::from_secs(1800);
+/// Held by apt, and by dpkg where it is called by itself, from the beginning to the end.
+const LOCK: &str = "/var/lib/dpkg/lock-frontend";
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// 101: not allowed. What a package starts is for service resources to say, after its files are as written.
 const POLICY_TEXT: &[u8] = b"#!/bin/sh\n# Written by muster while it installs packages.\nexit 101\n";
@@ -89,12 +96,35 @@ impl Apt {
         }
     }
 
+    /// Takes away the policy that a killed agent left, once the apt that outlived it has ended. In a plan, which cannot
+    /// write, it stays.
+    fn sweep(&self, lock: &Path) {
+        // While a transaction of ours runs, the policy is its own.
+        let Ok(_one) = self.one_at_a_time.try_lock() else { return };
+        let left = self.files.read(POLICY).is_ok_and(|text| text.is_some_and(|text| text == POLICY_TEXT));
+        if !left || is_held(lock) {
+            return;
+        }
+        match self.files.remove(POLICY, false) {
+            Ok(()) => tracing::info!("packages may start services again: an interrupted run had kept them from it"),
+            Err(error) => tracing::debug!(%error, "the policy that keeps packages from starting services stays"),
+        }
+    }
+
     async fn hold(&self, names: &[String], word: &str) -> Result<(), PackageError> {
         if names.is_empty() {
             return Ok(());
         }
         let list: String = names.iter().map(|name| format!("{name} {word}\n")).collect();
         self.checked(Invocation::new(["dpkg", "--set-selections"]).stdin(list)).await
+    }
+}
+
+/// Whether another process has this lock; true as well where that cannot be asked.
+fn is_held(lock: &Path) -> bool {
+    match File::open(lock) {
+        Ok(file) => !matches!(fcntl_getlk(&file, &Flock::from(FlockType::WriteLock)), Ok(None)),
+        Err(error) => error.kind() != ErrorKind::NotFound,
     }
 }
 
@@ -107,7 +137,7 @@ struct Quiet<'a> {
 impl<'a> Quiet<'a> {
     fn begin(files: &'a dyn Files) -> Result<Self, PackageError> {
         let failed = |error: crate::ports::FileError| match error.source.kind() {
-            std::io::ErrorKind::StorageFull => PackageError::DiskFull,
+            ErrorKind::StorageFull => PackageError::DiskFull,
             _other => PackageError::Failed { program: POLICY.to_owned(), tail: format!("{error}: {}", error.source) },
         };
         // Ours from a run that was killed is taken over.
@@ -133,6 +163,7 @@ impl Drop for Quiet<'_> {
 #[async_trait::async_trait]
 impl Packages for Apt {
     async fn installed(&self) -> Result<Arc<BTreeMap<String, Installed>>, PackageError> {
+        self.sweep(Path::new(LOCK));
         // The database's text is its own stamp: reading it costs less than starting dpkg-query to learn that nothing changed.
         let mut stamp = self
             .files
@@ -297,6 +328,36 @@ fn address(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::fake::{FakeCommands, FakeFiles};
+
+    #[test]
+    fn a_policy_that_a_killed_agent_left_goes_when_nobody_needs_it() {
+        let files = Arc::new(FakeFiles::default());
+        let apt = Apt::new(Arc::new(FakeCommands::default()), Arc::clone(&files) as _);
+        let lock = tempfile::NamedTempFile::new().unwrap();
+        let stays = |text: &str| {
+            files.put(POLICY, text);
+            apt.sweep(lock.path());
+            files.text(POLICY).is_some()
+        };
+        let ours = String::from_utf8(POLICY_TEXT.to_vec()).unwrap();
+        assert!(!stays(&ours));
+        assert!(stays("#!/bin/sh\nexit 101\n"), "somebody else's");
+        let transaction = apt.one_at_a_time.try_lock().unwrap();
+        assert!(stays(&ours));
+        drop(transaction);
+        assert!(!stays(&ours));
+    }
+
+    #[test]
+    fn a_lock_that_cannot_be_asked_for_counts_as_held() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = folder.path().join("lock");
+        assert!(!is_held(&lock), "no dpkg was here yet");
+        std::fs::write(&lock, "").unwrap();
+        assert!(!is_held(&lock));
+        assert!(is_held(&lock.join("below-a-file")));
+    }
 
     fn said(stderr: &str) -> PackageError {
         explain("apt-get", &Output { status: 100, stdout: Vec::new(), stderr: stderr.into() })

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use bollard::{
@@ -19,8 +20,12 @@ use muster_catalog::kinds::container::ContainerSpec;
 use crate::ports::{ContainerState, Docker, DockerError, DockerEvent};
 
 const SOCKET: &str = "/var/run/docker.sock";
-/// Seconds of one request; pulls report progress all along, and so live longer.
+/// Seconds of one request; a pull's are only those to its first word.
 const TIMEOUT: u64 = 120;
+/// A pull reports progress all along: one that is silent for so long has stalled.
+const SILENCE: Duration = Duration::from_secs(120);
+/// A whole pull; containerd's are given as long.
+const PULL: Duration = Duration::from_secs(900);
 /// Seconds between the polite and the final end of a container.
 const STOP: i32 = 10;
 
@@ -74,6 +79,43 @@ fn bound_port(message: &str) -> Option<String> {
     })
 }
 
+/// The end of a pull. One that does not come to it would hold up all else on this node for good.
+async fn pulled<T>(
+    image: &str,
+    progress: impl futures::Stream<Item = Result<T, Error>> + Unpin,
+) -> Result<(), DockerError> {
+    let late = |_| stalled(image, format!("the image is not here after {} s", PULL.as_secs()));
+    tokio::time::timeout(PULL, followed(image, progress)).await.map_err(late)?
+}
+
+async fn followed<T>(
+    image: &str,
+    mut progress: impl futures::Stream<Item = Result<T, Error>> + Unpin,
+) -> Result<(), DockerError> {
+    let silent = |_| stalled(image, format!("no progress for {} s", SILENCE.as_secs()));
+    while let Some(step) = tokio::time::timeout(SILENCE, progress.next()).await.map_err(silent)? {
+        let message = match step {
+            Ok(_) => continue,
+            Err(Error::DockerResponseServerError { message, .. } | Error::DockerStreamError { error: message }) => {
+                message
+            }
+            Err(error) => return Err(other(error)),
+        };
+        let image = image.to_owned();
+        let unknown = ["not found", "manifest unknown", "does not exist", "name unknown"];
+        return Err(if unknown.iter().any(|words| message.contains(words)) {
+            DockerError::NoImage { image }
+        } else {
+            DockerError::Registry { image, source: message.into() }
+        });
+    }
+    Ok(())
+}
+
+fn stalled(image: &str, why: String) -> DockerError {
+    DockerError::Registry { image: image.to_owned(), source: why.into() }
+}
+
 fn missing(error: &Error) -> bool {
     matches!(error, Error::DockerResponseServerError { status_code: 404, .. })
 }
@@ -97,24 +139,7 @@ impl Docker for Bollard {
             format!("{name}:latest")
         };
         let options = CreateImageOptionsBuilder::default().from_image(&tagged).build();
-        let mut progress = client.create_image(Some(options), None, None);
-        while let Some(step) = progress.next().await {
-            let message = match step {
-                Ok(_) => continue,
-                Err(Error::DockerResponseServerError { message, .. } | Error::DockerStreamError { error: message }) => {
-                    message
-                }
-                Err(error) => return Err(other(error)),
-            };
-            let image = name.to_owned();
-            let unknown = ["not found", "manifest unknown", "does not exist", "name unknown"];
-            return Err(if unknown.iter().any(|words| message.contains(words)) {
-                DockerError::NoImage { image }
-            } else {
-                DockerError::Registry { image, source: message.into() }
-            });
-        }
-        Ok(())
+        pulled(name, client.create_image(Some(options), None, None)).await
     }
 
     async fn container(&self, name: &str) -> Result<Option<ContainerState>, DockerError> {
@@ -226,7 +251,10 @@ fn body(spec: &ContainerSpec, labels: &BTreeMap<String, String>) -> ContainerCre
 
 #[cfg(test)]
 mod tests {
+    use futures::stream;
+
     use super::*;
+    use crate::StepError;
 
     #[test]
     fn the_port_is_found_in_every_wording() {
@@ -239,5 +267,26 @@ mod tests {
             assert_eq!(port, "5432", "{said}");
         }
         assert!(matches!(refused("no such thing".to_owned()), DockerError::Refused(_)));
+    }
+
+    /// What a pull that does not end is given up for; that it is tried again is checked too.
+    async fn given_up(progress: impl futures::Stream<Item = Result<(), Error>> + Unpin) -> String {
+        let error = pulled("x:1", progress).await.unwrap_err();
+        let DockerError::Registry { source, .. } = &error else { panic!("{error:?}") };
+        let why = source.to_string();
+        assert!(matches!(StepError::from(error), StepError::Failed(failure) if failure.retry));
+        why
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pull_that_stalls_or_crawls_is_given_up() {
+        let stalls = stream::iter([Ok(())]).chain(stream::pending());
+        assert_eq!(given_up(stalls).await, "no progress for 120 s");
+        let crawls = stream::unfold((), |()| async {
+            tokio::time::sleep(SILENCE / 2).await;
+            Some((Ok::<(), Error>(()), ()))
+        });
+        assert_eq!(given_up(crawls.boxed()).await, "the image is not here after 900 s");
+        pulled("x:1", stream::iter([Ok(()), Ok(())])).await.unwrap();
     }
 }

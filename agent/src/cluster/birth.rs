@@ -45,18 +45,19 @@ pub async fn begin(ctx: &Context, spec: &ClusterMemberSpec, note: &mut Membershi
 
     if note.stage < Stage::Published {
         ctx.files.write(LOCAL_ADMIN, with_server(&super_admin, LOCAL_API)?.as_bytes(), 0o600, 0, 0)?;
-        let published = publish(ctx, spec, &first, &documents).await;
+        let furnished = furnish(ctx, spec, &first, &documents).await;
         ctx.files.remove(LOCAL_ADMIN, false)?;
-        published?;
-        membership::reach(&*ctx.files, note, Stage::Published)?;
+        furnished?;
     }
+    publish(ctx, spec, &first, note).await?;
     ensure_registered(ctx, &first, spec).await?;
     node::settle(ctx, &first, spec, note).await?;
     settings::remember(ctx, spec, note)?;
     settle_kubelet(ctx)
 }
 
-async fn publish(ctx: &Context, spec: &ClusterMemberSpec, first: &Client, documents: &str) -> Result<(), StepError> {
+/// All that others find in place when they join.
+async fn furnish(ctx: &Context, spec: &ClusterMemberSpec, first: &Client, documents: &str) -> Result<(), StepError> {
     let begun = Instant::now();
     let by = |phase: &'static [&'static str]| {
         let mut arguments = vec!["init", "phase"];
@@ -71,10 +72,23 @@ async fn publish(ctx: &Context, spec: &ClusterMemberSpec, first: &Client, docume
         by(&["upload-config", "all"]),
         by(&["addon", "all"]),
     )?;
-    let ca = read(ctx, "pki/ca.crt")?;
     settings::mark_newborn(ctx, spec, first).await?;
+    tracing::info!(took = begun.elapsed().as_millis(), "the cluster has what joining nodes need");
+    Ok(())
+}
+
+/// Lets others join. It is noted before: a cluster that others may be joining is never thrown away, and where the way
+/// was cut in between, this is done again.
+async fn publish(
+    ctx: &Context,
+    spec: &ClusterMemberSpec,
+    first: &Client,
+    note: &mut Membership,
+) -> Result<(), StepError> {
+    let ca = read(ctx, "pki/ca.crt")?;
+    membership::reach(&*ctx.files, note, Stage::Published)?;
     bootstrap::publish(ctx, first, &spec.api_endpoint, &ca).await?;
-    tracing::info!(took = begun.elapsed().as_millis(), "the cluster can be joined");
+    tracing::info!("the cluster can be joined");
     Ok(())
 }
 
@@ -188,4 +202,53 @@ pub(super) fn settle_kubelet(ctx: &Context) -> Result<(), StepError> {
         }
     })?;
     Ok(ctx.files.write(&format!("{KUBERNETES}/kubelet.conf"), text.as_bytes(), 0o600, 0, 0)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeSet,
+        convert::Infallible,
+        sync::{Arc, Mutex},
+    };
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use muster_ids::Generation;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Scope, adapters::fake::FakeMachine};
+
+    #[tokio::test]
+    async fn that_others_may_join_is_noted_before_they_can() {
+        let machine = FakeMachine::new();
+        machine.files.put("/etc/kubernetes/pki/ca.crt", "the CA");
+        let ctx = machine.context(Scope {
+            cluster: "c".parse().unwrap(),
+            environment: "e".parse().unwrap(),
+            node: "n-1".parse().unwrap(),
+            generation: Generation::default(),
+            paths: BTreeSet::new(),
+        });
+        let spec = json!({
+            "name": "n-1", "role": "control-plane", "start": "init", "address": "10.0.0.1", "kubernetes": "1.34.4",
+            "api_endpoint": "10.0.0.9:6443", "pods": "10.244.0.0/16", "services": "10.96.0.0/12",
+            "image_repository": "registry.k8s.io",
+        });
+        let spec: ClusterMemberSpec = serde_json::from_value(spec).unwrap();
+        let note = json!({"version": 1, "name": "n-1", "role": "control-plane", "start": "init", "stage": "answering"});
+        let mut note: Membership = serde_json::from_value(note).unwrap();
+
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (files, seen) = (Arc::clone(&machine.files), Arc::clone(&asked));
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let noted = membership::read(&*files).unwrap().map(|note| note.stage);
+            seen.lock().unwrap().push((request.uri().path().to_owned(), noted));
+            async move { Ok::<_, Infallible>(Response::new(Body::from(b"{}".to_vec()))) }
+        });
+        publish(&ctx, &spec, &Client::new(service, "default"), &mut note).await.unwrap();
+        let path = "/api/v1/namespaces/kube-public/configmaps/cluster-info".to_owned();
+        assert_eq!(*asked.lock().unwrap(), [(path, Some(Stage::Published))]);
+    }
 }

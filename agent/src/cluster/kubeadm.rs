@@ -13,7 +13,8 @@ use crate::{
 /// Long enough for a slow disk and a few hundred megabytes of images; kubeadm's own limits are shorter.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Runs `kubeadm ARGUMENTS --config /dev/stdin` with these documents. Tickets stand in no process list and in no file.
+/// Runs `kubeadm ARGUMENTS --config /dev/stdin` with these documents. Tickets stand in no process list, and in no file but the
+/// one in which kubeadm leaves kubelet the bootstrap token.
 pub async fn run(ctx: &Context, arguments: &[&str], documents: &str) -> Result<(), StepError> {
     let mut argv = vec!["kubeadm"];
     argv.extend(arguments);

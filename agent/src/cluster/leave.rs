@@ -12,11 +12,12 @@ use std::{
 
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
-use muster_catalog::kinds::cluster_member::ClusterMemberSpec;
+use muster_catalog::kinds::cluster_member::{ClusterMemberSpec, Start};
 use muster_plan::kinds::cluster_member::Stage;
 use serde_json::{Value, json};
 
 use super::{
+    KUBERNETES,
     api::{self, ApiError},
     documents, etcd,
     etcd::Etcd,
@@ -69,11 +70,19 @@ pub async fn give_up_vote(ctx: &Context, spec: &ClusterMemberSpec) -> Result<(),
 async fn leave_etcd(ctx: &Context, spec: &ClusterMemberSpec) -> Result<(), StepError> {
     let address: Ipv4Addr =
         spec.address.parse().map_err(|_| StepError::failed(format!("`{}` is no IPv4 address", spec.address)))?;
-    // Without a certificate nobody can be asked: an earlier reset has come so far, after the vote was gone.
-    let Ok(own) = Etcd::at(&*ctx.files, &etcd::client_url("127.0.0.1")) else { return Ok(()) };
+    let own = match Etcd::at(&*ctx.files, &etcd::client_url("127.0.0.1")) {
+        Ok(own) => own,
+        Err(error) if ctx.files.stat(&format!("{KUBERNETES}/manifests/etcd.yaml"))?.is_some() => {
+            return Err(error.help(format!(
+                "its etcd may vote, and nobody can be asked: put {KUBERNETES}/pki/etcd back, or delete the machine: another \
+                 is made in its place"
+            )));
+        }
+        // Without a certificate nobody can be asked: an earlier reset has come so far, after the vote was gone.
+        Err(_) => return Ok(()),
+    };
     let members = members(ctx, spec, &own, address).await?;
-    let is_own = |member: &&etcd::Member| member.peer_urls.contains(&etcd::peer_url(address));
-    let (Some(member), true) = (members.iter().find(is_own), members.len() > 1) else { return Ok(()) };
+    let Some(member) = to_give_up(&members, spec, address)? else { return Ok(()) };
     // Spares the cluster an election; it does without where this fails.
     if let Err(error) = own.hand_over().await {
         tracing::debug!(%error, "etcd's lead was not handed over");
@@ -81,6 +90,27 @@ async fn leave_etcd(ctx: &Context, spec: &ClusterMemberSpec) -> Result<(), StepE
     let others: Vec<String> =
         members.iter().filter(|other| other.id != member.id).flat_map(|other| other.client_urls.clone()).collect();
     Ok(Etcd::connect(&*ctx.files, &others).await?.remove(member.id).await?)
+}
+
+/// The member that goes with this node; none where etcd knows none, or ends with the node that leaves. Who begins anew
+/// to join others needs others.
+fn to_give_up<'a>(
+    members: &'a [etcd::Member],
+    spec: &ClusterMemberSpec,
+    address: Ipv4Addr,
+) -> Result<Option<&'a etcd::Member>, StepError> {
+    let own = members.iter().find(|member| member.peer_urls.contains(&etcd::peer_url(address)));
+    match (own, members.len(), spec.start) {
+        (Some(_), 1, Start::Join | Start::Init) => {
+            let message = format!("{} is etcd's only member: beginning anew here would end the cluster", spec.name);
+            Err(StepError::failed(message).help(
+                "nobody else has the cluster's data: take a snapshot of /var/lib/etcd; where the cluster is to end, delete \
+                 the machine",
+            ))
+        }
+        (Some(_), 1, Start::Leave) | (None, _, _) => Ok(None),
+        (Some(own), _, _) => Ok(Some(own)),
+    }
 }
 
 /// etcd's members by whoever says: an own member that does not answer may be waiting for an election or a slow disk, and
@@ -208,6 +238,33 @@ mod tests {
         assert!(!must_move(&json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}})));
         assert!(!must_move(&json!({"metadata": {"ownerReferences": [{"kind": "DaemonSet"}]}})));
         assert!(!must_move(&json!({"metadata": {}, "status": {"phase": "Succeeded"}})));
+    }
+
+    #[test]
+    fn etcds_only_member_is_given_up_by_nobody_who_wants_to_join() {
+        let member = |id, host: &str| etcd::Member {
+            id,
+            name: "n".to_owned(),
+            peer_urls: vec![etcd::peer_url(host)],
+            client_urls: vec![],
+            learner: false,
+        };
+        let given_up = |members: &[etcd::Member], start: &str| {
+            let spec = json!({
+                "name": "n-2", "role": "control-plane", "start": start, "address": "10.0.0.2", "kubernetes": "1.34.4",
+                "api_endpoint": "10.0.0.9:6443", "pods": "10.244.0.0/16", "services": "10.96.0.0/12",
+                "image_repository": "registry.k8s.io",
+            });
+            let spec: ClusterMemberSpec = serde_json::from_value(spec).unwrap();
+            to_give_up(members, &spec, "10.0.0.2".parse().unwrap()).map(|member| member.map(|member| member.id)).ok()
+        };
+        let both = [member(1, "10.0.0.1"), member(2, "10.0.0.2")];
+        for start in ["join", "leave"] {
+            assert_eq!(given_up(&both, start), Some(Some(2)));
+            assert_eq!(given_up(&both[..1], start), Some(None), "it never came so far");
+        }
+        assert_eq!(given_up(&both[1..], "leave"), Some(None));
+        assert_eq!(given_up(&both[1..], "join"), None);
     }
 
     #[test]

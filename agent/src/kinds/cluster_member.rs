@@ -7,7 +7,7 @@ use std::{
 
 use muster_catalog::kinds::cluster_member::{ClusterMemberSpec, MemberRole, Start};
 use muster_plan::kinds::cluster_member::{
-    Change, Files, Known, Membership, Observed, Obstacle, STATIC_PODS, Stage, Way, obstacle, wanted_labels,
+    Change, Files, Known, Membership, Observed, Obstacle, STATIC_PODS, Stage, Way, may_vote, obstacle, wanted_labels,
 };
 
 use crate::{
@@ -149,8 +149,7 @@ async fn become_member(
         }
         Way::StartOver => {
             let noted = membership::read(&*ctx.files)?;
-            // Its etcd came to vote among others, who count on it.
-            if noted.is_some_and(|note| note.start == Start::Join && note.stage >= Stage::Answering) {
+            if may_vote(start, noted.as_ref(), &files(ctx)?) {
                 leave::give_up_vote(ctx, spec).await?;
             }
             kubeadm::reset(ctx).await?;
@@ -165,14 +164,19 @@ async fn become_member(
     membership::write(&*ctx.files, &note)?;
     // kubeadm starts it; after a reboot systemd has to.
     ctx.units.enable("kubelet.service").await?;
-    let notes = match (role, start) {
-        (MemberRole::ControlPlane, Start::Init) => birth::begin(ctx, spec, &mut note).await.map(|()| Vec::new())?,
+    let walked = match (role, start) {
+        (MemberRole::ControlPlane, Start::Init) => birth::begin(ctx, spec, &mut note).await.map(|()| Vec::new()),
         (MemberRole::ControlPlane, Start::Join) | (MemberRole::Worker, Start::Join | Start::Init) => {
-            join::join(ctx, spec, &mut note).await?
+            join::join(ctx, spec, &mut note).await
         }
-        (MemberRole::ControlPlane | MemberRole::Worker, Start::Leave) => Vec::new(),
+        (MemberRole::ControlPlane | MemberRole::Worker, Start::Leave) => Ok(Vec::new()),
     };
-    Ok(Done { notes })
+    if matches!(walked, Err(StepError::Skip(_))) && note.resumed > 0 {
+        // What waits has not failed: it says nothing against going on with what is there.
+        note.resumed -= 1;
+        membership::write(&*ctx.files, &note)?;
+    }
+    Ok(Done { notes: walked? })
 }
 
 fn blank(spec: &ClusterMemberSpec, start: Start) -> Membership {
@@ -185,5 +189,116 @@ fn blank(spec: &ClusterMemberSpec, start: Start) -> Membership {
         resumed: 0,
         labels: BTreeSet::new(),
         kubelet: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_ids::Generation;
+    use muster_plan::Skip;
+
+    use super::*;
+    use crate::{Scope, adapters::fake::FakeMachine, ports::Output};
+
+    fn spec() -> ClusterMemberSpec {
+        let spec = serde_json::json!({
+            "name": "n-1", "role": "control-plane", "address": "10.0.0.1", "api_endpoint": "10.0.0.9:6443",
+            "kubernetes": "1.34.4", "pods": "10.244.0.0/16", "services": "10.96.0.0/12",
+            "image_repository": "registry.k8s.io",
+        });
+        serde_json::from_value(spec).unwrap()
+    }
+
+    fn fresh() -> (FakeMachine, Context) {
+        let machine = FakeMachine::new();
+        machine.commands.install("kubeadm", |_| Output::default());
+        let ctx = machine.context(Scope {
+            cluster: "c".parse().unwrap(),
+            environment: "e".parse().unwrap(),
+            node: "n-1".parse().unwrap(),
+            generation: Generation::default(),
+            paths: BTreeSet::new(),
+        });
+        (machine, ctx)
+    }
+
+    fn note(stage: Stage, resumed: u32) -> Membership {
+        Membership { stage, resumed, ..blank(&spec(), Start::Join) }
+    }
+
+    async fn go(ctx: &Context, way: Way) -> Result<Done, StepError> {
+        apply(ctx, &spec(), &Change::Become { role: MemberRole::ControlPlane, start: Start::Join, way }).await
+    }
+
+    fn was_reset(machine: &FakeMachine) -> bool {
+        machine.commands.ran().iter().any(|argv| argv.iter().any(|word| word == "reset"))
+    }
+
+    /// An etcd that ran here, and the certificates to ask with.
+    fn put_etcd(machine: &FakeMachine) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).unwrap().pem();
+        machine.files.put("/var/lib/etcd/member/snap/db", "");
+        machine.files.put("/etc/kubernetes/pki/etcd/ca.crt", &certificate);
+        machine.files.put("/etc/kubernetes/pki/etcd/healthcheck-client.crt", &certificate);
+        machine.files.put("/etc/kubernetes/pki/etcd/healthcheck-client.key", &key.serialize_pem());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_etcd_that_may_vote_is_not_reset_while_nobody_says_whether_it_does() {
+        // Cut right after its promotion, which is noted a moment later; and a note that is lost.
+        for noted in [Some(note(Stage::Prepared, 2)), None] {
+            let (machine, ctx) = fresh();
+            put_etcd(&machine);
+            if let Some(noted) = &noted {
+                membership::write(&*machine.files, noted).unwrap();
+            }
+            let ended = go(&ctx, Way::StartOver).await;
+            assert!(matches!(ended, Err(StepError::Skip(Skip::Waits { .. }))), "{ended:?}");
+            assert!(!was_reset(&machine), "{noted:?}");
+            assert_eq!(membership::read(&*machine.files).unwrap(), noted);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_etcd_whose_certificates_are_gone_is_not_reset_while_it_may_run() {
+        let (machine, ctx) = fresh();
+        machine.files.put("/var/lib/etcd/member/snap/db", "");
+        machine.files.put("/etc/kubernetes/manifests/etcd.yaml", "");
+        let ended = go(&ctx, Way::StartOver).await;
+        assert!(matches!(ended, Err(StepError::Failed(_))), "{ended:?}");
+        assert!(!was_reset(&machine));
+    }
+
+    #[tokio::test]
+    async fn a_way_that_never_came_to_etcd_starts_over() {
+        let (machine, ctx) = fresh();
+        machine.units.add("kubelet.service");
+        membership::write(&*machine.files, &note(Stage::Prepared, 2)).unwrap();
+        // Then it waits for a ticket.
+        let ended = go(&ctx, Way::StartOver).await;
+        assert!(matches!(ended, Err(StepError::Skip(Skip::Waits { .. }))), "{ended:?}");
+        assert!(was_reset(&machine));
+        assert_eq!(membership::read(&*machine.files).unwrap(), Some(note(Stage::Begun, 0)));
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_not_counted_as_an_attempt_that_failed() {
+        let (machine, ctx) = fresh();
+        membership::write(&*machine.files, &note(Stage::Begun, 0)).unwrap();
+        let attempts = async || {
+            let ended = go(&ctx, Way::Continue { from: Stage::Begun }).await;
+            (ended.unwrap_err(), membership::read(&*machine.files).unwrap().unwrap().resumed)
+        };
+        // There is no kubelet to be enabled.
+        let failed = attempts().await;
+        assert!(matches!(failed, (StepError::Failed(_), 1)), "{failed:?}");
+        machine.units.add("kubelet.service");
+        for _ in 0..3 {
+            let waits = attempts().await;
+            assert!(matches!(waits, (StepError::Skip(Skip::Waits { .. }), 1)), "{waits:?}");
+        }
     }
 }

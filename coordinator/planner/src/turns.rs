@@ -7,7 +7,7 @@ use muster_ids::NodeName;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    blueprint::{Blueprint, NodeState},
+    blueprint::{Blueprint, NodePlan, NodeState},
     policy::Policy,
 };
 
@@ -42,6 +42,23 @@ impl fmt::Display for Turn {
             Turn::Unknown => f.write_str("nobody: the blueprint does not know this node"),
         }
     }
+}
+
+/// Those of `ready` that count for a turn of `node`.
+///
+/// Another of its pool that fails may have been broken by what this node is about to do: it holds the others up, and is
+/// the first to be mended. One that fails itself waits for no such node, or two would wait for each other. One that
+/// cannot be drained holds up nobody: it may be the others that it waits for.
+pub fn sound(
+    node: &NodeName,
+    blueprint: &Blueprint,
+    mut ready: BTreeSet<NodeName>,
+    failing: &BTreeSet<NodeName>,
+) -> BTreeSet<NodeName> {
+    let Some(plan) = blueprint.nodes.get(node).filter(|_| !failing.contains(node)) else { return ready };
+    let warns = |other: &NodePlan| other.pool == plan.pool && other.state == NodeState::InService;
+    ready.retain(|other| !(failing.contains(other) && blueprint.nodes.get(other).is_some_and(warns)));
+    ready
 }
 
 /// Whether `node` may disrupt itself while `holders` have turns and only `ready` nodes serve.
@@ -82,4 +99,96 @@ pub fn may_disrupt(
         }
     }
     Turn::Granted
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use muster_ids::{Digest, Generation};
+
+    use super::*;
+    use crate::blueprint::NetworkPlan;
+
+    fn names(all: &[&str]) -> BTreeSet<NodeName> {
+        all.iter().map(|name| name.parse().unwrap()).collect()
+    }
+
+    fn node(pool: &str, state: NodeState) -> NodePlan {
+        NodePlan {
+            pool: pool.parse().unwrap(),
+            member: MemberRole::Worker,
+            address: "10.89.0.21".parse().unwrap(),
+            pods: "10.244.1.0/24".parse().unwrap(),
+            incarnation: 1,
+            token: String::new(),
+            state,
+            disks: vec![],
+            init: false,
+            image: String::new(),
+            cpus: None,
+            memory: None,
+        }
+    }
+
+    fn blueprint(nodes: &[(&str, NodePlan)]) -> Blueprint {
+        Blueprint {
+            parent: None,
+            generation: Generation::default(),
+            cluster: "c".parse().unwrap(),
+            environment: "e".parse().unwrap(),
+            site: Digest::of("site"),
+            network: NetworkPlan { subnet: "10.89.0.0/16".parse().unwrap() },
+            nodes: nodes.iter().map(|(name, plan)| (name.parse().unwrap(), plan.clone())).collect(),
+            disks: BTreeMap::new(),
+            load_balancers: BTreeMap::new(),
+            last_ordinal: BTreeMap::new(),
+            born: true,
+            sets: BTreeSet::new(),
+            left_sets: BTreeSet::new(),
+        }
+    }
+
+    /// One of each pool at a time.
+    fn policy() -> Policy {
+        Policy {
+            cluster: "c".parse().unwrap(),
+            environment: "e".parse().unwrap(),
+            site: Digest::of("site"),
+            subnet: "10.89.0.0/16".parse().unwrap(),
+            pods: "10.244.0.0/16".parse().unwrap(),
+            pools: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            sets: BTreeSet::new(),
+            node_image: String::new(),
+            settle: 0,
+        }
+    }
+
+    #[test]
+    fn a_node_that_fails_though_it_serves_holds_up_its_pool_and_not_itself() {
+        let serves = NodeState::InService;
+        let all = ["leaving-1", "others-1", "workers-1", "workers-2", "workers-3"];
+        let blueprint = blueprint(&[
+            ("leaving-1", node("workers", NodeState::Draining)),
+            ("others-1", node("others", serves)),
+            ("workers-1", node("workers", serves)),
+            ("workers-2", node("workers", serves)),
+            ("workers-3", node("workers", serves)),
+        ]);
+        let asks = |name: &str, failing: &[&str]| {
+            let name: NodeName = name.parse().unwrap();
+            let ready = sound(&name, &blueprint, names(&all), &names(failing));
+            may_disrupt(&name, &blueprint, &policy(), &BTreeSet::new(), &ready)
+        };
+        let held = Turn::Held { by: vec!["workers-1".parse().unwrap()] };
+        assert_eq!(asks("workers-2", &["workers-1"]), held);
+        assert_eq!(asks("workers-1", &["workers-1"]), Turn::Granted);
+        assert_eq!(asks("others-1", &["workers-1"]), Turn::Granted);
+        // Two that fail do not wait for each other, and the third does for both.
+        assert_eq!(asks("workers-2", &["workers-1", "workers-2"]), Turn::Granted);
+        assert!(matches!(asks("workers-3", &["workers-1", "workers-2"]), Turn::Held { by } if by.len() == 2));
+        assert_eq!(asks("workers-2", &["leaving-1", "others-1"]), Turn::Granted);
+    }
 }

@@ -9,7 +9,7 @@ use std::{
 use muster_catalog::{Catalog, Facts, Spec};
 use muster_ids::{Generation, NodeName};
 use muster_plan::{Report, Row};
-use muster_planner::may_disrupt;
+use muster_planner::{may_disrupt, turns::sound};
 use muster_proto::v1::{self, agent_server};
 use tonic::{Request, Response, Status};
 
@@ -104,7 +104,8 @@ impl AgentApi {
         }
         // Who asks is there: after a restart of ours it may be the first that is heard of it, and whether it serves counts.
         ctx.local.saw(node, ctx.now()).map_err(local)?;
-        let ready = ctx.ready().map_err(local)?;
+        let failing = ctx.failing().map_err(local)?;
+        let ready = sound(node, &blueprint, ctx.ready().map_err(local)?, &failing);
         let lasts = Duration::from_secs(u64::from(request.seconds.max(1)));
         let now = ctx.instant();
         let mut turns = ctx.turns();

@@ -31,7 +31,7 @@ pub enum Stage {
     Prepared,
     /// The control plane answers (init), etcd has the member (join).
     Answering,
-    /// Others can join by what was published (init).
+    /// Others can join by what was published, or will in a moment (init).
     Published,
     /// Done.
     Member,
@@ -48,7 +48,7 @@ pub struct Membership {
     pub role: MemberRole,
     pub start: Start,
     pub stage: Stage,
-    /// How often a cut way was gone on with.
+    /// How often a cut way was gone on with; what only waited is not counted.
     #[serde(default)]
     pub resumed: u32,
     /// Labels that this agent put on the node, so that those which left the site can go.
@@ -411,6 +411,13 @@ fn go_on(spec: &ClusterMemberSpec, membership: &Membership) -> Change {
         Way::StartOver
     };
     Change::Become { role: spec.role, start, way }
+}
+
+/// Whether others in etcd may count on the vote of a node that starts over. Data is reason enough: the vote is given a
+/// moment before that is noted, and a note can be lost.
+pub fn may_vote(start: Start, noted: Option<&Membership>, files: &Files) -> bool {
+    let answered = noted.is_some_and(|note| note.stage >= Stage::Answering);
+    start == Start::Join && (files.etcd_data || answered)
 }
 
 fn missing_manifests(spec: &ClusterMemberSpec, files: &Files) -> BTreeSet<String> {

@@ -78,6 +78,20 @@ fn a_cut_way_goes_on_then_starts_over() {
 }
 
 #[test]
+fn who_has_data_of_etcd_may_vote_whatever_was_noted() {
+    let data = |etcd_data| Files { etcd_data, ..Files::default() };
+    let noted = |stage| note(ControlPlane, Start::Join, stage, 2);
+    for noted in [None, Some(noted(Stage::Begun)), Some(noted(Stage::Prepared))] {
+        assert!(may_vote(Start::Join, noted.as_ref(), &data(true)), "{noted:?}");
+        assert!(!may_vote(Start::Join, noted.as_ref(), &data(false)), "{noted:?}");
+    }
+    // Its data is gone, and others still count on it.
+    assert!(may_vote(Start::Join, Some(&noted(Stage::Answering)), &data(false)));
+    // Not published: nobody else is there.
+    assert!(!may_vote(Start::Init, Some(&note(ControlPlane, Start::Init, Stage::Answering, 2)), &data(true)));
+}
+
+#[test]
 fn a_cluster_that_others_may_have_joined_is_never_thrown_away() {
     let observed = Observed {
         membership: Some(note(ControlPlane, Start::Init, Stage::Published, 9)),
