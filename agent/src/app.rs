@@ -79,4 +79,8 @@ impl Health for KubernetesNode {
     async fn pods(&self) -> Option<BTreeMap<String, bool>> {
         cluster::pods(&self.ctx).await
     }
+
+    async fn workloads(&self) -> Vec<muster_plan::Workload> {
+        cluster::workloads(&self.ctx).await
+    }
 }

@@ -6,5 +6,5 @@ pub mod row;
 pub mod schedule;
 pub mod text;
 
-pub use report::{Outcome, Report, Skip, StepReport};
+pub use report::{Outcome, Report, Skip, StepReport, Workload};
 pub use row::{Certainty, Row};

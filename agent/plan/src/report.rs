@@ -21,6 +21,26 @@ pub struct Report {
     pub converged: bool,
     /// The Kubernetes node's readiness as its kubelet sees it, where it is a member.
     pub node_ready: Option<bool>,
+    /// From the control plane that leads: the site's workloads that are not rolled out (yet).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<Workload>,
+}
+
+/// A Deployment, StatefulSet or DaemonSet of the site that is not rolled out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workload {
+    /// `NAMESPACE/NAME`
+    pub name: String,
+    /// What is left: "1 of 2 pods are available".
+    pub open: String,
+    /// Why one of its pods does not start, where Kubernetes says so; it changes while nothing moves.
+    pub why: Option<String>,
+}
+
+impl std::fmt::Display for Workload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.name, self.open)
+    }
 }
 
 impl Report {

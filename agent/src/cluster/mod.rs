@@ -34,8 +34,10 @@ pub mod reach;
 pub mod settings;
 pub mod sign;
 pub mod tickets;
+pub mod workloads;
 
 pub use node::{node_ready, pods};
+pub use workloads::behind as workloads;
 
 /// Where kubeadm keeps its files.
 pub(crate) const KUBERNETES: &str = "/etc/kubernetes";

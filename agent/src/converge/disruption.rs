@@ -180,6 +180,10 @@ mod tests {
             let says = if pod.len() > 1 { pod.pop_front() } else { pod.front().copied() };
             Some(says.map(|serves| ("web".to_owned(), serves)).into_iter().collect())
         }
+
+        async fn workloads(&self) -> Vec<muster_plan::Workload> {
+            Vec::new()
+        }
     }
 
     fn disruption(machine: &FakeMachine, node: &Arc<Node>) -> Disruption {

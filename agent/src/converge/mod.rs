@@ -18,7 +18,8 @@ mod tests;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use muster_catalog::Catalog;
+use futures::future::OptionFuture;
+use muster_catalog::{Catalog, Spec};
 use muster_ids::ResourceId;
 use muster_plan::{Outcome, Report, Row, StepReport, schedule::ScheduleError};
 use tokio::{
@@ -103,8 +104,12 @@ impl Engine {
         }
         let walk = walk::Walk::begin(self, catalog, options).await?;
         let ends = walk.run().await;
-        let node_ready = self.health.node_ready().await;
-        Ok(report(ends, options, started, began, node_ready))
+        // Whoever has no sets to apply has nothing to say of them either.
+        let sets = catalog.resource.iter().any(|resource| matches!(resource.spec, Spec::Manifest(_)));
+        let workloads = OptionFuture::from(sets.then(|| self.health.workloads()));
+        let (node_ready, workloads) = futures::join!(self.health.node_ready(), workloads);
+        let workloads = workloads.unwrap_or_default();
+        Ok(Report { node_ready, workloads, ..report(ends, options, started, began) })
     }
 
     /// What [`Engine::converge`] would do. Reads only, in the caller's process: see [`crate::dry`] for one that cannot write.
@@ -124,7 +129,7 @@ struct Ends {
     open: Vec<ResourceId>,
 }
 
-fn report(ends: Ends, options: &Options, started: i64, began: Instant, node_ready: Option<bool>) -> Report {
+fn report(ends: Ends, options: &Options, started: i64, began: Instant) -> Report {
     use muster_plan::Skip;
     let converged = ends.steps.iter().all(|step| match &step.outcome {
         Outcome::AlreadyRight | Outcome::Done => true,
@@ -143,6 +148,6 @@ fn report(ends: Ends, options: &Options, started: i64, began: Instant, node_read
         already_right: ends.already_right,
         drift: ends.drift,
         converged,
-        node_ready,
+        ..Report::default()
     }
 }

@@ -13,7 +13,7 @@ use muster_plan::Report;
 use muster_proto::Clock;
 use tokio::{
     sync::{mpsc, watch},
-    task::{JoinHandle, JoinSet},
+    task::{JoinError, JoinHandle, JoinSet},
     time::{self, Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -30,7 +30,7 @@ use crate::link::{CatalogCache, Enrolled, Jitter, Link, Pushed, Received, follow
 
 /// Events of one edit come together: a moment to gather them.
 const GATHER: Duration = Duration::from_millis(50);
-/// Drafts, mints and signatures at once.
+/// Mints and signatures at once; and as many drafts, which wait for a converge's end and hold up nobody who joins.
 const ERRANDS: usize = 8;
 /// For the last report, and for errands under way, at the end.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -80,7 +80,7 @@ impl Daemon {
         let puller = Puller { link: link.clone(), cache, work: work.clone(), jitter: jitter.clone(), etag };
         helpers.spawn(puller.run(asked, catalog_sender));
         let reporting = tokio::spawn(reporter::run(link.clone(), meter, reports));
-        let mut errands: JoinSet<()> = JoinSet::new();
+        let (mut errands, mut drafted): (JoinSet<()>, JoinSet<()>) = (JoinSet::new(), JoinSet::new());
 
         let mut pause = Pause::load(&state);
         let mut wake = Pending::default();
@@ -181,8 +181,8 @@ impl Daemon {
                             ask.send_modify(|asked| *asked += 1);
                         }
                     }
-                    Pushed::Draft(draft) if errands.len() < ERRANDS => {
-                        errands.spawn(drafts::draft(link.clone(), work.clone(), draft));
+                    Pushed::Draft(draft) if drafted.len() < ERRANDS => {
+                        drafted.spawn(drafts::draft(link.clone(), work.clone(), draft));
                     }
                     Pushed::Mint(mint) if errands.len() < ERRANDS => {
                         errands.spawn(drafts::mint(link.clone(), work.clone(), mint));
@@ -211,9 +211,8 @@ impl Daemon {
                     wake.everything(if retry { "retry" } else { "timer" });
                     next = Instant::now() + every;
                 }
-                Some(done) = errands.join_next() => if let Err(error) = done {
-                    tracing::error!(%error, "an errand broke off");
-                },
+                Some(done) = errands.join_next() => said(done),
+                Some(done) = drafted.join_next() => said(done),
                 () = gathered => gather = None,
                 () = beat => notifier.alive(),
             }
@@ -239,7 +238,7 @@ impl Daemon {
         drop(report);
         let rest = async {
             drop(reporting.await);
-            while errands.join_next().await.is_some() {}
+            while errands.join_next().await.is_some() || drafted.join_next().await.is_some() {}
         };
         let mut rest = pin!(rest);
         if time::timeout(FAREWELL, &mut rest).await.is_err() {
@@ -252,6 +251,12 @@ fn told(reports: &mpsc::UnboundedSender<Reported>, report: Reported) {
     // The reporter ends after this loop only; where it broke off, the converge matters more.
     if reports.send(report).is_err() {
         tracing::error!("nobody takes reports to the coordinator any more");
+    }
+}
+
+fn said(errand: Result<(), JoinError>) {
+    if let Err(error) = errand {
+        tracing::error!(%error, "an errand broke off");
     }
 }
 

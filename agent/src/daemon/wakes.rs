@@ -52,6 +52,9 @@ pub(super) fn again(report: &Report, repeats: u32, now: i64) -> Option<Duration>
         // Nothing here changes when kubelet becomes ready, and somebody waits to be told.
         sooner(grown(Duration::from_millis(500), repeats, Duration::from_secs(5)));
     }
+    if !report.workloads.is_empty() {
+        sooner(grown(Duration::from_millis(500), repeats, Duration::from_secs(30)));
+    }
     for step in &report.steps {
         match &step.outcome {
             Outcome::Skipped { why: Skip::Waits { .. } | Skip::Turn { .. } } => {
@@ -90,12 +93,14 @@ pub(super) fn no_progress(before: &Report, after: &Report) -> bool {
         steps.map(|step| step.resource.clone()).collect::<BTreeSet<_>>()
     };
     let done = after.steps.iter().any(|step| step.outcome == Outcome::Done);
-    !done && bad(before) == bad(after)
+    // Why a pod does not start changes while nothing moves.
+    let open = |report: &Report| report.workloads.iter().map(ToString::to_string).collect::<Vec<_>>();
+    !done && bad(before) == bad(after) && open(before) == open(after)
 }
 
 #[cfg(test)]
 mod tests {
-    use muster_plan::StepReport;
+    use muster_plan::{StepReport, Workload};
 
     use super::*;
 
@@ -141,6 +146,16 @@ mod tests {
         assert_eq!(again(&ended(&[fails(true)]), 0, 0), Some(Duration::from_secs(2)));
         assert_eq!(again(&ended(&[waits()]), 100, 0), Some(Duration::from_secs(5)));
         assert_eq!(again(&ended(&[fails(true)]), 100, 0), Some(Duration::from_secs(60)));
+        let web = |why: &str| Workload {
+            name: "shop/web".to_owned(),
+            open: "1 of 2 pods are available".to_owned(),
+            why: Some(why.to_owned()),
+        };
+        let rolls = Report { workloads: vec![web("ErrImagePull")], ..ended(&[]) };
+        assert_eq!(again(&rolls, 0, 0), Some(Duration::from_millis(500)));
+        assert_eq!(again(&rolls, 100, 0), Some(Duration::from_secs(30)));
+        assert!(no_progress(&rolls, &Report { workloads: vec![web("ImagePullBackOff")], ..ended(&[]) }));
+        assert!(!no_progress(&rolls, &ended(&[])));
         let contested = Outcome::Skipped { why: Skip::Contested { until: 130 } };
         assert_eq!(again(&ended(&[contested]), 0, 100), Some(Duration::from_secs(31)));
     }

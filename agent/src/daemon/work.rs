@@ -36,7 +36,7 @@ pub struct Signed {
 #[async_trait]
 pub trait Work: Send + Sync + 'static {
     async fn converge(&self, converge: Converge) -> Result<Report, String>;
-    /// Without any way to write, and while a converge runs.
+    /// Without any way to write; after the converge under way.
     async fn plan(&self, draft: Arc<Catalog>) -> Result<Vec<Row>, String>;
     /// Resources that somebody else changed, as it happens. It may end; it is started anew with each catalog.
     fn drift(&self, catalog: Arc<Catalog>) -> BoxStream<'static, ResourceId>;

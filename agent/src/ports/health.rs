@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use muster_plan::Workload;
+
 /// The node's own judge.
 #[async_trait::async_trait]
 pub trait Health: Send + Sync {
@@ -14,4 +16,7 @@ pub trait Health: Send + Sync {
 
     /// The node's pods that are not ending, by uid, and whether each takes traffic; none where nobody can say.
     async fn pods(&self) -> Option<BTreeMap<String, bool>>;
+
+    /// The site's workloads that are not rolled out, from the control plane that leads; else empty.
+    async fn workloads(&self) -> Vec<Workload>;
 }

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 /// Highly available Kubernetes from TOML: one plan across cloud, nodes and cluster.
 #[derive(Debug, Parser)]
-#[command(name = "muster", version, about, max_term_width = 110, after_help = EXAMPLES)]
+#[command(name = "muster", version, max_term_width = 110, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -31,7 +31,7 @@ pub struct Global {
     /// The environment: a file of the site's `environments/`
     #[arg(short, long, global = true, env = "MUSTER_ENVIRONMENT", default_value = "local", value_name = "NAME")]
     pub environment: String,
-    /// Print one JSON value to standard output; an error as {"error": …, "help": […]}
+    /// Print JSON to standard output: one value, or one a line while following; an error as {"error": …, "help": […]}
     #[arg(long, global = true)]
     pub json: bool,
     /// Do not ask
@@ -95,7 +95,9 @@ pub enum Command {
         after: u64,
     },
     /// Write a kubeconfig for the cluster; its private key is made here
-    #[command(after_help = "Example:\n  muster kubeconfig > kubeconfig && kubectl --kubeconfig kubeconfig get nodes")]
+    #[command(
+        after_help = "Example:\n  muster kubeconfig --output kubeconfig && kubectl --kubeconfig kubeconfig get nodes"
+    )]
     Kubeconfig {
         /// Write to this file (mode 0600) instead of standard output
         #[arg(long, short, value_name = "FILE")]

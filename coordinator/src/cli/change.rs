@@ -31,7 +31,7 @@ pub async fn plan(global: &Global, wait: u32) -> anyhow::Result<Ended> {
     if global.json {
         render::print_json(&plan)?;
     } else {
-        print!("{}", plan_text(&plan));
+        render::put(plan_text(&plan));
     }
     Ok(planned(&plan))
 }
@@ -101,7 +101,7 @@ pub async fn apply(global: &Global, args: &Apply) -> anyhow::Result<Ended> {
         Went::NothingToDo(plan) => {
             match global.json {
                 true => render::print_json(&plan)?,
-                false => println!("{}", nothing_to_do(&plan)),
+                false => render::say(nothing_to_do(&plan)),
             }
             Ok(planned(&plan))
         }
@@ -120,7 +120,7 @@ pub fn show(global: &Global, plan: &SavedPlan) {
     if global.json {
         eprint!("{}", plan_text(plan));
     } else {
-        print!("{}", plan_text(plan));
+        render::put(plan_text(plan));
     }
 }
 

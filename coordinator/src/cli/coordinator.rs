@@ -23,11 +23,11 @@ pub async fn run(global: &Global, command: CoordinatorCommand) -> anyhow::Result
         CoordinatorCommand::IssueOperator { config, name } => {
             let mut csr = String::new();
             std::io::stdin().take(64 << 10).read_to_string(&mut csr).context("no request on standard input")?;
-            print!("{}", app::issue_operator(&app::Config::read(&config)?, &name.parse()?, &csr)?);
+            render::put(app::issue_operator(&app::Config::read(&config)?, &name.parse()?, &csr)?);
             Ok(Ended::Good)
         }
         CoordinatorCommand::Ca { config } => {
-            print!("{}", app::ca(&app::Config::read(&config)?)?);
+            render::put(app::ca(&app::Config::read(&config)?)?);
             Ok(Ended::Good)
         }
         CoordinatorCommand::Backup { file, to } => backup(global, &file, to).await,

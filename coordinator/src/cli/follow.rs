@@ -76,7 +76,7 @@ async fn show(client: &mut Client, json: bool) -> anyhow::Result<Ended> {
             Ok(status) if json => {
                 let text = serde_json::to_string(&status)?;
                 if text != last {
-                    println!("{text}");
+                    render::say(&text);
                     last = text;
                 }
             }
@@ -85,9 +85,9 @@ async fn show(client: &mut Client, json: bool) -> anyhow::Result<Ended> {
                 if text != last {
                     if std::io::IsTerminal::is_terminal(&std::io::stdout()) {
                         // Home and clear: the screen holds one status.
-                        print!("\x1b[H\x1b[2J");
+                        render::put("\x1b[H\x1b[2J");
                     }
-                    println!("{text}");
+                    render::say(&text);
                     last = text;
                 }
             }

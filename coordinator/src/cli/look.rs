@@ -19,16 +19,21 @@ pub fn validate(global: &Global) -> anyhow::Result<Ended> {
     let Some((files, site)) = site::load(global)? else { return Ok(Ended::Error) };
     let (nodes, roles) = (site.pools.values().map(|pool| pool.min).sum::<u32>(), site.roles.len());
     if global.json {
-        render::print_json(
-            &json!({ "valid": true, "cluster": site.cluster, "environment": site.environment, "site": files.digest() }),
-        )?;
+        render::print_json(&json!({
+            "valid": true,
+            "cluster": site.cluster,
+            "environment": site.environment,
+            "site": files.digest(),
+            "warnings": site.warnings,
+        }))?;
     } else {
-        println!(
+        render::warnings(&site.warnings);
+        render::say(format_args!(
             "{}/{} is valid: {} files, {roles} roles, {nodes} nodes.",
             site.cluster,
             site.environment,
             files.0.len()
-        );
+        ));
     }
     Ok(Ended::Good)
 }
@@ -57,7 +62,7 @@ pub async fn status(global: &Global, watch: bool) -> anyhow::Result<Ended> {
     if global.json {
         render::print_json(&status)?;
     } else {
-        print!("{}", status.text());
+        render::put(status.text());
     }
     Ok(Ended::Good)
 }
@@ -71,7 +76,7 @@ pub async fn nodes(global: &Global) -> anyhow::Result<Ended> {
         return Ok(Ended::Good);
     }
     let rows: Vec<Vec<String>> = status.nodes.iter().map(crate::status::NodeStatus::cells).collect();
-    print!("{}", render::table(&crate::status::NodeStatus::HEAD, &rows));
+    render::put(render::table(&crate::status::NodeStatus::HEAD, &rows));
     Ok(Ended::Good)
 }
 
@@ -118,12 +123,11 @@ pub async fn events(global: &Global, follow: bool, after: u64) -> anyhow::Result
     while let Some(event) = events.message().await.map_err(failure)? {
         if global.json {
             let v1::Event { number, time, level, node, what, text } = event;
-            println!(
-                "{}",
-                json!({ "number": number, "time": time, "level": level, "node": node, "what": what, "text": text })
+            render::say(
+                json!({ "number": number, "time": time, "level": level, "node": node, "what": what, "text": text }),
             );
         } else {
-            println!("{}", line(&event));
+            render::say(line(&event));
         }
     }
     Ok(Ended::Good)
@@ -163,7 +167,7 @@ pub async fn kubeconfig(global: &Global, output: Option<&Path>) -> anyhow::Resul
                 render::print_json(&json!({ "file": path }))?;
             }
         }
-        None => print!("{text}"),
+        None => render::put(&text),
     }
     Ok(Ended::Good)
 }

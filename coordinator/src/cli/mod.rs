@@ -103,7 +103,9 @@ async fn run(cli: Cli) -> anyhow::Result<Ended> {
         Command::Down { unprotect } => up::down(global, unprotect).await,
         Command::Coordinator { command } => coordinator::run(global, command).await,
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "muster", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "muster", &mut script);
+            render::put(String::from_utf8_lossy(&script));
             Ok(Ended::Good)
         }
     }

@@ -1,17 +1,48 @@
 //! What people see: diagnostics and small tables. JSON is the same content for programs.
 
-use std::fmt;
+use std::{
+    fmt,
+    io::{self, Write},
+};
 
-use muster_catalog::Diagnostics;
+use muster_catalog::{Diagnostic, Diagnostics};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::cloud::docker::DockerError;
 
+/// Writes to standard output, whole at once. Where nobody reads it any more (`muster events | head`) the command ends as
+/// other programs do, with SIGPIPE's exit code; what cannot be written otherwise is an error.
+pub fn put(text: impl fmt::Display) {
+    let mut out = io::stdout().lock();
+    let written = write!(out, "{text}").and_then(|()| out.flush());
+    match written {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(141),
+        Err(error) => {
+            eprintln!("error: cannot write to standard output: {error}");
+            std::process::exit(1)
+        }
+    }
+}
+
+/// The same, with a line's end.
+pub fn say(text: impl fmt::Display) {
+    put(format_args!("{text}\n"));
+}
+
+/// What is worth saying and no error: to standard error.
+pub fn warnings(all: &[Diagnostic]) {
+    all.iter().for_each(|warning| eprintln!("warning: {warning}\n"));
+}
+
 /// Prints diagnostics to standard error, or as one JSON object to standard output.
 pub fn diagnostics(diagnostics: &Diagnostics, json: bool) -> anyhow::Result<()> {
     if json {
-        let error = format!("{} errors in the site", diagnostics.0.len());
+        let error = match diagnostics.0.len() {
+            1 => "one error in the site".to_owned(),
+            many => format!("{many} errors in the site"),
+        };
         print_json(&json!({ "error": error, "help": [], "diagnostics": diagnostics }))
     } else {
         eprintln!("{diagnostics}");
@@ -62,7 +93,7 @@ impl Wrong {
     /// To standard error for people, as one JSON object to standard output for programs.
     pub fn print(&self, json: bool) {
         if json {
-            println!("{}", json!(self));
+            say(json!(self));
         } else {
             eprintln!("error: {self}");
         }
@@ -81,7 +112,7 @@ pub fn tell(json: bool, value: &serde_json::Value, text: impl fmt::Display) -> a
     if json {
         print_json(value)
     } else {
-        println!("{text}");
+        say(&text);
         Ok(())
     }
 }
@@ -93,7 +124,7 @@ pub fn unchanged(json: bool) -> anyhow::Result<()> {
 
 /// One JSON value on standard output.
 pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
+    say(serde_json::to_string_pretty(value)?);
     Ok(())
 }
 

@@ -65,7 +65,7 @@ pub async fn up(global: &Global, args: &Up) -> anyhow::Result<Ended> {
         let address = if address.contains(':') { address } else { format!("{address}:80") };
         start::answers(&address, &app.path, patience).await.with_context(|| {
             format!(
-                "application {0}\n  help: muster kubeconfig > kubeconfig; kubectl --kubeconfig kubeconfig --namespace {0} get pods,events",
+                "application {0}\n  help: muster kubeconfig --output kubeconfig; kubectl --kubeconfig kubeconfig --namespace {0} get pods,events",
                 app.name
             )
         })?;
@@ -79,16 +79,16 @@ pub async fn up(global: &Global, args: &Up) -> anyhow::Result<Ended> {
     let flags = format!("--site {} -e {}", global.site.display(), site.environment);
     for app in &status.apps {
         if let Some(url) = &app.url {
-            println!("application {url}");
+            render::say(format_args!("application {url}"));
         }
     }
     if let Some(api) = &status.api {
-        println!("api {api}");
+        render::say(format_args!("api {api}"));
     }
     let muster = program::typed();
-    println!(
-        "\nNext:\n  {muster} status --watch {flags}\n  {muster} kubeconfig {flags} > kubeconfig\n  {muster} plan {flags}    # after an edit of the site\nTake all down:\n  {muster} down {flags}"
-    );
+    render::say(format_args!(
+        "\nNext:\n  {muster} status --watch {flags}\n  {muster} kubeconfig {flags} --output kubeconfig\n  {muster} plan {flags}    # after an edit of the site\nTake all down:\n  {muster} down {flags}"
+    ));
     Ok(Ended::Good)
 }
 

@@ -38,8 +38,7 @@ pub async fn start(site: &Site, manifest: &Manifest) -> anyhow::Result<bool> {
 pub async fn start_with(site: &Site, manifest: &Manifest, state: &[Upload]) -> anyhow::Result<bool> {
     let Provider::Docker { subnet } = &site.provider else {
         bail!(
-            "environment {} does not run on this machine\n  help: muster apply -e {}",
-            site.environment,
+            "environment {} does not run on this machine\n  help: `up` and `down` are for environments with [provider.docker]",
             site.environment
         )
     };

@@ -61,6 +61,7 @@ pub fn status() -> Status {
         }],
         api: Some("https://10.89.0.10:6443".to_owned()),
         waits: vec![],
+        workloads: vec![],
         failing: vec![],
         settled: true,
         rollout: None,

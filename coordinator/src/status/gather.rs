@@ -60,6 +60,7 @@ pub fn of(ctx: &Context) -> Result<Status, StatusError> {
         apps: vec![],
         api: None,
         waits: progress.waits,
+        workloads: vec![],
         failing: progress
             .failing
             .into_iter()
@@ -84,6 +85,11 @@ pub fn of(ctx: &Context) -> Result<Status, StatusError> {
         status.settled &= root.born == blueprint.born;
         for (name, plan) in &blueprint.nodes {
             status.nodes.push(node(ctx, &root, name, plan, now)?);
+            // Who does not answer any more led in the past.
+            if ctx.hub.connected(name) {
+                let report = ctx.local.node(name)?.report;
+                status.workloads.extend(report.into_iter().flat_map(|report| report.workloads));
+            }
         }
         status.nodes.sort_by(|one, other| (&one.pool, one.name.ordinal()).cmp(&(&other.pool, other.name.ordinal())));
         status.pools = pools(&site, &status.nodes);

@@ -9,6 +9,7 @@ mod tests;
 mod text;
 
 use muster_ids::{AppName, ClusterName, EndpointName, EnvName, Generation, NodeName, PoolName};
+use muster_plan::Workload;
 use serde::{Deserialize, Serialize};
 
 use crate::state::{Pause, RolloutState, Usage};
@@ -38,6 +39,8 @@ pub struct Status {
     pub api: Option<String>,
     /// What the planner waits for, for people.
     pub waits: Vec<String>,
+    /// The site's workloads that are not rolled out, as the control plane that leads saw them last.
+    pub workloads: Vec<Workload>,
     /// What fails outside the nodes: steps at the provider.
     pub failing: Vec<Problem>,
     /// Whether the provider's side is as the blueprint says.

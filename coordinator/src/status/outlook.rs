@@ -28,7 +28,7 @@ pub enum Stuck {
 }
 
 impl Status {
-    /// Every node is as written and ready, and nothing waits or fails.
+    /// Every node is as written and ready, what the site runs is rolled out, and nothing waits or fails.
     pub fn written(&self) -> bool {
         self.outlook(&BTreeSet::new()) == Outlook::Written { aside: vec![] }
     }
@@ -45,6 +45,8 @@ impl Status {
                 && self.settled
                 && self.rollout.is_none()
                 && self.failing.is_empty()
+                // Without some nodes an application may well have to do with fewer pods.
+                && (self.workloads.is_empty() || !aside.is_empty())
                 && self.waits.iter().all(|wait| names_one_of(wait, aside));
             if good {
                 let aside = self.nodes.iter().filter(|node| aside.contains(&node.name));
@@ -61,7 +63,8 @@ impl Status {
             }
         }
         match failed {
-            0 => Outlook::Moving { lasting: false },
+            // A pod that cannot start may be what the next converge mends, or nothing will.
+            0 => Outlook::Moving { lasting: self.workloads.iter().any(|workload| workload.why.is_some()) },
             all if all == unwritten.len() => Outlook::Stuck(Stuck::Nodes(lasting)),
             _ => Outlook::Moving { lasting: true },
         }

@@ -1,9 +1,12 @@
 //! The status in words.
 
+use std::collections::BTreeSet;
+
 use muster_ids::Generation;
+use muster_plan::Workload;
 
 use super::{
-    NodeLife, NodeStatus, Problem,
+    NodeLife, NodeStatus, Outlook, Problem,
     fixture::{node, status},
 };
 use crate::state::Pause;
@@ -12,6 +15,24 @@ use crate::state::Pause;
 fn everything_as_written() {
     assert!(status().written());
     insta::assert_snapshot!(status().text());
+}
+
+#[test]
+fn an_application_that_does_not_start_is_not_as_written() {
+    let mut status = status();
+    status.workloads = vec![Workload {
+        name: "easypay/web".to_owned(),
+        open: "1 of 2 pods are available".to_owned(),
+        why: Some("web-1: ImagePullBackOff".to_owned()),
+    }];
+    assert_eq!(status.outlook(&BTreeSet::new()), Outlook::Moving { lasting: true });
+    let told = "rolls out        easypay/web: 1 of 2 pods are available\n                   web-1: ImagePullBackOff\n";
+    assert!(status.text().contains(told), "{}", status.text());
+    assert!(status.progress().ends_with("easypay/web: 1 of 2 pods are available"), "{}", status.progress());
+    // Without a node there may be no place for all of them.
+    status.nodes[2] = node("workers-2", NodeLife::Silent);
+    let aside = [status.nodes[2].name.clone()].into();
+    assert!(matches!(status.outlook(&aside), Outlook::Written { .. }));
 }
 
 #[test]

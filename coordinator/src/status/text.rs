@@ -66,6 +66,12 @@ impl Status {
                 _ = writeln!(out, "{:<16} {}: {line}", "node", node.name);
             }
         }
+        for workload in &self.workloads {
+            _ = writeln!(out, "{:<16} {workload}", "rolls out");
+            if let Some(why) = &workload.why {
+                _ = writeln!(out, "{:<16}   {why}", "");
+            }
+        }
         for wait in &self.waits {
             _ = writeln!(out, "{:<16} {wait}", "waits");
         }
@@ -125,6 +131,7 @@ impl Status {
         }
         parts.extend(self.failing.iter().map(|problem| format!("{}: {}", problem.what, problem.text)));
         if self.nodes.iter().all(|node| node.ready && node.converged) {
+            parts.extend(self.workloads.iter().map(ToString::to_string));
             parts.extend(self.waits.iter().cloned());
             if !self.settled {
                 parts.push("the provider is being put right".to_owned());

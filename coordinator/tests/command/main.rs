@@ -59,3 +59,25 @@ fn with_json_what_was_done_is_one_object() {
     assert_eq!(output.status.code(), Some(1));
     assert!(json(&output)["error"].is_string() && json(&output)["diagnostics"].is_array(), "{output:?}");
 }
+
+#[test]
+fn what_is_worth_saying_and_no_error_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = dir.path().join("site").to_str().unwrap().to_owned();
+    muster(&["init", &site]);
+    let output = muster(&["validate", "--site", &site, "-e", "prod"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stderr).contains("warning: the provider aws is not offered yet"), "{output:?}");
+    let output = muster(&["validate", "--site", &site, "-e", "prod", "--json"]);
+    assert!(json(&output)["warnings"][0]["message"].as_str().unwrap().contains("aws"), "{output:?}");
+}
+
+/// `muster completion bash | head -1`: whoever has read enough closes the pipe.
+#[test]
+fn a_reader_who_goes_away_ends_the_command_quietly() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+    let output = command.args(["completion", "bash"]).stdout(writer).output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(141), ""));
+}

@@ -69,6 +69,13 @@ async fn drift_drafts_tickets_signatures_and_pauses() {
     assert_eq!((answers[0].rows_json.as_str(), answers[0].error.as_str()), ("[]", ""));
     assert!(answers[1].error.contains("none of a draft"), "{answers:?}");
 
+    // Plans that nobody waits for any more hold up nobody who joins.
+    node.engine.busy.store(true, std::sync::atomic::Ordering::SeqCst);
+    let signed = coordinator.authority.sign_catalog(draft.to_toml()).unwrap();
+    for number in 3..23 {
+        coordinator.push(push::Push::Draft(Draft { id: format!("d{number}"), catalog: Some(signed.clone()) }));
+    }
+    until("plans that wait", || node.engine.planned.lock().unwrap().len() > 8).await;
     coordinator.push(push::Push::Mint(Mint {
         id: "m1".to_owned(),
         node: "workers-7".to_owned(),

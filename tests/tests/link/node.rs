@@ -2,7 +2,10 @@
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -41,6 +44,8 @@ pub struct Engine {
     pub takes: Mutex<Duration>,
     /// How many converges end with something that waits.
     pub waits: Mutex<u32>,
+    /// A plan waits for the end of a converge that does not come.
+    pub busy: AtomicBool,
     drift: Mutex<Option<mpsc::UnboundedSender<ResourceId>>>,
 }
 
@@ -85,6 +90,9 @@ impl Work for Engine {
 
     async fn plan(&self, draft: Arc<Catalog>) -> Result<Vec<Row>, String> {
         self.planned.lock().unwrap().push(draft.generation);
+        if self.busy.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         Ok(vec![])
     }
 

@@ -208,6 +208,9 @@ pub fn application(lab: &mut Lab) -> anyhow::Result<()> {
     ensure!(shown.contains("easypay"), "the plan does not show the application:\n{shown}");
     let began = Instant::now();
     lab.expect(&["apply", "--yes"], &[0])?;
+    // What was applied is rolled out: nothing is left to wait for.
+    let said = lab.kubectl(&["rollout", "status", "deployment/web", "--namespace=easypay", "--watch=false"])?;
+    ensure!(said.contains("successfully rolled out"), "apply did not wait: {said}");
     wait(SOON, || {
         let after = pods(lab, ".metadata.name")?;
         let kept: Vec<_> = after.iter().filter(|pod| before.contains(pod)).collect();
@@ -219,6 +222,27 @@ pub fn application(lab: &mut Lab) -> anyhow::Result<()> {
     let path = "jsonpath={.items[*].spec.nodeName}";
     let nodes = lab.kubectl(&["get", "pods", "-n", "easypay", "-l", "app.kubernetes.io/name=web", "-o", path])?;
     ensure!(nodes.contains("workers-1") && nodes.contains("workers-2"), "the front ends are on {nodes}");
+    payments.finish(lab)?.none_failed()
+}
+
+/// An image that is nowhere: the old pods serve on, and the apply does not end as if all were well, but says which pod waits
+/// for what. The site mended, the next one does.
+pub fn broken(lab: &mut Lab) -> anyhow::Result<()> {
+    let payments = Payments::start(lab, "broken")?;
+    lab.edit("apps/easypay.toml", |text| text.replacen("easypay-web:1.4.0", "easypay-web:1.4.0-nowhere", 1))?;
+    let began = Instant::now();
+    let output = lab.muster(&["apply", "--yes"])?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.code() == Some(1), "apply ended with {:?}\n{said}", output.status.code());
+    println!("  apply gave up after {:.1} s", began.elapsed().as_secs_f64());
+    for word in ["easypay/web: 1 of 2 pods are of the new version", "web-", "1.4.0-nowhere"] {
+        ensure!(said.contains(word), "the error does not say `{word}`:\n{said}");
+    }
+    let status = lab.json(&["status"])?;
+    ensure!(status["workloads"][0]["name"] == "easypay/web", "status says {}", status["workloads"]);
+    lab.edit("apps/easypay.toml", |text| text.replacen("1.4.0-nowhere", "1.4.0", 1))?;
+    lab.expect(&["apply", "--yes"], &[0])?;
+    ensure!(lab.json(&["status"])?["workloads"] == serde_json::json!([]), "something still rolls out");
     payments.finish(lab)?.none_failed()
 }
 

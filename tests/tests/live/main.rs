@@ -32,6 +32,7 @@ const STEPS: &[Step] = &[
     ("one_node_tries_a_change_first", change::only),
     ("containerd_restarts_everywhere_and_no_payment_fails", change::containerd),
     ("the_application_rolls_and_no_payment_fails", change::application),
+    ("an_image_that_is_nowhere_is_no_success", change::broken),
     ("services_stay_while_kube_proxy_writes_all_anew", change::services),
     ("settings_and_taints_reach_members", change::members),
     ("what_leaves_the_site_is_deleted", leave::sets),

@@ -306,4 +306,8 @@ impl Health for Kubelet {
     async fn pods(&self) -> Option<BTreeMap<String, bool>> {
         None
     }
+
+    async fn workloads(&self) -> Vec<muster_plan::Workload> {
+        Vec::new()
+    }
 }

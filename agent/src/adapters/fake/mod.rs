@@ -87,4 +87,8 @@ impl Health for NoMember {
     async fn pods(&self) -> Option<BTreeMap<String, bool>> {
         None
     }
+
+    async fn workloads(&self) -> Vec<muster_plan::Workload> {
+        Vec::new()
+    }
 }

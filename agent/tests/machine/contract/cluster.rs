@@ -28,6 +28,7 @@ async fn is_no_member(health: &dyn Health) {
     assert_eq!(health.node_ready().await, None);
     assert_eq!(health.ready_since(0).await, None);
     assert_eq!(health.pods().await, None);
+    assert!(health.workloads().await.is_empty());
 }
 
 #[tokio::test]
