@@ -263,8 +263,14 @@ impl Compiler<'_> {
                 return false;
             }
             rendered = self.engine.tree(&rendered, self.errors);
+            if self.errors.len() > before {
+                return false;
+            }
             let strict = Rules { partial: false, templates: false };
-            if self.errors.len() > before || !shape::check(schema, &rendered, strict, &self.site.sources, self.errors) {
+            // What is not here, because this environment leaves its variables blank, has no values to be judged by.
+            let mut unheard = Vec::new();
+            let errors = if here { &mut *self.errors } else { &mut unheard };
+            if !shape::check(schema, &rendered, strict, &self.site.sources, errors) {
                 return false;
             }
         }
@@ -274,7 +280,8 @@ impl Compiler<'_> {
         }
         if here || all {
             self.secrets(&draft.resource.spec, &rendered);
-            for fault in draft.resource.spec.faults() {
+            let judged = here || !written.templates;
+            for fault in draft.resource.spec.faults().into_iter().filter(|_| judged) {
                 let place = rendered.table().and_then(|t| t.get(fault.key)).map_or(draft.at, |e| e.key);
                 let diagnostic = Diagnostic::new(fault.message).at(self.site.sources.place(place, fault.label));
                 self.errors.push(diagnostic.help_if(fault.help));

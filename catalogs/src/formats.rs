@@ -40,7 +40,7 @@ pub(crate) const FORMATS: &[(&str, &str)] = &[
     ("word", "one word"),
     ("file-name", "a name of letters, digits, `_`, `.` and `-`, beginning with a letter or digit"),
     ("package", "a package as in \"vim\" or \"libc6:amd64\""),
-    ("account", "a name of lower-case letters, digits, `_` and `-`, beginning with a letter or `_`, at most 32"),
+    ("account", "a name of letters, digits, `_`, `.` and `-`, beginning with none of the last two, at most 32"),
     ("unit", "a unit as in \"containerd\""),
     ("sysctl", "a kernel parameter as in \"net.ipv4.ip_forward\""),
     ("image", "an image as in \"registry.example.org/shop/web:1.4\""),
@@ -77,10 +77,7 @@ pub(crate) fn format(name: &str, text: &str) -> Result<(), Fault> {
         "file-name" => made_of(text, "._-") && text.starts_with(|c: char| c.is_ascii_alphanumeric()),
         "package" => return package(text),
         "account" => {
-            made_of(text, "_-")
-                && text.len() <= 32
-                && text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-                && !text.bytes().any(|b| b.is_ascii_uppercase())
+            made_of(text.strip_suffix('$').unwrap_or(text), "_.-") && text.len() <= 32 && !text.starts_with(['-', '.'])
         }
         "unit" => made_of(text, ":_.\\@-") && !text.starts_with('-') && text.len() <= 255,
         "sysctl" => return sysctl(text),
@@ -195,12 +192,13 @@ fn package(text: &str) -> Result<(), Fault> {
     Err(Fault { expected: noun("package").to_owned(), help: version })
 }
 
+/// As sysctl.d(5) has it: a slash after a dot stands for a dot in a name, as of an interface.
 fn sysctl(text: &str) -> Result<(), Fault> {
-    if made_of(text, "._-:") && !text.split('.').any(str::is_empty) {
+    let slash_first = text.find(['.', '/']).is_some_and(|first| text[first..].starts_with('/'));
+    if made_of(text, "._-:/") && !slash_first && !text.split(['.', '/']).any(str::is_empty) {
         return Ok(());
     }
-    let dots =
-        text.contains('/').then(|| format!("write it with dots: \"{}\"", text.trim_matches('/').replace('/', ".")));
+    let dots = slash_first.then(|| format!("write it with dots: \"{}\"", text.trim_matches('/').replace('/', ".")));
     Err(Fault { expected: noun("sysctl").to_owned(), help: dots })
 }
 
@@ -310,9 +308,11 @@ mod tests {
             ("package", "g++", "vim=1.2"),
             ("package", "libc6:amd64", "--purge"),
             ("package", "linux-image-6.1", "vim-"),
-            ("account", "_apt", "bad:name/x"),
+            ("account", "Debian-snmp", "bad:name/x"),
+            ("account", "john.doe", "-x"),
             ("unit", "getty@tty1", "../x/y"),
             ("sysctl", "net.ipv4.ip_forward", "net/ipv4/ip_forward"),
+            ("sysctl", "net.ipv4.conf.eth0/1.forwarding", "net..x"),
             ("image", "localhost:5000/a/b_c:1.4", "Easypay:"),
             ("image", "postgres", "a b"),
             (

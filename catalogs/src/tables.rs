@@ -194,7 +194,7 @@ pub(crate) struct EndpointTable {
     /// The port that clients use. `api`: 6443.
     #[schemars(range(min = 1))]
     pub(crate) listen: Option<u16>,
-    /// The port on the nodes: for an application from 30000 to 32767, another for each. `api`: always 6443.
+    /// The port on the nodes: for an application from 30000 to 32767, another for each component. `api`: always 6443.
     #[schemars(range(min = 1))]
     pub(crate) port: Option<u16>,
     /// Path of the health check. `api`: `/readyz`, others `/`.

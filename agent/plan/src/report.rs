@@ -35,6 +35,8 @@ pub struct Workload {
     pub open: String,
     /// Why one of its pods does not start, where Kubernetes says so; it changes while nothing moves.
     pub why: Option<String>,
+    /// That seldom passes by itself: an image that is nowhere, a container that cannot be made.
+    pub lasting: bool,
 }
 
 impl std::fmt::Display for Workload {

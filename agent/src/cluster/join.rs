@@ -41,7 +41,7 @@ use crate::{
 /// What of `kubeadm join` is done here instead, or has its own moment.
 const LATER: &str = "control-plane-prepare/control-plane,check-etcd,etcd-join,kubelet-wait-bootstrap,control-plane-join,wait-control-plane";
 
-const ETCD_DATA: &str = "/var/lib/etcd/member";
+pub(super) const ETCD_DATA: &str = "/var/lib/etcd/member";
 
 /// A control plane's etcd step takes seconds; with this many before it, something is wrong.
 const LONGEST_QUEUE: Duration = Duration::from_secs(300);
@@ -51,6 +51,10 @@ pub async fn join(ctx: &Context, spec: &ClusterMemberSpec, note: &mut Membership
     match spec.role {
         MemberRole::Worker => {
             if note.stage < Stage::Prepared {
+                if note.resumed > 0 {
+                    // One of a former attempt keeps this node Ready in the cluster, beside which kubeadm refuses to join.
+                    ctx.units.stop("kubelet.service").await?;
+                }
                 prepare(ctx, spec, note, LATER).await?;
                 membership::reach(&*ctx.files, note, Stage::Prepared)?;
             }

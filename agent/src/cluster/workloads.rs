@@ -44,63 +44,70 @@ async fn ask(client: &Client) -> Result<Vec<Workload>, ApiError> {
             let word = |key: &str| workload["metadata"][key].as_str().unwrap_or_default();
             let (namespace, name) = (word("namespace"), word("name"));
             let pods = api::get(client, &format!("/api/v1/namespaces/{namespace}/pods")).await?;
-            all.push(Workload { name: format!("{namespace}/{name}"), open, why: cause(&pods, name) });
+            let (why, lasting) = cause(&pods, &workload["spec"]["selector"]["matchLabels"]).unzip();
+            let name = format!("{namespace}/{name}");
+            all.push(Workload { name, open, why, lasting: lasting.unwrap_or_default() });
         }
     }
     Ok(all)
 }
 
-/// What is left of a roll-out, after `kubectl rollout status`.
+/// What is left of a roll-out, after `kubectl rollout status`. A strategy that leaves old pods alone asks for no new ones.
 fn open(plural: &str, workload: &Value) -> Option<String> {
     let number = |pointer: &str| workload.pointer(pointer).and_then(Value::as_u64);
     let status = |key: &str| number(&format!("/status/{key}")).unwrap_or_default();
     if status("observedGeneration") < number("/metadata/generation").unwrap_or_default() {
         return Some("its roll-out begins".to_owned());
     }
-    let (wanted, updated, available) = match plural {
-        "daemonsets" => (status("desiredNumberScheduled"), status("updatedNumberScheduled"), status("numberAvailable")),
-        // A StatefulSet whose revision is the current one counts no pods as updated.
-        "statefulsets" if workload["status"]["currentRevision"] == workload["status"]["updateRevision"] => {
-            let wanted = number("/spec/replicas").unwrap_or(1);
-            (wanted, wanted, status("availableReplicas"))
+    let replicas = number("/spec/replicas").unwrap_or(1);
+    let by_hand = workload["spec"]["updateStrategy"]["type"] == "OnDelete" || workload["spec"]["paused"] == true;
+    let (wanted, new, updated, available) = match plural {
+        "daemonsets" => {
+            let wanted = status("desiredNumberScheduled");
+            (wanted, wanted, status("updatedNumberScheduled"), status("numberAvailable"))
         }
-        _deployments_and_statefulsets => {
-            (number("/spec/replicas").unwrap_or(1), status("updatedReplicas"), status("availableReplicas"))
+        "statefulsets" => {
+            let kept = number("/spec/updateStrategy/rollingUpdate/partition").unwrap_or_default();
+            // One whose revision is the current one counts no pods as updated.
+            let done = workload["status"]["currentRevision"] == workload["status"]["updateRevision"];
+            let new = if done { 0 } else { replicas.saturating_sub(kept) };
+            (replicas, new, status("updatedReplicas"), status("availableReplicas"))
         }
+        _deployments => (replicas, replicas, status("updatedReplicas"), status("availableReplicas")),
     };
     let old = if plural == "deployments" { status("replicas").saturating_sub(updated) } else { 0 };
-    if updated < wanted {
-        Some(format!("{updated} of {wanted} pods are of the new version"))
+    if updated < new && !by_hand {
+        Some(format!("{updated} of {new} pods are of the new version"))
     } else if available < wanted {
         Some(format!("{available} of {wanted} pods are available"))
-    } else if old > 0 {
+    } else if old > 0 && !by_hand {
         Some(format!("{old} pods of the old version end"))
     } else {
         None
     }
 }
 
-/// Why a pod of this workload does not start, where one says so.
-fn cause(pods: &Value, workload: &str) -> Option<String> {
-    let own = format!("{workload}-");
-    let pods = pods["items"].as_array().into_iter().flatten();
-    let of_it = pods.filter(|pod| pod["metadata"]["name"].as_str().is_some_and(|name| name.starts_with(&own)));
-    of_it.filter(|pod| pod["metadata"]["deletionTimestamp"].is_null()).find_map(|pod| {
+/// Why a pod of this selector does not start, where one says so, and whether that seldom passes.
+fn cause(pods: &Value, selector: &Value) -> Option<(String, bool)> {
+    let selected = |pod: &&Value| {
+        let labels = &pod["metadata"]["labels"];
+        selector.as_object().is_some_and(|all| all.iter().all(|(key, value)| labels[key] == *value))
+    };
+    let pods = pods["items"].as_array().into_iter().flatten().filter(selected);
+    pods.filter(|pod| pod["metadata"]["deletionTimestamp"].is_null()).find_map(|pod| {
         let states = ["initContainerStatuses", "containerStatuses"].into_iter().flat_map(|key| {
             pod["status"][key].as_array().into_iter().flatten().map(|container| &container["state"]["waiting"])
         });
         let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
         let unplaced = conditions.filter(|one| one["type"] == "PodScheduled" && one["status"] == "False");
-        let said = states.chain(unplaced).find_map(|said| {
+        let (reason, said) = states.chain(unplaced).find_map(|said| {
             let reason = said["reason"].as_str()?;
             // What every pod passes through is no cause.
             let passes = ["ContainerCreating", "PodInitializing"].contains(&reason);
-            (!passes).then(|| match said["message"].as_str() {
-                Some(message) => format!("{reason}: {message}"),
-                None => reason.to_owned(),
-            })
+            (!passes).then(|| (reason, said["message"].as_str().map_or(String::new(), |text| format!(": {text}"))))
         })?;
-        Some(format!("{}: {said}", pod["metadata"]["name"].as_str().unwrap_or_default()))
+        let lasting = reason.contains("Image") || reason.starts_with("CreateContainer");
+        Some((format!("{}: {reason}{said}", pod["metadata"]["name"].as_str().unwrap_or_default()), lasting))
     })
 }
 
@@ -118,6 +125,10 @@ mod tests {
                 "observedGeneration": 3, "replicas": all, "updatedReplicas": updated, "availableReplicas": available,
                 "currentRevision": "a", "updateRevision": "b",
             })
+        };
+        let by_hand = |mut workload: Value, key: &str, value: Value| {
+            workload["spec"][key] = value;
+            workload
         };
         for (plural, generation, status, told) in [
             ("deployments", 3, counts(2, 2, 2), None),
@@ -138,20 +149,29 @@ mod tests {
         ] {
             assert_eq!(open(plural, &deployment(generation, status.clone())).as_deref(), told, "{plural} {status}");
         }
+        // Old pods stay until somebody says otherwise.
+        let half = || deployment(3, counts(1, 2, 3));
+        assert_eq!(open("deployments", &by_hand(half(), "paused", json!(true))), None);
+        assert_eq!(open("statefulsets", &by_hand(half(), "updateStrategy", json!({ "type": "OnDelete" }))), None);
+        let partition = json!({ "type": "RollingUpdate", "rollingUpdate": { "partition": 1 } });
+        assert_eq!(open("statefulsets", &by_hand(half(), "updateStrategy", partition)), None);
     }
 
     #[test]
     fn the_pod_says_why() {
-        let pod = |name: &str, status: Value| json!({ "metadata": { "name": name }, "status": status });
-        let waiting = |reason: &str| json!({ "containerStatuses": [{ "state": { "waiting": { "reason": reason, "message": "no such image" } } }] });
-        let unplaced = json!({ "conditions": [{ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/5 nodes" }] });
-        for (name, status, told) in [
-            ("web-1", waiting("ImagePullBackOff"), Some("web-1: ImagePullBackOff: no such image")),
-            ("web-1", waiting("ContainerCreating"), None),
-            ("web-1", unplaced, Some("web-1: Unschedulable: 0/5 nodes")),
-            ("database-0", waiting("ImagePullBackOff"), None),
+        let pod = |app: &str, status: Value| json!({ "metadata": { "name": "web-1", "labels": { "app": app, "of": "shop" } }, "status": status });
+        let waiting = |reason: &str| json!({ "containerStatuses": [{ "state": { "waiting": { "reason": reason, "message": "no" } } }] });
+        let unplaced =
+            json!({ "conditions": [{ "type": "PodScheduled", "status": "False", "reason": "Unschedulable" }] });
+        for (app, status, told) in [
+            ("web", waiting("ImagePullBackOff"), Some(("web-1: ImagePullBackOff: no", true))),
+            ("web", waiting("CrashLoopBackOff"), Some(("web-1: CrashLoopBackOff: no", false))),
+            ("web", waiting("ContainerCreating"), None),
+            ("web", unplaced, Some(("web-1: Unschedulable", false))),
+            ("web-admin", waiting("ImagePullBackOff"), None),
         ] {
-            assert_eq!(cause(&json!({ "items": [pod(name, status)] }), "web").as_deref(), told, "{name}");
+            let found = cause(&json!({ "items": [pod(app, status)] }), &json!({ "app": "web" }));
+            assert_eq!(found.as_ref().map(|(why, lasting)| (why.as_str(), *lasting)), told, "{app}");
         }
     }
 }

@@ -150,6 +150,7 @@ mod tests {
             name: "shop/web".to_owned(),
             open: "1 of 2 pods are available".to_owned(),
             why: Some(why.to_owned()),
+            lasting: true,
         };
         let rolls = Report { workloads: vec![web("ErrImagePull")], ..ended(&[]) };
         assert_eq!(again(&rolls, 0, 0), Some(Duration::from_millis(500)));

@@ -284,6 +284,29 @@ mod tests {
         assert_eq!(membership::read(&*machine.files).unwrap(), Some(note(Stage::Begun, 0)));
     }
 
+    /// A kubelet that a cut attempt started keeps its Node Ready, and kubeadm would wait for it to go for ever.
+    #[tokio::test]
+    async fn a_worker_that_goes_on_is_not_the_former_node_of_its_name() {
+        let (machine, ctx) = fresh();
+        machine.units.add_running("kubelet.service");
+        let spec = ClusterMemberSpec { role: MemberRole::Worker, ..spec() };
+        membership::write(&*machine.files, &blank(&spec, Start::Join)).unwrap();
+        let way = Way::Continue { from: Stage::Begun };
+        let change = Change::Become { role: MemberRole::Worker, start: Start::Join, way };
+        let ended = apply(&ctx, &spec, &change).await;
+        assert!(matches!(ended, Err(StepError::Skip(Skip::Waits { .. }))), "it waits for a ticket: {ended:?}");
+        assert_eq!(ctx.units.state("kubelet.service").await.unwrap().active, "inactive");
+    }
+
+    #[tokio::test]
+    async fn who_never_asked_for_a_vote_has_none_to_give_up() {
+        let (machine, ctx) = fresh();
+        put_etcd(&machine);
+        ctx.files.remove("/var/lib/etcd/member", true).unwrap();
+        let left = leave::give_up_vote(&ctx, &spec()).await;
+        assert!(left.is_ok(), "{left:?}");
+    }
+
     #[tokio::test]
     async fn what_waits_is_not_counted_as_an_attempt_that_failed() {
         let (machine, ctx) = fresh();

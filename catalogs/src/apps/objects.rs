@@ -11,7 +11,7 @@ use super::{App, AppTable, ComponentTable, Probe};
 use crate::{
     kinds::{cluster_member::MemberRole, manifest::ManifestSpec},
     schema::Sorted,
-    site::Site,
+    site::{Pool, Site},
     template::Engine,
 };
 
@@ -257,7 +257,12 @@ impl Maker<'_> {
 
     /// Pods on different nodes, even while a cluster is born and only one node is there yet.
     fn spread(&self, name: &AppName, spec: &ComponentTable) -> Json {
-        let workers: u32 = self.site.pools.values().filter(|p| p.member == MemberRole::Worker).map(|p| p.min).sum();
+        // Where a taint keeps them out there is no place for them either.
+        let open = |pool: &&Pool| {
+            let closed = |taint: &String| taint.ends_with(":NoSchedule") || taint.ends_with(":NoExecute");
+            pool.member == MemberRole::Worker && !pool.taints.iter().any(closed)
+        };
+        let workers: u32 = self.site.pools.values().filter(open).map(|pool| pool.min).sum();
         json!({
             "maxSkew": 1,
             "minDomains": spec.replicas.min(workers).max(1),

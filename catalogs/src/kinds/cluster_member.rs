@@ -126,6 +126,10 @@ impl Kind for ClusterMemberSpec {
     }
 
     fn needs(&self) -> Vec<Need> {
+        if self.start == Start::Leave {
+            // Who is to go because of what fails on it must not wait for that.
+            return Vec::new();
+        }
         let packages = [
             "containerd",
             "containernetworking-plugins",

@@ -1,9 +1,12 @@
 //! What tables of a site must fulfil together.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
-use muster_ids::{AppName, PoolName};
+use muster_ids::{AppName, EndpointName, PoolName};
 
 use super::Loader;
 use crate::{
@@ -228,7 +231,7 @@ impl Loader {
         self.once_each(tree, site);
     }
 
-    /// Applications run on workers: so do their disks, and so do their endpoints lead there, each to a port of its own.
+    /// Applications run on workers: so do their disks, and so do their endpoints lead there.
     fn lead_to_workers(&mut self, tree: &Node, site: &Site) {
         // With two such pools, which was reported, nobody knows which of them is meant for workers.
         let mut all = site.pools.iter().filter(|(_, pool)| pool.member == MemberRole::ControlPlane);
@@ -244,26 +247,21 @@ impl Loader {
             let message = format!("disk {name} is held by control planes, `{}`", disk.pool);
             self.error(tree.at(&["disk", name.as_str(), "pool"]), message, label, None);
         }
-        let mut ports: BTreeMap<u16, At> = BTreeMap::new();
-        for (name, endpoint) in &site.endpoints {
+        if let Some((name, api)) = site.endpoints.iter().find(|(name, _)| name.as_str() == "api")
+            && api.port != 6443
+        {
             let at = tree.at(&["endpoint", name.as_str(), "port"]);
-            if name.as_str() == "api" && endpoint.port != 6443 {
-                let help = "leave it out; the port that clients use is `listen`".to_owned();
-                let message = format!("endpoint api: API servers do not listen on port {}", endpoint.port);
-                self.error(at, message, "expected 6443", Some(help));
-            } else if let Some(first) = ports.insert(endpoint.port, at) {
-                let mut error = Diagnostic::new(format!("two endpoints lead to the port {}", endpoint.port));
-                error.places.push(self.sources.place(first.min(at), "here"));
-                error.places.push(self.sources.place(first.max(at), "and here"));
-                self.errors.push(error.help("give one another: a port leads to one component"));
-            }
+            let help = "leave it out; the port that clients use is `listen`".to_owned();
+            let message = format!("endpoint api: API servers do not listen on port {}", api.port);
+            self.error(at, message, "expected 6443", Some(help));
         }
     }
 
-    /// Endpoints, disks and namespaces that two components take.
+    /// Endpoints, their ports, disks and namespaces that two components take.
     fn once_each(&mut self, tree: &Node, site: &Site) {
         let mut taken: BTreeMap<String, At> = BTreeMap::new();
         let mut twice = Vec::new();
+        let mut ports = BTreeSet::new();
         let mut take = |what: String, at: At| {
             if let Some(first) = taken.insert(what.clone(), at) {
                 twice.push((what, first, at));
@@ -282,6 +280,15 @@ impl Loader {
                     if let Some((value, place)) = at(path) {
                         take(format!("{word} {value}"), place);
                     }
+                }
+                // Several endpoints may lead to one port, as long as one component is behind it.
+                if let Some((value, place)) = at(&["endpoint"])
+                    && let Ok(name) = value.parse::<EndpointName>()
+                    && let Some(endpoint) = site.endpoints.get(&name)
+                    && ports.insert(name)
+                    && tree.get(&["endpoint", &value, "port"]).is_some()
+                {
+                    take(format!("port {}", endpoint.port), place);
                 }
             }
         }

@@ -49,6 +49,8 @@ pub struct Wait {
     /// The nodes that were silent at first; absent until the first answer.
     at_first: Option<BTreeSet<NodeName>>,
     moved: Instant,
+    /// Since when something will not pass by itself.
+    lasting: Option<Instant>,
     told: String,
     /// The verdict that would end this, and since when it is the same.
     holds: Option<(Next, Instant)>,
@@ -56,7 +58,7 @@ pub struct Wait {
 
 impl Wait {
     pub fn new(patience: Duration, silent: Silent, now: Instant) -> Self {
-        Self { patience, silent, at_first: None, moved: now, told: String::new(), holds: None }
+        Self { patience, silent, at_first: None, moved: now, lasting: None, told: String::new(), holds: None }
     }
 
     /// Takes one answer of the coordinator, or that there was none.
@@ -89,9 +91,13 @@ impl Wait {
         if told != self.told {
             (self.moved, self.told) = (now, told.clone());
         }
-        let patience = if lasting { self.patience.min(LITTLE) } else { self.patience };
-        if now.duration_since(self.moved) > patience {
-            return Next::Stuck { error: no_movement(patience, &told, asked) };
+        self.lasting = lasting.then(|| self.lasting.unwrap_or(now));
+        // How long it stood still before that is another matter.
+        let little = self.lasting.map(|since| (LITTLE, since.max(self.moved)));
+        for (patience, since) in little.into_iter().chain([(self.patience, self.moved)]) {
+            if now.duration_since(since) > patience {
+                return Next::Stuck { error: no_movement(patience, &told, asked) };
+            }
         }
         Next::Wait { told }
     }
@@ -159,6 +165,8 @@ fn no_movement(patience: Duration, told: &str, asked: Result<&Status, &anyhow::E
 
 #[cfg(test)]
 mod tests {
+    use muster_plan::Workload;
+
     use super::*;
     use crate::{
         state::{Pause, RolloutState},
@@ -239,6 +247,26 @@ mod tests {
         status.nodes[1].wanted.counter += 1;
         let (mut wait, began) = wait(Silent::Aside);
         assert!(waits(&after(120, &mut wait, began, &status)));
+    }
+
+    #[test]
+    fn what_will_not_pass_has_its_minute_from_when_it_began() {
+        let mut status = status();
+        let web = |lasting| Workload {
+            name: "shop/web".to_owned(),
+            open: "1 of 2 pods are available".to_owned(),
+            why: None,
+            lasting,
+        };
+        status.workloads = vec![web(false)];
+        let (mut wait, began) = wait(Silent::Boot);
+        assert!(waits(&after(200, &mut wait, began, &status)), "an image may be large");
+        status.workloads = vec![web(true)];
+        assert!(waits(&after(55, &mut wait, began + Duration::from_secs(200), &status)));
+        let Next::Stuck { error } = after(10, &mut wait, began + Duration::from_secs(255), &status) else {
+            panic!("it waits")
+        };
+        assert!(error.starts_with("nothing moved for 60 s"), "{error}");
     }
 
     #[test]

@@ -63,8 +63,8 @@ impl Status {
             }
         }
         match failed {
-            // A pod that cannot start may be what the next converge mends, or nothing will.
-            0 => Outlook::Moving { lasting: self.workloads.iter().any(|workload| workload.why.is_some()) },
+            // While nodes come, they may be what the pods wait for.
+            0 => Outlook::Moving { lasting: unwritten.is_empty() && self.workloads.iter().any(|one| one.lasting) },
             all if all == unwritten.len() => Outlook::Stuck(Stuck::Nodes(lasting)),
             _ => Outlook::Moving { lasting: true },
         }

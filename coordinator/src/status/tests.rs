@@ -24,11 +24,15 @@ fn an_application_that_does_not_start_is_not_as_written() {
         name: "easypay/web".to_owned(),
         open: "1 of 2 pods are available".to_owned(),
         why: Some("web-1: ImagePullBackOff".to_owned()),
+        lasting: true,
     }];
     assert_eq!(status.outlook(&BTreeSet::new()), Outlook::Moving { lasting: true });
     let told = "rolls out        easypay/web: 1 of 2 pods are available\n                   web-1: ImagePullBackOff\n";
     assert!(status.text().contains(told), "{}", status.text());
     assert!(status.progress().ends_with("easypay/web: 1 of 2 pods are available"), "{}", status.progress());
+    // Another node may be what it waits for.
+    status.nodes[2] = node("workers-2", NodeLife::Converging);
+    assert_eq!(status.outlook(&BTreeSet::new()), Outlook::Moving { lasting: false });
     // Without a node there may be no place for all of them.
     status.nodes[2] = node("workers-2", NodeLife::Silent);
     let aside = [status.nodes[2].name.clone()].into();

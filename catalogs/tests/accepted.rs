@@ -1,0 +1,98 @@
+//! Sites that are unusual and right: what the checks must not refuse.
+
+mod common;
+
+use std::path::Path;
+
+use common::{facts, node, read};
+use muster_catalog::{Site, Spec, compile, load};
+use muster_ids::Generation;
+
+/// The small site of the tests with these texts at the ends of these files.
+fn site(added: &[(&str, &str)]) -> Site {
+    let mut files = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/good"));
+    for (path, text) in added {
+        files.0.entry((*path).to_owned()).or_default().push_str(text);
+    }
+    load(&files, &"test".parse().unwrap()).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+#[test]
+fn what_is_switched_off_needs_no_values() {
+    let site = site(&[
+        ("muster.toml", "\n[variables.watcher]\nversion = \"\"\nname = \"\"\n"),
+        (
+            "roles/worker.toml",
+            r#"
+[[container]]
+name = "watcher"
+when = 'watcher.version != ""'
+image = "registry.example.org/watcher:{{ watcher.version }}"
+
+[[package]]
+name = "linux-image-{{ watcher.version }}"
+when = 'watcher.version != ""'
+"#,
+        ),
+        (
+            "roles/plane.toml",
+            r#"
+[[manifest]]
+name = "watcher"
+when = 'watcher.name != ""'
+content = "{ apiVersion: v1, kind: Namespace, metadata: { name: '{{ watcher.name }}' } }"
+"#,
+        ),
+    ]);
+    for pool in ["workers", "control-plane"] {
+        let catalog = compile(&site, &node(&site, pool, facts("vm")), Generation::default()).unwrap();
+        assert!(!catalog.to_toml().contains("watcher"), "{pool}");
+    }
+}
+
+#[test]
+fn two_endpoints_may_lead_to_one_component() {
+    let text = "\n[endpoint.inside]\nto = \"workers\"\nlisten = 8080\nport = 30080\naddress = \"10.89.0.12\"\n";
+    assert_eq!(site(&[("muster.toml", text)]).endpoints.len(), 3);
+}
+
+#[test]
+fn names_of_machines_in_the_field() {
+    site(&[(
+        "roles/worker.toml",
+        r#"
+[[sysctl]]
+key = "net.ipv4.conf.eth0/1.forwarding"
+value = "1"
+
+[[user]]
+name = "john.doe"
+
+[[group]]
+name = "Debian-snmp"
+
+[[service]]
+name = "getty@tty1"
+
+[[package]]
+name = "libstdc++6:amd64"
+
+[[image]]
+name = "localhost:5000/shop/web_1:1.4@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+"#,
+    )]);
+}
+
+/// A pod is only ever spread over nodes that take it.
+#[test]
+fn closed_pools_are_no_place_for_pods() {
+    let text = "\n[pool.closed]\nrole = \"worker\"\ncount = 1\ntaints = [\"gpu=yes:NoSchedule\"]\n";
+    let site = site(&[("muster.toml", text), ("environments/test.toml", "\n[app.shop.web]\nreplicas = 3\n")]);
+    let catalog = compile(&site, &node(&site, "control-plane", facts("vm")), Generation::default()).unwrap();
+    let content = catalog.resource.iter().find_map(|resource| match &resource.spec {
+        Spec::Manifest(manifest) if manifest.name == "app-shop" => manifest.content.clone(),
+        _other => None,
+    });
+    let content = content.unwrap();
+    assert!(content.contains("minDomains: 2") || content.contains("\"minDomains\": 2"), "{content}");
+}
