@@ -207,30 +207,22 @@ pub(super) fn settle_kubelet(ctx: &Context) -> Result<(), StepError> {
 #[cfg(test)]
 mod tests {
     use std::{
-        collections::BTreeSet,
         convert::Infallible,
         sync::{Arc, Mutex},
     };
 
     use http::{Request, Response};
     use kube::client::Body;
-    use muster_ids::Generation;
     use serde_json::json;
 
     use super::*;
-    use crate::{Scope, adapters::fake::FakeMachine};
+    use crate::adapters::fake::FakeMachine;
 
     #[tokio::test]
     async fn that_others_may_join_is_noted_before_they_can() {
         let machine = FakeMachine::new();
         machine.files.put("/etc/kubernetes/pki/ca.crt", "the CA");
-        let ctx = machine.context(Scope {
-            cluster: "c".parse().unwrap(),
-            environment: "e".parse().unwrap(),
-            node: "n-1".parse().unwrap(),
-            generation: Generation::default(),
-            paths: BTreeSet::new(),
-        });
+        let ctx = machine.node("n-1");
         let spec = json!({
             "name": "n-1", "role": "control-plane", "start": "init", "address": "10.0.0.1", "kubernetes": "1.34.4",
             "api_endpoint": "10.0.0.9:6443", "pods": "10.244.0.0/16", "services": "10.96.0.0/12",

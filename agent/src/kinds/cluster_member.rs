@@ -194,11 +194,10 @@ fn blank(spec: &ClusterMemberSpec, start: Start) -> Membership {
 
 #[cfg(test)]
 mod tests {
-    use muster_ids::Generation;
     use muster_plan::Skip;
 
     use super::*;
-    use crate::{Scope, adapters::fake::FakeMachine, ports::Output};
+    use crate::{adapters::fake::FakeMachine, ports::Output};
 
     fn spec() -> ClusterMemberSpec {
         let spec = serde_json::json!({
@@ -212,13 +211,7 @@ mod tests {
     fn fresh() -> (FakeMachine, Context) {
         let machine = FakeMachine::new();
         machine.commands.install("kubeadm", |_| Output::default());
-        let ctx = machine.context(Scope {
-            cluster: "c".parse().unwrap(),
-            environment: "e".parse().unwrap(),
-            node: "n-1".parse().unwrap(),
-            generation: Generation::default(),
-            paths: BTreeSet::new(),
-        });
+        let ctx = machine.node("n-1");
         (machine, ctx)
     }
 

@@ -84,12 +84,12 @@ pub fn of(ctx: &Context) -> Result<Status, StatusError> {
         // A birth that the blueprint does not know yet is about to become a newer generation.
         status.settled &= root.born == blueprint.born;
         for (name, plan) in &blueprint.nodes {
-            status.nodes.push(node(ctx, &root, name, plan, now)?);
+            let view = ctx.local.node(name)?;
+            let node = node(ctx, &root, name, plan, &view, now);
             // Who does not answer any more led in the past.
-            if ctx.hub.connected(name) {
-                let report = ctx.local.node(name)?.report;
-                status.workloads.extend(report.into_iter().flat_map(|report| report.workloads));
-            }
+            let leads = view.report.filter(|_| node.connected);
+            status.workloads.extend(leads.into_iter().flat_map(|report| report.workloads));
+            status.nodes.push(node);
         }
         status.nodes.sort_by(|one, other| (&one.pool, one.name.ordinal()).cmp(&(&other.pool, other.name.ordinal())));
         status.pools = pools(&site, &status.nodes);
@@ -101,8 +101,7 @@ pub fn of(ctx: &Context) -> Result<Status, StatusError> {
     Ok(status)
 }
 
-fn node(ctx: &Context, root: &Root, name: &NodeName, plan: &NodePlan, now: i64) -> Result<NodeStatus, LocalError> {
-    let view = ctx.local.node(name)?;
+fn node(ctx: &Context, root: &Root, name: &NodeName, plan: &NodePlan, view: &NodeView, now: i64) -> NodeStatus {
     let wanted = root.generation_for(name);
     let connected = ctx.hub.connected(name);
     let report = view.report.as_ref();
@@ -114,15 +113,15 @@ fn node(ctx: &Context, root: &Root, name: &NodeName, plan: &NodePlan, now: i64) 
         NodeState::Draining => NodeLife::Draining,
         NodeState::Lost | NodeState::Retired => NodeLife::Retired,
         NodeState::InService => {
-            life(&view, Life { exists, connected, converged, paused: paused.is_some(), now }, &problems)
+            life(view, Life { exists, connected, converged, paused: paused.is_some(), now }, &problems)
         }
     };
-    Ok(NodeStatus {
+    NodeStatus {
         name: name.clone(),
         pool: plan.pool.clone(),
         address: plan.address.to_string(),
         state,
-        ready: ctx.serves(name, &view, now),
+        ready: ctx.serves(name, view, now),
         converged,
         connected,
         wanted,
@@ -138,7 +137,7 @@ fn node(ctx: &Context, root: &Root, name: &NodeName, plan: &NodePlan, now: i64) 
         problems,
         drift: report.map(|report| report.drift.iter().map(ToString::to_string).collect()).unwrap_or_default(),
         paused,
-    })
+    }
 }
 
 struct Life {

@@ -8,7 +8,10 @@ mod files;
 mod packages;
 mod units;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 pub use clock::FakeClock;
 pub use commands::FakeCommands;
@@ -17,6 +20,8 @@ pub use docker::FakeDocker;
 pub use files::FakeFiles;
 pub use packages::FakePackages;
 pub use units::FakeUnits;
+
+use muster_ids::Generation;
 
 use crate::{
     Context, Scope, StepError,
@@ -42,6 +47,17 @@ impl FakeMachine {
         machine.files.put("/etc/passwd", "root:x:0:0:root:/root:/bin/bash\n");
         machine.files.put("/etc/group", "root:x:0:\n");
         machine
+    }
+
+    /// For a converge of this node, with no paths of its own.
+    pub fn node(&self, name: &str) -> Context {
+        self.context(Scope {
+            cluster: "c".parse().expect("a name"),
+            environment: "e".parse().expect("a name"),
+            node: name.parse().expect("a node's name"),
+            generation: Generation::default(),
+            paths: BTreeSet::new(),
+        })
     }
 
     pub fn context(&self, scope: Scope) -> Context {

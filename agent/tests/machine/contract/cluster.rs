@@ -4,14 +4,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use muster_agent::{
-    Context, Scope, StepError,
+    Context, StepError,
     adapters::fake::{FakeMachine, NoKube, NoMember},
     app::KubernetesNode,
     cluster::{client::KubeFiles, membership},
     ports::{Files, Health, Kube},
 };
 use muster_catalog::kinds::cluster_member::{MemberRole, Start};
-use muster_ids::Generation;
 use muster_plan::{
     Skip,
     kinds::cluster_member::{Membership, Stage},
@@ -40,15 +39,8 @@ async fn the_fakes_keep_it() {
 /// The real ones, on a machine in memory.
 fn real() -> (FakeMachine, Context) {
     let machine = FakeMachine::new();
-    let scope = Scope {
-        cluster: "c".parse().unwrap(),
-        environment: "e".parse().unwrap(),
-        node: "worker-1".parse().unwrap(),
-        generation: Generation::default(),
-        paths: BTreeSet::new(),
-    };
     let kube: Arc<dyn Kube> = Arc::new(KubeFiles::new(machine.files.clone()));
-    let ctx = Context { kube, ..machine.context(scope) };
+    let ctx = Context { kube, ..machine.node("worker-1") };
     (machine, ctx)
 }
 
