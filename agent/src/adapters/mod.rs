@@ -6,6 +6,7 @@ pub mod commands;
 pub mod docker;
 pub mod fake;
 pub mod files;
+mod journal;
 pub mod local;
 pub mod sandbox;
 pub mod systemd;

@@ -1,6 +1,10 @@
 //! systemd over D-Bus. Every action waits for its job's end, as systemctl does.
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use futures::{StreamExt, stream::BoxStream};
 use tokio::runtime;
@@ -9,7 +13,8 @@ use zbus_systemd::{
     zbus::{self, Connection, MatchRule, MessageStream, message::Type},
 };
 
-use crate::ports::{Commands, Invocation, UnitError, UnitState, Units};
+use super::journal;
+use crate::ports::{Commands, UnitError, UnitState, Units};
 
 /// Longer than systemd's own default time-outs of start and stop, which end the job first.
 const JOB: Duration = Duration::from_secs(300);
@@ -71,6 +76,7 @@ impl Systemd {
         manager.subscribe().await.map_err(unreachable)?;
         let mut removed = manager.receive_job_removed().await.map_err(unreachable)?;
         let (unit, mode) = (name.to_owned(), "replace".to_owned());
+        let began = SystemTime::now();
         let asked = match verb {
             Verb::Start => manager.start_unit(unit, mode).await,
             Verb::Stop => manager.stop_unit(unit, mode).await,
@@ -92,17 +98,8 @@ impl Systemd {
         if result == "done" {
             return Ok(());
         }
-        let tail = self.log_tail(name).await;
+        let tail = journal::tail(&*self.commands, name, main_process(&manager, name).await, began).await;
         Err(UnitError::Job { verb: verb.as_str(), name: name.to_owned(), result, tail })
-    }
-
-    async fn log_tail(&self, name: &str) -> String {
-        let run = Invocation::new(["journalctl", "--unit", name, "--lines", "5", "--no-pager", "--output", "cat"])
-            .timeout(Duration::from_secs(5));
-        match self.commands.run(run).await {
-            Ok(output) => output.stdout().lines().collect::<Vec<_>>().join(" | "),
-            Err(_) => String::new(),
-        }
     }
 }
 
@@ -162,7 +159,7 @@ impl Units for Systemd {
             if state.loaded {
                 // Fresh from disk, where the unit's own property is remembered from the last reload.
                 state.file = manager.get_unit_file_state(name.clone()).await.unwrap_or_default();
-                state.needs_reload = self.needs_reload(manager.inner().connection(), path).await;
+                state.needs_reload = property(&manager, path, "Unit", "NeedDaemonReload").await.unwrap_or(false);
             }
             states.push(state);
         }
@@ -226,22 +223,28 @@ impl Units for Systemd {
     }
 }
 
-impl Systemd {
-    async fn needs_reload(&self, connection: &Connection, path: &zbus::OwnedObjectPath) -> bool {
-        let asked = connection
-            .call_method(
-                Some("org.freedesktop.systemd1"),
-                path,
-                Some("org.freedesktop.DBus.Properties"),
-                "Get",
-                &("org.freedesktop.systemd1.Unit", "NeedDaemonReload"),
-            )
-            .await;
-        asked
-            .ok()
-            .and_then(|reply| bool::try_from(reply.body().deserialize::<zbus::OwnedVariant>().ok()?).ok())
-            .unwrap_or(false)
-    }
+/// A property of a unit on the bus; none where it cannot be had. `interface` as in `Unit`, `Service`.
+async fn property<T: TryFrom<zbus::OwnedVariant>>(
+    manager: &ManagerProxy<'_>,
+    path: &zbus::OwnedObjectPath,
+    interface: &str,
+    name: &str,
+) -> Option<T> {
+    let asked = (format!("org.freedesktop.systemd1.{interface}"), name);
+    let call = manager.inner().connection().call_method(
+        Some("org.freedesktop.systemd1"),
+        path,
+        Some("org.freedesktop.DBus.Properties"),
+        "Get",
+        &asked,
+    );
+    T::try_from(call.await.ok()?.body().deserialize::<zbus::OwnedVariant>().ok()?).ok()
+}
+
+/// The process that a service runs or ran last.
+async fn main_process(manager: &ManagerProxy<'_>, name: &str) -> Option<u32> {
+    let path = manager.get_unit(name.to_owned()).await.ok()?;
+    property(manager, &path, "Service", "ExecMainPID").await.filter(|pid| *pid != 0)
 }
 
 /// A unit's name from its place on the bus: `_2e` is the byte 0x2e.
