@@ -38,7 +38,7 @@ async fn a_timeout_ends_the_whole_group() {
     let run =
         Invocation::new(["sh", "-c", "echo begun; sleep 300 & echo $! >&2; wait"]).timeout(Duration::from_millis(300));
     let Err(CommandError::TimedOut { tail, .. }) = SystemCommands.run(run).await else { panic!("it ended") };
-    assert!(began.elapsed() < Duration::from_secs(3));
+    assert!(began.elapsed() < Duration::from_secs(60), "it waited for the grandchild");
     let grandchild = tail.trim();
     for _ in 0..50 {
         let state = std::fs::read_to_string(format!("/proc/{grandchild}/stat")).unwrap_or_default();

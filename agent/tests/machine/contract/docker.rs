@@ -33,12 +33,17 @@ async fn keeps(docker: &dyn Docker, image: &str) {
 
     let mut events = docker.events();
     let labels = BTreeMap::from([("muster-try".to_owned(), "contract".to_owned())]);
-    // The stream has to be asked once before the daemon knows of it.
-    let heard =
-        tokio::spawn(async move { while events.next().await != Some(DockerEvent::Container { name: NAME.into() }) {} });
-    tokio::time::sleep(Duration::from_millis(200)).await;
     docker.run(&spec(NAME, image), &labels).await.unwrap();
-    tokio::time::timeout(Duration::from_secs(5), heard).await.expect("heard of it").unwrap();
+    // When the daemon begins to tell is not said: something happens until it is heard of.
+    let mut heard = std::pin::pin!(async {
+        while events.next().await.expect("goes on") != (DockerEvent::Container { name: NAME.into() }) {}
+    });
+    let mut tries = 0;
+    while tokio::time::timeout(Duration::from_secs(1), &mut heard).await.is_err() {
+        tries += 1;
+        assert!(tries < 30, "nothing was heard of it");
+        docker.restart(NAME).await.unwrap();
+    }
     let state = docker.container(NAME).await.unwrap().expect("it is there");
     assert!(state.running && state.labels.get("muster-try").is_some_and(|label| label == "contract"), "{state:?}");
     assert_eq!(docker.image(image).await.unwrap().as_ref(), Some(&state.image));
