@@ -29,7 +29,7 @@ pub struct Report {
 /// A Deployment, StatefulSet or DaemonSet of the site that is not rolled out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workload {
-    /// `NAMESPACE/NAME`
+    /// `NAMESPACE/NAME`; `applications` where the cluster could not be asked.
     pub name: String,
     /// What is left: "1 of 2 pods are available".
     pub open: String,

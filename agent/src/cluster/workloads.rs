@@ -20,17 +20,24 @@ const PLURALS: [&str; 3] = ["daemonsets", "deployments", "statefulsets"];
 /// Longer than this nobody waits for the answer at a converge's end.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// The workloads that are not rolled out. None as well where this node does not lead, or nobody answers.
+/// The workloads that are not rolled out. None where this node is no member, or another one leads. That nobody answers is
+/// told as one: whoever waits for roll-outs shall not take it for their end.
 pub async fn behind(ctx: &Context) -> Vec<Workload> {
     let asked = async {
-        let note = membership::read(&*ctx.files).ok()??;
+        let Some(note) = membership::read(&*ctx.files).ok()? else { return Some(vec![]) };
         let client = ctx.kube.client().await.ok()?;
-        match lease::holder(&client, &note.name).await {
-            Ok(Holder::This) => ask(&client).await.ok(),
-            Ok(Holder::Other(_) | Holder::Nobody) | Err(_) => None,
+        match lease::holder(&client, &note.name).await.ok()? {
+            Holder::This => ask(&client).await.ok(),
+            Holder::Other(_) => Some(vec![]),
+            Holder::Nobody => None,
         }
     };
-    tokio::time::timeout(ANSWER, asked).await.ok().flatten().unwrap_or_default()
+    tokio::time::timeout(ANSWER, asked).await.ok().flatten().unwrap_or_else(|| vec![unknown()])
+}
+
+fn unknown() -> Workload {
+    let open = "the API server does not say how far their roll-outs are".to_owned();
+    Workload { name: "applications".to_owned(), open, why: None, lasting: false }
 }
 
 async fn ask(client: &Client) -> Result<Vec<Workload>, ApiError> {

@@ -119,6 +119,7 @@ impl Lab {
             let state = lab.run(&["systemctl", "is-system-running"]);
             ["running", "degraded"].contains(&state.1.trim())
         });
+        lab.served();
         let key = std::fs::read_to_string(&lab.artefacts.apt_key).expect("the repository's key");
         lab.put("/root/key.asc", &key);
         must(&["cp", env!("CARGO_BIN_EXE_muster-agent"), &format!("{node}:/usr/local/bin/muster-agent")]);
@@ -170,6 +171,14 @@ impl Lab {
 
     pub fn start_server(&self) {
         must(&["start", &self.server]);
+        self.served();
+    }
+
+    fn served(&self) {
+        let ask = "curl -fsS -o /dev/null http://127.0.0.1/debian/dists/muster/InRelease http://127.0.0.1:5000/v2/";
+        self.wait("packages and images are served", Duration::from_secs(60), || {
+            docker(&["exec", &self.server, "sh", "-c", ask]).status.success()
+        });
     }
 
     pub fn wait(&self, what: &str, most: Duration, mut until: impl FnMut() -> bool) {

@@ -62,10 +62,15 @@ pub async fn until(
 
 /// `muster status --watch`: the whole status again whenever it changes.
 pub async fn watch(client: &mut Client, json: bool) -> anyhow::Result<Ended> {
+    until_interrupted(show(client, json)).await
+}
+
+/// To interrupt what follows for ever is how it ends well.
+pub async fn until_interrupted(work: impl Future<Output = anyhow::Result<Ended>>) -> anyhow::Result<Ended> {
     // Listened for all the time: an interrupt that comes while nobody listens is lost.
     tokio::select! {
         _ = tokio::signal::ctrl_c() => Ok(Ended::Good),
-        ended = show(client, json) => ended,
+        ended = work => ended,
     }
 }
 

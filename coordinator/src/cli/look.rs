@@ -119,9 +119,14 @@ pub async fn node(global: &Global, command: NodeCommand) -> anyhow::Result<Ended
 /// `muster events`.
 pub async fn events(global: &Global, follow: bool, after: u64) -> anyhow::Result<Ended> {
     let Some(mut client) = client(global).await? else { return Ok(Ended::Error) };
-    let mut events = client.events(v1::EventsRequest { after, follow }).await.map_err(failure)?.into_inner();
+    let events = client.events(v1::EventsRequest { after, follow }).await.map_err(failure)?.into_inner();
+    let printed = print(events, global.json);
+    if follow { follow::until_interrupted(printed).await } else { printed.await }
+}
+
+async fn print(mut events: tonic::Streaming<v1::Event>, json: bool) -> anyhow::Result<Ended> {
     while let Some(event) = events.message().await.map_err(failure)? {
-        if global.json {
+        if json {
             let v1::Event { number, time, level, node, what, text } = event;
             render::say(
                 json!({ "number": number, "time": time, "level": level, "node": node, "what": what, "text": text }),

@@ -88,7 +88,12 @@ pub fn of(ctx: &Context) -> Result<Status, StatusError> {
             let node = node(ctx, &root, name, plan, &view, now);
             // Who does not answer any more led in the past.
             let leads = view.report.filter(|_| node.connected);
-            status.workloads.extend(leads.into_iter().flat_map(|report| report.workloads));
+            for workload in leads.into_iter().flat_map(|report| report.workloads) {
+                // Several may say that nobody answers them.
+                if !status.workloads.contains(&workload) {
+                    status.workloads.push(workload);
+                }
+            }
             status.nodes.push(node);
         }
         status.nodes.sort_by(|one, other| (&one.pool, one.name.ordinal()).cmp(&(&other.pool, other.name.ordinal())));

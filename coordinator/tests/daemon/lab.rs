@@ -346,19 +346,22 @@ impl Lab {
 
     /// All five nodes enrolled, converged and ready, the cluster born.
     pub async fn up(&self, files: &SiteFiles) -> Vec<Agent> {
+        self.running(files).await.0
+    }
+
+    /// As [`Lab::up`], and what runs each of them. A node has one stream: whoever watches for a node ends its run before.
+    pub async fn running(&self, files: &SiteFiles) -> (Vec<Agent>, Vec<tokio::task::JoinHandle<()>>) {
         self.publish(files).await;
         let agents = self.agents().await;
-        for agent in &agents {
-            agent.clone().run(Behaviour::default());
-        }
+        let runs = agents.iter().map(|agent| agent.clone().run(Behaviour::default())).collect();
         self.until("everything as written", Status::written).await;
-        agents
+        (agents, runs)
     }
 }
 
 pub async fn plan(operator: &mut OperatorClient<Channel>, files: &SiteFiles) -> Result<SavedPlan, String> {
     let site = v1::SiteFiles { files: files.0.clone().into_iter().collect() };
-    let request = v1::PlanRequest { site: Some(site), wait: 2 };
+    let request = v1::PlanRequest { site: Some(site), wait: 10 };
     let mut events = operator.plan(request).await.map_err(|error| error.to_string())?.into_inner();
     while let Some(event) = events.message().await.map_err(|error| error.to_string())? {
         match event.event.unwrap() {

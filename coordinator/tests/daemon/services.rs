@@ -112,7 +112,8 @@ async fn kubernetes_users_are_numbered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_followed_without_a_gap_and_pauses_reach_the_node() {
     let lab = Lab::new().await;
-    let agents = lab.up(&site("hello")).await;
+    let (agents, runs) = lab.running(&site("hello")).await;
+    runs[4].abort();
     let mut operator = lab.operator();
     let request = v1::EventsRequest { after: 0, follow: true };
     let mut events = operator.events(request).await.unwrap().into_inner();

@@ -257,9 +257,8 @@ async fn a_newer_catalog_and_a_stop_end_what_runs_at_a_steps_end() {
     let engine = Engine::default();
     *engine.takes.lock().unwrap() = Duration::from_secs(60);
     let node = Node::with(folder.path(), &config, &coordinator, engine);
-    until("the pull", || coordinator.heard.lock().unwrap().pulls > 0).await;
+    until("the first to begin", || node.engine.begun.load(Ordering::SeqCst) == 1).await;
     until("the stream", || coordinator.pushes.receiver_count() > 0).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
     let mut changed = coordinator.catalog_for("workers-1", 2);
     changed.resource.push(muster_catalog::Resource {
         after: vec![],
@@ -269,7 +268,7 @@ async fn a_newer_catalog_and_a_stop_end_what_runs_at_a_steps_end() {
     coordinator.publish(&changed);
     until("the first to stop", || node.engine.converged.lock().unwrap().len() == 1).await;
     let engine = node.engine.clone();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    until("the second to begin", || engine.begun.load(Ordering::SeqCst) == 2).await;
     node.stopped().await;
     let converged = engine.converged.lock().unwrap().clone();
     let seen: Vec<_> = converged.iter().map(|converged| (converged.generation.counter, converged.stopped)).collect();

@@ -4,7 +4,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -38,6 +38,7 @@ pub struct Converged {
 
 #[derive(Default)]
 pub struct Engine {
+    pub begun: AtomicU32,
     pub converged: Mutex<Vec<Converged>>,
     pub planned: Mutex<Vec<Generation>>,
     /// How long a converge takes.
@@ -63,6 +64,7 @@ impl Engine {
 #[async_trait::async_trait]
 impl Work for Engine {
     async fn converge(&self, converge: Converge) -> Result<Report, String> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
         let takes = *self.takes.lock().unwrap();
         let stopped = tokio::time::timeout(takes, converge.stop.cancelled()).await.is_ok();
         self.converged.lock().unwrap().push(Converged {

@@ -1,16 +1,17 @@
 //! What an admin changes, and what somebody changes by hand.
 
-use std::{
-    io::Read as _,
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use muster_tests::lab::{Lab, NODES, PREFIX, Payments, get, on_node, run, wait};
+use muster_tests::{
+    lab::{Lab, NODES, PREFIX, Payments, get, on_node, run, wait},
+    watched::Watched,
+};
 use serde_json::Value;
 
-const SOON: Duration = Duration::from_secs(60);
+use super::start::some_json;
+
+const SOON: Duration = Duration::from_secs(240);
 /// What is put back within a second is not waited for any longer than this.
 const HANG: Duration = Duration::from_secs(10);
 const ALL: [&str; NODES] = ["control-plane-1", "control-plane-2", "control-plane-3", "workers-1", "workers-2"];
@@ -25,7 +26,9 @@ pub fn file(lab: &mut Lab) -> anyhow::Result<()> {
     for new in ["/etc/muster-proof", "package tree", "net.ipv4.tcp_fin_timeout"] {
         ensure!(shown.contains(new), "the plan does not show {new}:\n{shown}");
     }
-    let mut watch = lab.command(&["status", "--watch", "--json"]).stdout(Stdio::piped()).spawn()?;
+    lab.wait_ready(SOON)?;
+    let watch = Watched::start(lab.command(&["status", "--watch", "--json"]))?;
+    wait(SOON, || some_json(&watch.said()?))?;
     let payments = Payments::start(lab, "file")?;
     let began = Instant::now();
     lab.expect(&["apply", "--yes"], &[0])?;
@@ -37,11 +40,9 @@ pub fn file(lab: &mut Lab) -> anyhow::Result<()> {
     println!("  on all nodes after {:.1} s", began.elapsed().as_secs_f64());
     lab.expect(&["plan"], &[0])?;
     payments.finish(lab)?.none_failed()?;
-    run("kill", &["-INT", &watch.id().to_string()])?;
-    let mut seen = String::new();
-    watch.stdout.take().context("the watch's output is read once")?.read_to_string(&mut seen)?;
-    ensure!(watch.wait()?.success(), "an interrupted watch ends well");
-    follows_a_converge(&seen)
+    // It looks every now and then: the last look is one of everything as written.
+    wait(SOON, || follows_a_converge(&watch.said()?))?;
+    watch.interrupt().map(drop)
 }
 
 /// A watched status shows nodes on their way to a generation, and all of them there at the last.
@@ -327,15 +328,21 @@ pub fn worker(lab: &mut Lab) -> anyhow::Result<()> {
 /// A worker that dies while the pool shrinks by it: it cannot leave, so the leading control plane removes its Node.
 pub fn dead_worker(lab: &mut Lab) -> anyhow::Result<()> {
     let payments = Payments::start(lab, "dead-worker")?;
-    let killed = payments.now();
-    run("docker", &["rm", "--force", &format!("{PREFIX}workers-3")])?;
+    // It shall not be quicker at leaving than this test at killing.
+    on_node("workers-3", &["systemctl", "stop", "muster-agent"])?;
     lab.edit("muster.toml", |text| text.replacen("count = 3\n\n# Addresses", "count = 2\n\n# Addresses", 1))?;
+    lab.expect(&["apply", "--yes", "--no-wait"], &[0])?;
+    let killed = payments.now();
     let began = Instant::now();
-    lab.expect(&["apply", "--yes"], &[0])?;
-    println!("  removed after {:.1} s, most of it until the cluster notices the death", began.elapsed().as_secs_f64());
+    run("docker", &["rm", "--force", &format!("{PREFIX}workers-3")])?;
     lab.size -= 1;
-    lab.wait_ready(Duration::from_secs(120))?;
-    let nodes = lab.kubectl(&["get", "nodes", "-o", "name"])?;
-    ensure!(!nodes.contains("workers-3"), "{nodes}");
+    lab.wait_ready(SOON)?;
+    wait(SOON, || {
+        let nodes = lab.kubectl(&["get", "nodes", "-o", "name"])?;
+        ensure!(!nodes.contains("workers-3"), "{nodes}");
+        Ok(())
+    })?;
+    println!("  removed after {:.1} s, most of it until the cluster notices the death", began.elapsed().as_secs_f64());
+    wait(SOON, || lab.expect(&["plan"], &[0]))?;
     payments.finish(lab)?.none_later_than_10_s_after(killed)
 }

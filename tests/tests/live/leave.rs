@@ -50,7 +50,7 @@ pub fn sets(lab: &mut Lab) -> anyhow::Result<()> {
         ensure!(plan.contains(gone), "the plan does not show `{gone}`:\n{plan}");
     }
     lab.expect(&["apply", "--yes"], &[0])?;
-    wait(Duration::from_secs(60), || {
+    wait(Duration::from_secs(240), || {
         let left = names(lab, "deployments,configmaps,namespaces")?;
         let gone = !left.lines().any(|line| line.starts_with("leaving ") || line.contains("namespace/leaving "));
         ensure!(gone && !left.contains("configmap/ours"), "still there:\n{left}");

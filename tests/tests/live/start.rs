@@ -1,13 +1,15 @@
 //! Beginning and end: nothing becomes a cluster, a second `up` changes nothing, `down` leaves nothing.
 
-use std::{
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use muster_tests::lab::{Lab, NODES, PREFIX, get, run, wait};
+use muster_tests::{
+    lab::{Lab, NODES, PREFIX, get, run, wait},
+    watched::Watched,
+};
 use serde_json::Value;
+
+const SOON: Duration = Duration::from_secs(60);
 
 /// `muster up` from no container at all, until the application answers.
 pub fn from_nothing(lab: &mut Lab) -> anyhow::Result<()> {
@@ -18,7 +20,7 @@ pub fn from_nothing(lab: &mut Lab) -> anyhow::Result<()> {
     let url = application(&out)?;
     ensure!(get(&url)?.contains("EasyPay"), "{url} answers something else");
     lab.application = url;
-    lab.wait_ready(Duration::from_secs(60))
+    lab.wait_ready(SOON)
 }
 
 pub fn application(out: &str) -> anyhow::Result<String> {
@@ -46,8 +48,11 @@ pub fn commands(lab: &mut Lab) -> anyhow::Result<()> {
         let text = lab.expect(args, &[0])?;
         ensure!(!text.trim().is_empty(), "muster {} says nothing", args.join(" "));
     }
-    let text = lab.expect(&["status"], &[0])?;
-    ensure!(text.contains("everything as written"), "{text}");
+    wait(SOON, || {
+        let text = lab.expect(&["status"], &[0])?;
+        ensure!(text.contains("everything as written"), "{text}");
+        Ok(())
+    })?;
     ensure!(lab.expect(&["events"], &[0])?.lines().count() > 5, "too few events");
     for args in [&["validate"][..], &["plan"], &["status"], &["node", "why", "workers-1"]] {
         one_json(&lab.expect(&[args, &["--json"]].concat(), &[0])?)?;
@@ -56,9 +61,12 @@ pub fn commands(lab: &mut Lab) -> anyhow::Result<()> {
     ensure!(nodes.as_array().is_some_and(|nodes| nodes.len() == NODES), "{nodes}");
     ensure!(nodes[0]["ready"].is_boolean(), "`ready` is a boolean: {nodes}");
     some_json(&lab.expect(&["events", "--json"], &[0])?)?;
-    some_json(&watched(lab, &["status", "--watch", "--json"])?)?;
-    some_json(&watched(lab, &["events", "--follow", "--json"])?)?;
-    ensure!(watched(lab, &["status", "--watch"])?.contains("everything as written"), "the watched status is another");
+    watched(lab, &["status", "--watch", "--json"], some_json)?;
+    watched(lab, &["events", "--follow", "--json"], some_json)?;
+    watched(lab, &["status", "--watch"], |said| {
+        ensure!(said.contains("everything as written"), "the watched status is another:\n{said}");
+        Ok(())
+    })?;
     exit_codes(lab)?;
     let log = run("sh", &["-c", &format!("docker logs {PREFIX}coordinator 2>&1")])?;
     ensure!(log.contains("the coordinator serves"), "the coordinator's log does not begin:\n{log}");
@@ -70,7 +78,8 @@ pub fn commands(lab: &mut Lab) -> anyhow::Result<()> {
         } else {
             lab.expect(&["kubeconfig", "--output", &config.to_string_lossy()], &[0])?;
         }
-        let listed = lab.kubectl(&["get", "nodes", "--no-headers"])?;
+        // The user is made at one API server; the others see it a moment later.
+        let listed = wait(SOON, || lab.kubectl(&["get", "nodes", "--no-headers"]))?;
         ensure!(listed.lines().filter(|line| line.contains(" Ready ")).count() == NODES, "{listed}");
     }
     for shell in ["bash", "zsh", "fish"] {
@@ -99,14 +108,11 @@ fn exit_codes(lab: &Lab) -> anyhow::Result<()> {
     lab.expect(&["plan"], &[0]).map(drop)
 }
 
-/// What a command that follows says until it is interrupted.
-fn watched(lab: &Lab, args: &[&str]) -> anyhow::Result<String> {
-    let mut command = Command::new("timeout");
-    command.args(["--signal=INT", "--kill-after=10", "2"]).arg(lab.program()).args(args);
-    let output = lab.environment(&mut command).output()?;
-    // By the limit and not by itself.
-    ensure!(output.status.code() == Some(124), "muster {} ended with {}", args.join(" "), output.status);
-    Ok(String::from_utf8(output.stdout)?)
+/// A command that follows says what is `enough`, and ends well when it is interrupted.
+fn watched(lab: &Lab, args: &[&str], enough: fn(&str) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let watched = Watched::start(lab.command(args))?;
+    wait(SOON, || enough(&watched.said()?))?;
+    enough(&watched.interrupt()?)
 }
 
 fn one_json(out: &str) -> anyhow::Result<()> {
@@ -114,7 +120,7 @@ fn one_json(out: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn some_json(out: &str) -> anyhow::Result<()> {
+pub fn some_json(out: &str) -> anyhow::Result<()> {
     let values: Result<Vec<Value>, _> = serde_json::Deserializer::from_str(out).into_iter().collect();
     ensure!(!values.with_context(|| format!("not JSON:\n{out}"))?.is_empty(), "no JSON value");
     Ok(())
@@ -123,7 +129,7 @@ fn some_json(out: &str) -> anyhow::Result<()> {
 /// No container, volume or network with muster's label is left.
 pub fn down(lab: &mut Lab) -> anyhow::Result<()> {
     lab.expect(&["down", "--yes"], &[0])?;
-    wait(Duration::from_secs(10), || {
+    wait(SOON, || {
         for list in [&["ps", "-aq"][..], &["volume", "ls", "-q"], &["network", "ls", "-q"]] {
             let left = run("docker", &[list, &["--filter", "label=muster"]].concat())?;
             ensure!(left.trim().is_empty(), "docker {} still lists {left}", list.join(" "));

@@ -5,6 +5,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -173,9 +175,13 @@ fn module(cache: &Cache, progress: &Progress, modules: &Path, go: &Path, module:
                 .env("GOTOOLCHAIN", "local")
                 .env("PATH", search_path())
         };
-        go_to(&["build"]).arg("-o").arg(format!("{}/", out.display())).args(packages).log(&log)?;
+        patiently(3, || {
+            go_to(&["build"]).arg("-o").arg(format!("{}/", out.display())).args(packages.clone()).log(&log)
+        })?;
         for (package, program) in module.tests {
-            go_to(&["test", "-c", "-vet=off"]).arg("-o").arg(out.join(program)).arg(package).log(&log)?;
+            patiently(3, || {
+                go_to(&["test", "-c", "-vet=off"]).arg("-o").arg(out.join(program)).arg(package).log(&log)
+            })?;
         }
         for (package, program) in module.programs {
             let built = out.join(default_name(package));
@@ -189,6 +195,18 @@ fn module(cache: &Cache, progress: &Progress, modules: &Path, go: &Path, module:
         Ok(())
     })?;
     Ok(Programs { dir, version })
+}
+
+/// Hundreds of modules come over the network, and go gives up at the first transfer that breaks. What has come and what is
+/// compiled stays, so to begin again costs little, also where the cause is another.
+fn patiently(tries: u32, mut run: impl FnMut() -> Result<()>) -> Result<()> {
+    for _again in 1..tries {
+        if run().is_ok() {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_secs(5));
+    }
+    run()
 }
 
 /// What of agnhost's image is neither program nor Debian's.

@@ -116,15 +116,16 @@ async fn docker_changes_targets_without_losing_a_request() {
             (sent, failed)
         }
     });
-    for round in 0..12 {
+    let served = || one.served.load(SeqCst).min(two.served.load(SeqCst));
+    for round in (0..).take_while(|round| *round < 12 || served() <= 50 && *round < 120) {
         let targets = [vec![first], vec![first, second], vec![second]][round % 3].clone();
         cloud.ensure_load_balancer(&name, &plan(&targets)).await.unwrap();
         sleep(Duration::from_millis(250)).await;
     }
     stop.store(true, SeqCst);
     let (sent, failed) = client.await.unwrap();
-    assert!(sent > 300 && failed.is_empty(), "{} of {sent} failed: {:?}", failed.len(), failed.first());
-    assert!(one.served.load(SeqCst) > 50 && two.served.load(SeqCst) > 50);
+    assert!(failed.is_empty(), "{} of {sent} failed: {:?}", failed.len(), failed.first());
+    assert!(served() > 50);
 
     // A target that refuses connections costs no request: nothing was sent to it.
     let dead = SocketAddr::new(one.address.ip(), 1);

@@ -12,7 +12,6 @@ async fn paid(postgres: &Postgres) -> (Replica, NamedTempFile) {
     let ledger = NamedTempFile::new().unwrap();
     let summary = replica::summary(replica::pay(replica.address, 100, "500ms", ledger.path())).await;
     assert_eq!((&summary["sent"], &summary["acknowledged"]), (&50.into(), &50.into()), "{summary}");
-    assert!(summary["longest_gap_ms"].as_u64().unwrap() < 1000, "{summary}");
     (replica, ledger)
 }
 

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use crate::balancer::Balancer;
 use crate::http::{get, pay, wallet};
-use crate::postgres::Postgres;
+use crate::postgres::{PASSWORD, Postgres};
 use crate::replica::{self, Replica};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -31,7 +31,7 @@ async fn a_rolling_update_under_load_fails_nothing() {
         old.signal(Signal::TERM);
         let (code, took) = old.ended().await;
         assert_eq!(code, Some(0));
-        assert!(took < Duration::from_secs(4), "{took:?}");
+        assert!(took < Duration::from_secs(15), "{took:?}");
         replicas.push(new);
     }
     let summary = replica::summary(client).await;
@@ -42,7 +42,7 @@ async fn a_rolling_update_under_load_fails_nothing() {
 #[tokio::test]
 async fn a_request_under_way_is_finished_and_kept_connections_are_sent_away() {
     let postgres = Postgres::start().await;
-    let mut replica = Replica::ready(&postgres).await;
+    let mut replica = graceful(&postgres).await;
     let to = replica.address;
     pay(to, "dana", 1, "first").await;
     let mut kept = TcpStream::connect(to).await.unwrap();
@@ -61,14 +61,18 @@ async fn a_request_under_way_is_finished_and_kept_connections_are_sent_away() {
     assert_eq!(get(to, "/alive").await.status, 200);
     assert_eq!(pay(to, "eve", 1, "in-the-grace").await.status, 201, "it serves on for the grace");
     assert!(ask(&mut kept).await.contains("connection: close"));
-    sleep(Duration::from_millis(1200)).await;
-    assert!(TcpStream::connect(to).await.is_err(), "after the grace nobody new comes in");
+    // After the grace nobody new comes in.
+    while TcpStream::connect(to).await.is_ok() {
+        sleep(Duration::from_millis(50)).await;
+    }
     lock.commit().await.unwrap();
 
-    assert_eq!(waiting.await.unwrap(), 201);
+    // What waits for long is tried again, and may find that the first try has done it.
+    let status = waiting.await.unwrap();
+    assert!(matches!(status, 200 | 201), "{status}");
     let (code, took) = replica.ended().await;
     assert_eq!(code, Some(0));
-    assert!(took < Duration::from_secs(3), "an idle connection holds nothing up: {took:?}");
+    assert!(took < Duration::from_secs(10), "an idle connection holds nothing up: {took:?}");
     assert_eq!(idle.read(&mut [0]).await.unwrap(), 0);
     let other = Replica::ready(&postgres).await;
     assert_eq!(wallet(other.address, "dana").await, (11, 2, 2));
@@ -79,9 +83,9 @@ async fn a_request_under_way_is_finished_and_kept_connections_are_sent_away() {
 #[tokio::test]
 async fn the_last_to_connect_are_served() {
     let postgres = Postgres::start().await;
-    let mut replica = Replica::ready(&postgres).await;
+    let mut replica = graceful(&postgres).await;
     replica.signal(Signal::TERM);
-    sleep(Duration::from_millis(600)).await;
+    sleep(Duration::from_secs(1)).await;
     let mut late = TcpStream::connect(replica.address).await.unwrap();
     sleep(Duration::from_millis(200)).await;
     // The kernel completes connections for a process that does not run; the grace is over when it runs again.
@@ -90,7 +94,7 @@ async fn the_last_to_connect_are_served() {
     for _ in 0..50 {
         queued.push(TcpStream::connect(replica.address).await.unwrap());
     }
-    sleep(Duration::from_millis(800)).await;
+    sleep(GRACE).await;
     replica.signal(Signal::CONT);
     for connection in &mut queued {
         assert!(ask(connection).await.contains("connection: close"));
@@ -100,6 +104,16 @@ async fn the_last_to_connect_are_served() {
     }
     assert!(ask(&mut late).await.contains("connection: close"));
     assert_eq!(replica.ended().await.0, Some(0));
+}
+
+/// Longer than a slow machine takes to ask a few things, and less than a statement may wait.
+const GRACE: Duration = Duration::from_secs(3);
+
+async fn graceful(postgres: &Postgres) -> Replica {
+    let settings = [("DATABASE_PASSWORD", PASSWORD), ("GRACE", "3s"), ("PATIENCE", "30s")];
+    let replica = Replica::with(postgres, &settings);
+    replica.wait_until(200).await;
+    replica
 }
 
 async fn ask(connection: &mut TcpStream) -> String {

@@ -26,13 +26,15 @@ async fn replicas_that_start_at_once_do_not_collide() {
 #[tokio::test]
 async fn a_replica_waits_for_its_database_and_sets_it_up() {
     let mut postgres = Postgres::prepare();
-    let replica = Replica::start(&postgres);
-    assert_eq!(get(replica.address, "/alive").await.status, 200);
-    assert_eq!(get(replica.address, "/ready").await.status, 503);
-    let away = pay(replica.address, "dana", 1, "k").await;
+    let hasty = Replica::start(&postgres);
+    assert_eq!(get(hasty.address, "/alive").await.status, 200);
+    assert_eq!(get(hasty.address, "/ready").await.status, 503);
+    let away = pay(hasty.address, "dana", 1, "k").await;
     assert_eq!(away.status, 503);
     assert!(away.body.contains("database does not answer") && away.head.contains("retry-after: 1"), "{}", away.body);
+    drop(hasty);
 
+    let replica = Replica::with(&postgres, &[("DATABASE_PASSWORD", PASSWORD), ("PATIENCE", "60s")]);
     let to = replica.address;
     let waiting = tokio::spawn(async move { pay(to, "dana", 1, "k").await.status });
     postgres.up().await;
@@ -50,9 +52,14 @@ async fn a_password_that_is_put_right_is_taken_without_a_restart() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "wrong-horse\n").unwrap();
     let replica = Replica::with(&postgres, &[("DATABASE_PASSWORD_FILE", file.path().to_str().unwrap())]);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(get(replica.address, "/ready").await.status, 503);
+    for _ in 0..400 {
+        if replica.log().contains("password authentication failed") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
     assert!(replica.log().contains("password authentication failed"), "{}", replica.log());
+    assert_eq!(get(replica.address, "/ready").await.status, 503);
     assert!(!replica.log().contains("wrong-horse"), "{}", replica.log());
     std::fs::write(file.path(), format!("{PASSWORD}\n")).unwrap();
     replica.wait_until(200).await;
