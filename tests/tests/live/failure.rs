@@ -20,7 +20,7 @@ pub fn agent_killed(lab: &mut Lab) -> anyhow::Result<()> {
     let command = |name: &str, rest: &str| {
         format!(
             "\n[[command]]\nname = \"{name}\"\n{rest}\nrun = [\"sh\", \"-c\", \"echo {name} begins >>{RUNS}; {}echo {name} ends >>{RUNS}; touch /etc/proof-{name}\"]\n",
-            if name == "slow" { "until [ -e /run/proof-go ]; do sleep 0.1; done; " } else { "" }
+            if name == "slow" { "while [ -e /run/proof-hold ]; do sleep 0.1; done; " } else { "" }
         )
     };
     lab.edit("roles/worker.toml", |text| {
@@ -34,8 +34,8 @@ pub fn agent_killed(lab: &mut Lab) -> anyhow::Result<()> {
         format!("{text}{files}{first}{commands}")
     })?;
     let payments = Payments::start(lab, "agent")?;
+    on_node("workers-1", &["touch", "/run/proof-hold"])?;
     lab.expect(&["apply", "--yes", "--no-wait"], &[0])?;
-    on_node("workers-2", &["touch", "/run/proof-go"])?;
     wait(PATIENCE, || on_node("workers-1", &["grep", "slow begins", RUNS]))?;
     let files = || -> anyhow::Result<BTreeSet<String>> {
         let listed = on_node("workers-1", &["sh", "-c", "cd /etc/many && ls -i --time-style=full-iso -l -- [0-9]*"])?;
@@ -43,7 +43,7 @@ pub fn agent_killed(lab: &mut Lab) -> anyhow::Result<()> {
     };
     let before = files()?;
     on_node("workers-1", &["systemctl", "kill", "--signal", "KILL", "muster-agent"])?;
-    on_node("workers-1", &["touch", "/run/proof-go"])?;
+    on_node("workers-1", &["rm", "/run/proof-hold"])?;
     lab.wait_ready(PATIENCE)?;
     let after = files()?;
     ensure!(after.len() == 300, "{} of 300 files", after.len());
