@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use kube::Client;
-use muster_plan::Workload;
+use muster_plan::{Workload, kinds::cluster_member::Stage};
 use serde_json::Value;
 
 use super::{
@@ -24,7 +24,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// told as one: whoever waits for roll-outs shall not take it for their end.
 pub async fn behind(ctx: &Context) -> Vec<Workload> {
     let asked = async {
-        let Some(note) = membership::read(&*ctx.files).ok()? else { return Some(vec![]) };
+        let note = membership::read(&*ctx.files).ok()?;
+        let Some(note) = note.filter(|note| note.stage == Stage::Member) else { return Some(vec![]) };
         let client = ctx.kube.client().await.ok()?;
         match lease::holder(&client, &note.name).await.ok()? {
             Holder::This => ask(&client).await.ok(),

@@ -80,4 +80,6 @@ async fn a_member_that_cannot_ask_is_not_fit() {
     assert_eq!(node.node_ready().await, Some(false));
     assert_eq!(node.ready_since(0).await, Some(false));
     assert_eq!(node.pods().await, None);
+    let [unknown] = &node.workloads().await[..] else { panic!("nobody says that all is rolled out") };
+    assert!(unknown.open.contains("API server") && !unknown.lasting, "{unknown}");
 }
