@@ -23,7 +23,7 @@ impl Watched {
 
     /// What it said by now.
     pub fn said(&self) -> anyhow::Result<String> {
-        // The place in the file is the child's too: it is read by offset.
+        // By offset: the place in the file is the child's too.
         let length = usize::try_from(self.out.metadata()?.len())?;
         let mut bytes = vec![0; length];
         self.out.read_exact_at(&mut bytes, 0)?;
@@ -37,5 +37,13 @@ impl Watched {
         let status = self.child.wait()?;
         ensure!(status.success(), "interrupted, it ended with {status}");
         self.said()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // No error where it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

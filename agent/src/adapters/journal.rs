@@ -11,7 +11,7 @@ const LINES: &str = "10";
 /// journal cannot be read.
 ///
 /// `pid` is its main process: what a process says that ends at once can be in the journal without its unit, where its
-/// control group was gone before journald looked (two of a hundred on a busy machine).
+/// control group was gone before journald looked (one to three of a hundred on a busy machine).
 pub async fn tail(commands: &dyn Commands, unit: &str, pid: Option<u32>, began: SystemTime) -> String {
     // What is still on its way to the journal is waited for; without an answer what is there is shown.
     let _best_effort = commands.run(Invocation::new(["journalctl", "--sync"]).timeout(Duration::from_secs(5))).await;

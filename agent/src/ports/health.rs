@@ -17,7 +17,7 @@ pub trait Health: Send + Sync {
     /// The node's pods that are not ending, by uid, and whether each takes traffic; none where nobody can say.
     async fn pods(&self) -> Option<BTreeMap<String, bool>>;
 
-    /// The site's workloads that are not rolled out, from the control plane that leads, and one by name of all where nobody
-    /// can say; else empty.
+    /// The site's workloads that are not rolled out, from the control plane that leads; else empty. Where nobody can
+    /// say, one that stands for all of them.
     async fn workloads(&self) -> Vec<Workload>;
 }

@@ -165,8 +165,8 @@ fn keeps_majority(parent: &Blueprint, next: &Blueprint, ready: &std::collections
 }
 
 /// Other histories at each run of `cargo test`, with the command that repeats them: it shows when one fails.
-/// `PROPTEST_RNG_SEED` and `PROPTEST_CASES` ask for others. A failing one that was understood becomes a script of `scenarios/`, so no file of
-/// seeds is kept.
+/// `PROPTEST_RNG_SEED` and `PROPTEST_CASES` ask for others. A failing one that was understood becomes a script of
+/// `scenarios/`, so no file of seeds is kept.
 fn histories() -> ProptestConfig {
     let asked = ProptestConfig::default();
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { 1500 };

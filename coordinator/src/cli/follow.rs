@@ -65,7 +65,7 @@ pub async fn watch(client: &mut Client, json: bool) -> anyhow::Result<Ended> {
     until_interrupted(show(client, json)).await
 }
 
-/// To interrupt what follows for ever is how it ends well.
+/// Ends well at an interrupt: what follows for ever has no other end.
 pub async fn until_interrupted(work: impl Future<Output = anyhow::Result<Ended>>) -> anyhow::Result<Ended> {
     // Listened for all the time: an interrupt that comes while nobody listens is lost.
     tokio::select! {

@@ -175,13 +175,9 @@ fn module(cache: &Cache, progress: &Progress, modules: &Path, go: &Path, module:
                 .env("GOTOOLCHAIN", "local")
                 .env("PATH", search_path())
         };
-        patiently(3, || {
-            go_to(&["build"]).arg("-o").arg(format!("{}/", out.display())).args(packages.clone()).log(&log)
-        })?;
+        patiently(|| go_to(&["build"]).arg("-o").arg(format!("{}/", out.display())).args(packages.clone()).log(&log))?;
         for (package, program) in module.tests {
-            patiently(3, || {
-                go_to(&["test", "-c", "-vet=off"]).arg("-o").arg(out.join(program)).arg(package).log(&log)
-            })?;
+            patiently(|| go_to(&["test", "-c", "-vet=off"]).arg("-o").arg(out.join(program)).arg(package).log(&log))?;
         }
         for (package, program) in module.programs {
             let built = out.join(default_name(package));
@@ -199,8 +195,9 @@ fn module(cache: &Cache, progress: &Progress, modules: &Path, go: &Path, module:
 
 /// Hundreds of modules come over the network, and go gives up at the first transfer that breaks. What has come and what is
 /// compiled stays, so to begin again costs little, also where the cause is another.
-fn patiently(tries: u32, mut run: impl FnMut() -> Result<()>) -> Result<()> {
-    for _again in 1..tries {
+fn patiently(mut run: impl FnMut() -> Result<()>) -> Result<()> {
+    const TRIES: u32 = 3;
+    for _failed in 1..TRIES {
         if run().is_ok() {
             return Ok(());
         }
@@ -296,6 +293,18 @@ fn agrees(images: &[ImageName], repository: &str, version: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_broken_transfer_is_asked_for_again() {
+        let mut runs = 0;
+        let second = || {
+            runs += 1;
+            anyhow::ensure!(runs == 2, "unexpected EOF");
+            Ok(())
+        };
+        patiently(second).unwrap();
+        assert_eq!(runs, 2);
+    }
 
     #[test]
     fn reads_versions_from_go_mod() {

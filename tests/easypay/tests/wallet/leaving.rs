@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::balancer::Balancer;
 use crate::http::{get, pay, wallet};
@@ -61,10 +61,7 @@ async fn a_request_under_way_is_finished_and_kept_connections_are_sent_away() {
     assert_eq!(get(to, "/alive").await.status, 200);
     assert_eq!(pay(to, "eve", 1, "in-the-grace").await.status, 201, "it serves on for the grace");
     assert!(ask(&mut kept).await.contains("connection: close"));
-    // After the grace nobody new comes in.
-    while TcpStream::connect(to).await.is_ok() {
-        sleep(Duration::from_millis(50)).await;
-    }
+    closed(&replica).await;
     lock.commit().await.unwrap();
 
     // What waits for long is tried again, and may find that the first try has done it.
@@ -99,9 +96,7 @@ async fn the_last_to_connect_are_served() {
     for connection in &mut queued {
         assert!(ask(connection).await.contains("connection: close"));
     }
-    while TcpStream::connect(replica.address).await.is_ok() {
-        sleep(Duration::from_millis(5)).await;
-    }
+    closed(&replica).await;
     assert!(ask(&mut late).await.contains("connection: close"));
     assert_eq!(replica.ended().await.0, Some(0));
 }
@@ -110,10 +105,21 @@ async fn the_last_to_connect_are_served() {
 const GRACE: Duration = Duration::from_secs(3);
 
 async fn graceful(postgres: &Postgres) -> Replica {
-    let settings = [("DATABASE_PASSWORD", PASSWORD), ("GRACE", "3s"), ("PATIENCE", "30s")];
+    let grace = format!("{}s", GRACE.as_secs());
+    let settings = [("DATABASE_PASSWORD", PASSWORD), ("GRACE", grace.as_str()), ("PATIENCE", "30s")];
     let replica = Replica::with(postgres, &settings);
     replica.wait_until(200).await;
     replica
+}
+
+/// Waits until nobody new comes in.
+async fn closed(replica: &Replica) {
+    let closed = async {
+        while TcpStream::connect(replica.address).await.is_ok() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), closed).await.expect("after the grace nobody new comes in");
 }
 
 async fn ask(connection: &mut TcpStream) -> String {

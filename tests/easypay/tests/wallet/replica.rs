@@ -60,13 +60,29 @@ impl Replica {
 
     /// Waits until `/ready` answers with a status.
     pub async fn wait_until(&self, status: u16) {
+        self.answers("/ready", status).await;
+    }
+
+    /// Waits until a path answers with a status.
+    pub async fn answers(&self, path: &str, status: u16) {
         for _ in 0..400 {
-            if http::get(self.address, "/ready").await.status == status {
+            if http::get(self.address, path).await.status == status {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
-        panic!("/ready is not {status} after 10 s:\n{}", self.log());
+        panic!("{path} is not {status} after 10 s:\n{}", self.log());
+    }
+
+    /// Waits until its log holds a text.
+    pub async fn says(&self, text: &str) {
+        for _ in 0..400 {
+            if self.log().contains(text) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("no `{text}` after 10 s:\n{}", self.log());
     }
 
     pub fn signal(&self, signal: Signal) {
