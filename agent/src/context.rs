@@ -3,9 +3,9 @@
 //! Cheap to clone (all parts are shared). A kind gets everything from here and nothing from the process's environment, so
 //! that the same code runs against fakes.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
-use muster_catalog::Catalog;
+use muster_catalog::{Catalog, Spec, kinds::Owned};
 use muster_ids::{ClusterName, EnvName, Generation, NodeName};
 
 use crate::ports::{Clock, Commands, Docker, Files, Kube, Packages, Secrets, Tickets, Turns, Units};
@@ -36,14 +36,14 @@ pub struct Scope {
     pub environment: EnvName,
     pub node: NodeName,
     pub generation: Generation,
-    /// Paths that a resource owns: a purged folder keeps these.
-    pub paths: BTreeSet<String>,
+    /// What the node's resources own, by path, and whether all below it is owned, too. Filled where a folder is purged.
+    pub owned: BTreeMap<String, bool>,
 }
 
 impl Scope {
     pub fn of(catalog: &Catalog) -> Self {
         let purges = catalog.resource.iter().any(|resource| match &resource.spec {
-            muster_catalog::Spec::Directory(directory) => directory.purge,
+            Spec::Directory(directory) => directory.purge,
             _other => false,
         });
         Self {
@@ -51,42 +51,16 @@ impl Scope {
             environment: catalog.environment.clone(),
             node: catalog.node.clone(),
             generation: catalog.generation,
-            paths: if purges { owned_paths(catalog) } else { BTreeSet::new() },
+            owned: if purges { owned(catalog) } else { BTreeMap::new() },
         }
     }
 }
 
-fn owned_paths(catalog: &Catalog) -> BTreeSet<String> {
-    use muster_catalog::Spec;
-    let mut paths = BTreeSet::new();
-    for resource in &catalog.resource {
-        match &resource.spec {
-            Spec::File(file) if !file.absent => drop(paths.insert(file.path.clone())),
-            Spec::Directory(directory) if !directory.absent => drop(paths.insert(directory.path.clone())),
-            Spec::Mount(mount) if !mount.absent => drop(paths.insert(mount.path.clone())),
-            Spec::AptSource(source) if !source.absent => {
-                paths.insert(format!("/etc/apt/sources.list.d/{}.sources", source.name));
-                paths.insert(format!("/etc/apt/keyrings/{}.asc", source.name));
-            }
-            Spec::Sysctl(sysctl) => drop(paths.insert(format!("/etc/sysctl.d/90-muster-{}.conf", sysctl.key))),
-            Spec::KernelModule(module) => {
-                paths.insert(format!("/etc/modules-load.d/muster-{}.conf", module.name));
-            }
-            Spec::File(_)
-            | Spec::Directory(_)
-            | Spec::Mount(_)
-            | Spec::AptSource(_)
-            | Spec::ClusterMember(_)
-            | Spec::Command(_)
-            | Spec::Container(_)
-            | Spec::Group(_)
-            | Spec::Image(_)
-            | Spec::Manifest(_)
-            | Spec::Package(_)
-            | Spec::PodNetwork(_)
-            | Spec::Service(_)
-            | Spec::User(_) => {}
-        }
+fn owned(catalog: &Catalog) -> BTreeMap<String, bool> {
+    let mut all = BTreeMap::new();
+    let present = catalog.resource.iter().filter(|resource| !resource.spec.absent());
+    for Owned { path, tree } in present.flat_map(|resource| resource.spec.owns()) {
+        *all.entry(path).or_default() |= tree;
     }
-    paths
+    all
 }

@@ -101,7 +101,7 @@ fn scope(realm: &Realm, node: NodeName) -> Scope {
         environment: realm.environment.clone(),
         node,
         generation: Generation::default(),
-        paths: Default::default(),
+        owned: Default::default(),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     graph,
     kinds::{
-        self, Spec,
+        self, SecretName, Spec, Texts,
         cluster_member::{Gone, MemberRole, Start, Worker},
         manifest::ManifestSpec,
         pod_network::Mode,
@@ -328,28 +328,14 @@ impl Compiler<'_> {
 
     /// Secrets that a resource names must be declared.
     fn secrets(&mut self, spec: &Spec, rendered: &Node) {
-        let named: Vec<(&String, At)> = match spec {
-            Spec::File(file) => file.secret.iter().map(|s| (s, rendered.at(&["secret"]))).collect(),
-            Spec::Manifest(manifest) => {
-                let places = rendered.get(&["secrets"]).and_then(Node::array).unwrap_or_default();
-                manifest.secrets.iter().zip(places.iter().map(|n| n.at)).collect()
-            }
-            Spec::AptSource(_)
-            | Spec::ClusterMember(_)
-            | Spec::Command(_)
-            | Spec::Container(_)
-            | Spec::Directory(_)
-            | Spec::Group(_)
-            | Spec::Image(_)
-            | Spec::KernelModule(_)
-            | Spec::Mount(_)
-            | Spec::Package(_)
-            | Spec::PodNetwork(_)
-            | Spec::Service(_)
-            | Spec::Sysctl(_)
-            | Spec::User(_) => Vec::new(),
-        };
-        for (secret, at) in named {
+        for SecretName { name: secret, key, index } in spec.secrets() {
+            let at = match index {
+                None => rendered.at(&[key]),
+                Some(index) => {
+                    let places = rendered.get(&[key]).and_then(Node::array).unwrap_or_default();
+                    places.get(index).map_or_else(|| rendered.at(&[key]), |node| node.at)
+                }
+            };
             if !self.site.secrets.contains_key(secret) {
                 let known = self.site.secrets.keys().map(String::as_str);
                 let help = match nearest(secret, known) {
@@ -448,24 +434,7 @@ impl Compiler<'_> {
 
     /// Puts the text of `source` and `template` in the place of their names.
     fn resolve(&mut self, role: &Role, rendered: &Node, spec: &mut Spec) -> Option<()> {
-        let (content, source, template) = match spec {
-            Spec::File(file) => (&mut file.content, &mut file.source, &mut file.template),
-            Spec::Manifest(manifest) => (&mut manifest.content, &mut manifest.source, &mut manifest.template),
-            Spec::AptSource(_)
-            | Spec::ClusterMember(_)
-            | Spec::Command(_)
-            | Spec::Container(_)
-            | Spec::Directory(_)
-            | Spec::Group(_)
-            | Spec::Image(_)
-            | Spec::KernelModule(_)
-            | Spec::Mount(_)
-            | Spec::Package(_)
-            | Spec::PodNetwork(_)
-            | Spec::Service(_)
-            | Spec::Sysctl(_)
-            | Spec::User(_) => return Some(()),
-        };
+        let Some(Texts { content, source, template }) = spec.texts() else { return Some(()) };
         if usize::from(content.is_some()) + usize::from(source.is_some()) + usize::from(template.is_some()) > 1 {
             return Some(());
         }

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     catalog::Resource,
-    kinds::{Need, Spec, service},
+    kinds::{Need, Place, service},
 };
 
 /// For each resource, the indexes of those before it.
@@ -33,7 +33,7 @@ pub(crate) fn needed(resources: &[&Resource], edges: &mut Edges) {
         let turned: Vec<usize> = edges[i]
             .iter()
             .copied()
-            .filter(|before| is_absent(&resources[i].spec) && is_absent(&resources[*before].spec))
+            .filter(|before| resources[i].spec.absent() && resources[*before].spec.absent())
             .collect();
         for before in turned {
             edges[i].remove(&before);
@@ -52,33 +52,6 @@ struct Index<'a> {
     paths: OnceCell<Vec<(&'a str, usize)>>,
 }
 
-/// Where it is on the node, where it has a place there; true for what can hold others.
-fn place(spec: &Spec) -> Option<(&str, bool)> {
-    match spec {
-        Spec::File(file) => Some((&file.path, false)),
-        Spec::Directory(directory) => Some((&directory.path, true)),
-        Spec::Mount(mount) => Some((&mount.path, true)),
-        Spec::AptSource(_)
-        | Spec::ClusterMember(_)
-        | Spec::Command(_)
-        | Spec::Container(_)
-        | Spec::Group(_)
-        | Spec::Image(_)
-        | Spec::KernelModule(_)
-        | Spec::Manifest(_)
-        | Spec::Package(_)
-        | Spec::PodNetwork(_)
-        | Spec::Service(_)
-        | Spec::Sysctl(_)
-        | Spec::User(_) => None,
-    }
-}
-
-/// The path of a file, folder or mount.
-pub(crate) fn path(spec: &Spec) -> Option<&str> {
-    place(spec).map(|(path, _)| path)
-}
-
 impl<'a> Index<'a> {
     fn new(resources: &'a [&'a Resource]) -> Self {
         let mut index =
@@ -89,7 +62,7 @@ impl<'a> Index<'a> {
             let name = if kind == "service" { service::unit(name) } else { name };
             index.ids.insert((kind, name), i);
             index.kinds.entry(kind).or_default().push(i);
-            if let Some((path, true)) = place(&resource.spec) {
+            if let Some(Place { path, holds: true }) = resource.spec.place() {
                 index.folders.entry(path).or_default().push(i);
             }
         }
@@ -99,7 +72,7 @@ impl<'a> Index<'a> {
     fn paths(&self, resources: &'a [&'a Resource]) -> &[(&'a str, usize)] {
         self.paths.get_or_init(|| {
             let all = resources.iter().enumerate();
-            let mut all: Vec<_> = all.filter_map(|(i, r)| Some((path(&r.spec)?, i))).collect();
+            let mut all: Vec<_> = all.filter_map(|(i, r)| Some((r.spec.place()?.path, i))).collect();
             all.sort_unstable();
             all
         })
@@ -139,27 +112,6 @@ impl<'a> Index<'a> {
                 self.kinds.get("package").cloned().unwrap_or_default()
             }
         }
-    }
-}
-
-fn is_absent(spec: &Spec) -> bool {
-    match spec {
-        Spec::AptSource(s) => s.absent,
-        Spec::Container(s) => s.absent,
-        Spec::Directory(s) => s.absent,
-        Spec::File(s) => s.absent,
-        Spec::Group(s) => s.absent,
-        Spec::Mount(s) => s.absent,
-        Spec::Package(s) => s.absent,
-        Spec::User(s) => s.absent,
-        Spec::ClusterMember(_)
-        | Spec::Command(_)
-        | Spec::Image(_)
-        | Spec::KernelModule(_)
-        | Spec::Manifest(_)
-        | Spec::PodNetwork(_)
-        | Spec::Service(_)
-        | Spec::Sysctl(_) => false,
     }
 }
 

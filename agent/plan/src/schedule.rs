@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use muster_catalog::{Resource, Spec};
+use muster_catalog::Resource;
 use muster_ids::ResourceId;
 
 /// A catalog whose edges make no order.
@@ -86,7 +86,7 @@ impl Schedule {
         let order = order(&ids, &before, &behind)?;
         let mut early = vec![false; count];
         for step in order {
-            early[step] = removal(&resources[step].spec) && before[step].iter().all(|&other| early[other]);
+            early[step] = resources[step].spec.absent() && before[step].iter().all(|&other| early[other]);
         }
         let mut schedule = Self {
             waits_for: before.iter().map(Vec::len).collect(),
@@ -233,31 +233,9 @@ fn order(ids: &[ResourceId], before: &[Vec<usize>], behind: &[Vec<usize>]) -> Re
     }
 }
 
-/// Whether the specification takes something away.
-pub fn removal(spec: &Spec) -> bool {
-    match spec {
-        Spec::AptSource(spec) => spec.absent,
-        Spec::Container(spec) => spec.absent,
-        Spec::Directory(spec) => spec.absent,
-        Spec::File(spec) => spec.absent,
-        Spec::Group(spec) => spec.absent,
-        Spec::Mount(spec) => spec.absent,
-        Spec::Package(spec) => spec.absent,
-        Spec::User(spec) => spec.absent,
-        Spec::ClusterMember(_)
-        | Spec::Command(_)
-        | Spec::Image(_)
-        | Spec::KernelModule(_)
-        | Spec::Manifest(_)
-        | Spec::PodNetwork(_)
-        | Spec::Service(_)
-        | Spec::Sysctl(_) => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use muster_catalog::kinds::group::GroupSpec;
+    use muster_catalog::{Spec, kinds::group::GroupSpec};
     use proptest::prelude::*;
 
     use super::*;

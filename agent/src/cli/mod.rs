@@ -175,7 +175,7 @@ fn no_scope() -> anyhow::Result<Scope> {
         environment: "local".parse()?,
         node: "this-node".parse()?,
         generation: muster_ids::Generation::default(),
-        paths: Default::default(),
+        owned: Default::default(),
     })
 }
 

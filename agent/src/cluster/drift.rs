@@ -17,7 +17,7 @@ use kube::{
     discovery::ApiResource,
     runtime::{WatchStreamExt, watcher},
 };
-use muster_catalog::{Catalog, Spec};
+use muster_catalog::{Catalog, kinds::Signal};
 use muster_ids::{Digest, ResourceId};
 
 use super::{
@@ -32,30 +32,23 @@ pub fn watch(ctx: Context, catalog: Arc<Catalog>) -> BoxStream<'static, Resource
     let mut sources: Vec<BoxStream<'static, ResourceId>> = vec![stream::pending().boxed()];
     for resource in &catalog.resource {
         let id = resource.id();
-        match &resource.spec {
-            Spec::PodNetwork(_) => match network::changes() {
-                Ok(changes) => sources.push(changes.map(move |()| id.clone()).boxed()),
-                Err(error) => tracing::warn!(%error, "routes are looked at by the timer alone"),
-            },
-            Spec::Manifest(manifest) if manifest.absent => {}
-            Spec::Manifest(manifest) => {
-                let text = manifest.content.clone().unwrap_or_default();
-                sources.push(set(ctx.clone(), manifest.name.clone(), &text, id));
+        for signal in resource.spec.signals() {
+            match signal {
+                Signal::Routes => match network::changes() {
+                    Ok(changes) => {
+                        let id = id.clone();
+                        sources.push(changes.map(move |()| id.clone()).boxed());
+                    }
+                    Err(error) => tracing::warn!(%error, "routes are looked at by the timer alone"),
+                },
+                Signal::Objects { set: name, text } => sources.push(set(ctx.clone(), name, &text, id.clone())),
+                Signal::Path(_)
+                | Signal::Inside(_)
+                | Signal::Unit(_)
+                | Signal::Container(_)
+                | Signal::Image(_)
+                | Signal::Mounts => {}
             }
-            Spec::AptSource(_)
-            | Spec::ClusterMember(_)
-            | Spec::Command(_)
-            | Spec::Container(_)
-            | Spec::Directory(_)
-            | Spec::File(_)
-            | Spec::Group(_)
-            | Spec::Image(_)
-            | Spec::KernelModule(_)
-            | Spec::Mount(_)
-            | Spec::Package(_)
-            | Spec::Service(_)
-            | Spec::Sysctl(_)
-            | Spec::User(_) => {}
         }
     }
     stream::select_all(sources).boxed()

@@ -192,7 +192,7 @@ mod tests {
             environment: "e".parse().unwrap(),
             node: "n-1".parse().unwrap(),
             generation: Default::default(),
-            paths: Default::default(),
+            owned: Default::default(),
         };
         Disruption::new(machine.context(scope), Arc::clone(node) as _)
     }

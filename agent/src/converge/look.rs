@@ -7,8 +7,11 @@
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
-use muster_catalog::{Catalog, Resource, Spec, kinds::service::ServiceSpec};
-use muster_plan::kinds::{Change, Observed, diff, service::unit};
+use muster_catalog::{
+    Catalog, Resource, Spec,
+    kinds::{Cost, service::ServiceSpec},
+};
+use muster_plan::kinds::{Change, Observed, diff};
 
 use crate::{
     Context, StepError,
@@ -51,28 +54,13 @@ pub async fn look(ctx: &Context, catalog: &Arc<Catalog>, wanted: &[usize], all: 
     seen.resize_with(catalog.resource.len(), Seen::default);
     let (mut files, mut packages, mut services, mut rest) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for &step in wanted {
-        match &catalog.resource[step].spec {
-            Spec::File(spec) if spec.secret.is_none() => files.push(step),
-            Spec::Directory(_) => files.push(step),
-            Spec::Package(_) => packages.push(step),
-            Spec::Service(_) => services.push(step),
-            Spec::File(_)
-            | Spec::AptSource(_)
-            | Spec::Group(_)
-            | Spec::KernelModule(_)
-            | Spec::Mount(_)
-            | Spec::Sysctl(_)
-            | Spec::User(_) => rest.push(step),
-            Spec::ClusterMember(_)
-            | Spec::Command(_)
-            | Spec::Container(_)
-            | Spec::Image(_)
-            | Spec::Manifest(_)
-            | Spec::PodNetwork(_) => {
-                if all {
-                    rest.push(step);
-                }
-            }
+        match catalog.resource[step].spec.cost() {
+            Cost::File => files.push(step),
+            Cost::Package => packages.push(step),
+            Cost::Unit => services.push(step),
+            Cost::Reading => rest.push(step),
+            Cost::Call if all => rest.push(step),
+            Cost::Call => {}
         }
     }
     let (files, packages, services, rest) = tokio::join!(
@@ -125,25 +113,15 @@ async fn look_at_files(ctx: &Context, catalog: &Arc<Catalog>, steps: Vec<usize>)
 }
 
 fn look_at_file(ctx: &Context, accounts: &Accounts<'_>, spec: &Spec) -> Seen {
-    let observed = match spec {
-        Spec::File(file) => file::look(&*ctx.files, accounts, file).map(Observed::File),
-        Spec::Directory(folder) => directory::look(&*ctx.files, accounts, &ctx.scope, folder).map(Observed::Directory),
-        Spec::AptSource(_)
-        | Spec::ClusterMember(_)
-        | Spec::Command(_)
-        | Spec::Container(_)
-        | Spec::Group(_)
-        | Spec::Image(_)
-        | Spec::KernelModule(_)
-        | Spec::Manifest(_)
-        | Spec::Mount(_)
-        | Spec::Package(_)
-        | Spec::PodNetwork(_)
-        | Spec::Service(_)
-        | Spec::Sysctl(_)
-        | Spec::User(_) => return Seen::Nothing,
-    };
-    Seen::of(spec, observed)
+    match spec {
+        Spec::File(file) => Seen::of(spec, file::look(&*ctx.files, accounts, file).map(Observed::File)),
+        Spec::Directory(folder) => {
+            let observed = directory::look(&*ctx.files, accounts, &ctx.scope, folder);
+            Seen::of(spec, observed.map(Observed::Directory))
+        }
+        // Of another kind: it is looked at when its turn comes.
+        _other => Seen::Nothing,
+    }
 }
 
 async fn look_at_packages(ctx: &Context, catalog: &Catalog, steps: Vec<usize>) -> Vec<(usize, Seen)> {
@@ -171,7 +149,7 @@ async fn look_at_services(ctx: &Context, catalog: &Catalog, steps: Vec<usize>) -
         .iter()
         .filter_map(|&step| if let Spec::Service(spec) = &catalog.resource[step].spec { Some(spec) } else { None })
         .collect();
-    let names: Vec<String> = specs.iter().map(|spec| unit(spec)).collect();
+    let names: Vec<String> = specs.iter().map(|spec| spec.whole_name()).collect();
     match ctx.units.states(&names).await {
         Ok(states) => steps
             .into_iter()

@@ -2,7 +2,7 @@
 
 use muster_catalog::{Resource, Spec, kinds::service::Disrupts};
 use muster_ids::ResourceId;
-use muster_plan::kinds::{Change, Describe, Observed, diff, on_notify, service::unit};
+use muster_plan::kinds::{Change, Describe, Observed, diff, on_notify};
 
 use super::disruption::{Disruption, Went};
 use crate::{Context, StepError, kinds, ledger::LedgerFile};
@@ -84,7 +84,9 @@ impl Step<'_> {
     fn went(&self, disrupts: Disrupts) -> Went {
         let beats = Went::OfTheNode { beats_after: Some(self.ctx.clock.now()) };
         match &self.resource.spec {
-            Spec::Service(service) if matches!(&*unit(service), "kubelet.service" | "containerd.service") => beats,
+            Spec::Service(service) if matches!(&*service.whole_name(), "kubelet.service" | "containerd.service") => {
+                beats
+            }
             Spec::ClusterMember(_) => Went::OfTheNode { beats_after: None },
             _other if disrupts == Disrupts::Node => beats,
             _other => Went::Well,

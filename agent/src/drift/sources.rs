@@ -3,9 +3,8 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use muster_catalog::{Catalog, Spec};
+use muster_catalog::{Catalog, kinds::Signal};
 use muster_ids::ResourceId;
-use muster_plan::kinds::service;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::mpsc::UnboundedSender,
@@ -27,23 +26,14 @@ pub fn spawn(tasks: &mut JoinSet<()>, ctx: &Context, catalog: &Catalog, tell: &U
         (Names::new(), Names::new(), Names::new(), Vec::new());
     for resource in &catalog.resource {
         let id = resource.id();
-        match &resource.spec {
-            Spec::Service(spec) => drop(units_by_name.insert(service::unit(spec), id)),
-            Spec::Container(spec) => drop(containers.insert(spec.name.clone(), id)),
-            Spec::Image(spec) => drop(images.insert(spec.name.clone(), id)),
-            Spec::Mount(_) => mounts.push(id),
-            Spec::AptSource(_)
-            | Spec::ClusterMember(_)
-            | Spec::Command(_)
-            | Spec::Directory(_)
-            | Spec::File(_)
-            | Spec::Group(_)
-            | Spec::KernelModule(_)
-            | Spec::Manifest(_)
-            | Spec::Package(_)
-            | Spec::PodNetwork(_)
-            | Spec::Sysctl(_)
-            | Spec::User(_) => {}
+        for signal in resource.spec.signals() {
+            match signal {
+                Signal::Unit(name) => drop(units_by_name.insert(name, id.clone())),
+                Signal::Container(name) => drop(containers.insert(name, id.clone())),
+                Signal::Image(name) => drop(images.insert(name, id.clone())),
+                Signal::Mounts => mounts.push(id.clone()),
+                Signal::Path(_) | Signal::Inside(_) | Signal::Routes | Signal::Objects { .. } => {}
+            }
         }
     }
     if !units_by_name.is_empty() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use muster_catalog::kinds::apt_source::AptSourceSpec;
 use muster_ids::Digest;
-use muster_plan::kinds::apt_source::{Change, Key, Observed, key_path, source_path};
+use muster_plan::kinds::apt_source::{Change, Key, Observed};
 
 use crate::{Context, Done, StepError, ports::Invocation};
 
@@ -17,8 +17,8 @@ pub async fn observe(ctx: &Context, spec: &AptSourceSpec) -> Result<Observed, St
     };
     let lists = if spec.absent { Vec::new() } else { ctx.files.list(LISTS)?.unwrap_or_default() };
     Ok(Observed {
-        source: text(&source_path(&spec.name))?,
-        key: text(&key_path(&spec.name))?,
+        source: text(&spec.source_path())?,
+        key: text(&spec.key_path())?,
         indexed: spec.suites.iter().all(|suite| indexed(&lists, &spec.url, suite)),
     })
 }
@@ -54,8 +54,8 @@ fn forget(ctx: &Context, spec: &AptSourceSpec) -> Result<(), StepError> {
 
 pub async fn apply(ctx: &Context, spec: &AptSourceSpec, change: &Change) -> Result<Done, StepError> {
     if change.remove {
-        ctx.files.remove(&source_path(&spec.name), false)?;
-        ctx.files.remove(&key_path(&spec.name), false)?;
+        ctx.files.remove(&spec.source_path(), false)?;
+        ctx.files.remove(&spec.key_path(), false)?;
         return Ok(Done::default());
     }
     let key = match &change.key {
@@ -67,10 +67,10 @@ pub async fn apply(ctx: &Context, spec: &AptSourceSpec, change: &Change) -> Resu
         forget(ctx, spec)?;
     }
     if let Some(key) = key {
-        ctx.files.write(&key_path(&spec.name), &key, 0o644, 0, 0)?;
+        ctx.files.write(&spec.key_path(), &key, 0o644, 0, 0)?;
     }
     if let Some(text) = &change.source {
-        ctx.files.write(&source_path(&spec.name), text.as_bytes(), 0o644, 0, 0)?;
+        ctx.files.write(&spec.source_path(), text.as_bytes(), 0o644, 0, 0)?;
     }
     if change.update {
         ctx.packages.update(Some(&spec.name)).await?;

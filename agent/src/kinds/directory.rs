@@ -44,9 +44,11 @@ fn find_strangers(files: &dyn Files, scope: &Scope, folder: &str, found: &mut Ve
     for name in files.list(folder)?.unwrap_or_default() {
         let path = format!("{folder}/{name}");
         let inside = format!("{path}/");
-        let holds = scope.paths.range(inside.clone()..).next().is_some_and(|next| next.starts_with(&inside));
-        if scope.paths.contains(&path) && !holds {
-            continue;
+        let holds = scope.owned.range(inside.clone()..).next().is_some_and(|(next, _)| next.starts_with(&inside));
+        match scope.owned.get(&path) {
+            Some(true) => continue,
+            Some(false) if !holds => continue,
+            Some(false) | None => {}
         }
         if !holds {
             found.push(path);
@@ -95,7 +97,7 @@ mod tests {
     fn a_purge_spares_what_others_own_however_deep() {
         let root = tempfile::tempdir().unwrap();
         let files = RealFiles::below(root.path());
-        for path in ["/d/own", "/d/stranger", "/d/sub/own", "/d/sub/stranger", "/d/old/x"] {
+        for path in ["/d/own", "/d/stranger", "/d/sub/own", "/d/sub/stranger", "/d/old/x", "/d/home/x"] {
             files.write(path, b"", 0o644, 0, 0).unwrap();
         }
         let mut scope = Scope {
@@ -103,9 +105,10 @@ mod tests {
             environment: "e".parse().unwrap(),
             node: "n".parse().unwrap(),
             generation: Default::default(),
-            paths: Default::default(),
+            owned: Default::default(),
         };
-        scope.paths = ["/d", "/d/own", "/d/sub/own", "/d-other"].map(str::to_owned).into();
+        let owned = ["/d", "/d/own", "/d/sub/own", "/d-other"].map(|path| (path.to_owned(), false));
+        scope.owned = owned.into_iter().chain([("/d/home".to_owned(), true)]).collect();
         let mut found = Vec::new();
         find_strangers(&files, &scope, "/d", &mut found).unwrap();
         assert_eq!(found, ["/d/old", "/d/stranger", "/d/sub/stranger"]);

@@ -1,13 +1,13 @@
 //! `[[kernel_module]]`: modprobe, and a file that loads it at boot. A module built into the kernel counts as loaded.
 
 use muster_catalog::kinds::kernel_module::KernelModuleSpec;
-use muster_plan::kinds::kernel_module::{Change, Observed, path};
+use muster_plan::kinds::kernel_module::{Change, Observed};
 
 use super::program;
 use crate::{Context, Done, StepError};
 
 pub async fn observe(ctx: &Context, spec: &KernelModuleSpec) -> Result<Observed, StepError> {
-    let kept = ctx.files.read(&path(spec))?.map(|content| String::from_utf8_lossy(&content).into_owned());
+    let kept = ctx.files.read(&spec.file())?.map(|content| String::from_utf8_lossy(&content).into_owned());
     Ok(Observed { loaded: loaded(ctx, &spec.name)?, kept })
 }
 
@@ -45,7 +45,7 @@ pub async fn apply(ctx: &Context, spec: &KernelModuleSpec, change: &Change) -> R
         })?;
     }
     if let Some(text) = &change.kept {
-        ctx.files.write(&path(spec), text.as_bytes(), 0o644, 0, 0)?;
+        ctx.files.write(&spec.file(), text.as_bytes(), 0o644, 0, 0)?;
     }
     Ok(Done::default())
 }

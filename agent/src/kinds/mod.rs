@@ -32,7 +32,7 @@ use muster_plan::kinds::{Change, Observed};
 use crate::{Context, Done, StepError};
 
 macro_rules! kinds {
-    ($($variant:ident $module:ident;)*) => {
+    ($($variant:ident $module:ident $key:literal $written:ident $spec:ident $name:ident;)*) => {
         /// Looks at one resource. Reads only.
         pub async fn observe(ctx: &Context, spec: &Spec) -> Result<Observed, StepError> {
             match spec {
@@ -50,21 +50,4 @@ macro_rules! kinds {
     };
 }
 
-kinds! {
-    AptSource apt_source;
-    ClusterMember cluster_member;
-    Command command;
-    Container container;
-    Directory directory;
-    File file;
-    Group group;
-    Image image;
-    KernelModule kernel_module;
-    Manifest manifest;
-    Mount mount;
-    Package package;
-    PodNetwork pod_network;
-    Service service;
-    Sysctl sysctl;
-    User user;
-}
+muster_catalog::each_kind!(kinds);

@@ -1,7 +1,7 @@
 //! `[[service]]`: systemd over D-Bus.
 
 use muster_catalog::kinds::service::ServiceSpec;
-use muster_plan::kinds::service::{Change, Observed, Run, unit};
+use muster_plan::kinds::service::{Change, Observed, Run};
 
 use crate::{
     Context, Done, StepError,
@@ -9,7 +9,7 @@ use crate::{
 };
 
 pub async fn observe(ctx: &Context, spec: &ServiceSpec) -> Result<Observed, StepError> {
-    Ok(seen(ctx.units.state(&unit(spec)).await?))
+    Ok(seen(ctx.units.state(&spec.whole_name()).await?))
 }
 
 pub fn seen(state: UnitState) -> Observed {
@@ -18,7 +18,7 @@ pub fn seen(state: UnitState) -> Observed {
 }
 
 pub async fn apply(ctx: &Context, spec: &ServiceSpec, change: &Change) -> Result<Done, StepError> {
-    let unit = unit(spec);
+    let unit = spec.whole_name();
     if change.daemon_reload {
         ctx.units.daemon_reload().await?;
     }

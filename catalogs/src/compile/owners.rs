@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use super::Draft;
 use crate::{
     diagnostic::Diagnostic,
-    graph::path,
-    kinds::{Claim, Spec},
+    kinds::{Claim, Place},
     site::Site,
 };
 
@@ -40,11 +39,12 @@ pub(super) fn one_each(drafts: Vec<Draft>, site: &Site, errors: &mut Vec<Diagnos
 
 /// `/etc/motd` as a file, and something at `/etc/motd/x`.
 pub(super) fn no_file_holds_another(drafts: &[Draft], site: &Site, errors: &mut Vec<Diagnostic>) {
-    let is_file = |draft: &&Draft| matches!(&draft.resource.spec, Spec::File(file) if !file.absent);
+    let is_file =
+        |draft: &&Draft| !draft.resource.spec.absent() && draft.resource.spec.place().is_some_and(|place| !place.holds);
     let files: HashMap<&str, &Draft> =
         drafts.iter().filter(is_file).map(|draft| (draft.resource.spec.name(), draft)).collect();
     for draft in drafts {
-        let Some(path) = path(&draft.resource.spec) else { continue };
+        let Some(Place { path, .. }) = draft.resource.spec.place() else { continue };
         let above = path.match_indices('/').map(|(end, _)| &path[..end]);
         for holder in above.filter_map(|above| files.get(above)) {
             let label = format!("lies in {}", holder.resource.spec.name());

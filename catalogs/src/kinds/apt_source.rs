@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Fault, Kind, Need};
+use super::{Claim, Fault, Kind, Need, Owned, Presence, SecretName};
 
 /// A package repository in deb822 form, with the key that must have signed it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -30,16 +30,36 @@ pub struct AptSourceSpec {
     pub absent: bool,
 }
 
+impl AptSourceSpec {
+    /// The file that describes it to apt.
+    pub fn source_path(&self) -> String {
+        format!("/etc/apt/sources.list.d/{}.sources", self.name)
+    }
+
+    /// The file with its key.
+    pub fn key_path(&self) -> String {
+        format!("/etc/apt/keyrings/{}.asc", self.name)
+    }
+}
+
 impl Kind for AptSourceSpec {
     fn claims(&self) -> Vec<Claim> {
-        vec![
-            Claim::new("apt source", &self.name),
-            Claim::path(format!("/etc/apt/sources.list.d/{}.sources", self.name)),
-            Claim::path(format!("/etc/apt/keyrings/{}.asc", self.name)),
-        ]
+        vec![Claim::new("apt source", &self.name), Claim::path(self.source_path()), Claim::path(self.key_path())]
     }
 
     fn needs(&self) -> Vec<Need> {
+        Vec::new()
+    }
+
+    fn owns(&self) -> Vec<Owned> {
+        vec![Owned::one(self.source_path()), Owned::one(self.key_path())]
+    }
+
+    fn presence(&self) -> Presence {
+        Presence::absent_if(self.absent)
+    }
+
+    fn secrets(&self) -> Vec<SecretName<'_>> {
         Vec::new()
     }
 

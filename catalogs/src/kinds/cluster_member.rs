@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Kind, Need};
+use super::{Claim, Cost, Kind, Need, Owned, Presence, SecretName, Signal};
 
 /// Membership by `kubeadm init` or `join`. A node that is a member already is left as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -155,5 +155,25 @@ impl Kind for ClusterMemberSpec {
         needs.extend(folders.iter().map(|f| Need::Within((*f).to_owned())));
         needs.extend(self.settings.iter().map(|f| Need::Within(f.clone())));
         needs
+    }
+
+    fn owns(&self) -> Vec<Owned> {
+        ["/etc/kubernetes", "/var/lib/kubelet", "/var/lib/etcd"].map(Owned::tree).into()
+    }
+
+    fn presence(&self) -> Presence {
+        Presence::Present
+    }
+
+    fn secrets(&self) -> Vec<SecretName<'_>> {
+        Vec::new()
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::Call
+    }
+
+    fn signals(&self) -> Vec<Signal> {
+        Vec::new()
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Fault, Kind, Need};
+use super::{Claim, Cost, Fault, Kind, Need, Owned, Presence, SecretName};
 
 use super::service::Disrupts;
 
@@ -58,6 +58,22 @@ impl Kind for CommandSpec {
             .filter(|a| a.starts_with('/'))
             .map(|a| Need::Within(a.clone()))
             .collect()
+    }
+
+    fn owns(&self) -> Vec<Owned> {
+        self.creates.iter().map(Owned::tree).collect()
+    }
+
+    fn presence(&self) -> Presence {
+        Presence::Present
+    }
+
+    fn secrets(&self) -> Vec<SecretName<'_>> {
+        Vec::new()
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::Call
     }
 
     fn faults(&self) -> Vec<Fault> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Fault, Kind, Need};
+use super::{Claim, Cost, Fault, Kind, Need, Owned, Presence, SecretName, Signal};
 
 /// A Docker container. A changed specification replaces it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -34,6 +34,8 @@ pub struct ContainerSpec {
 }
 
 impl Kind for ContainerSpec {
+    const ENDS_WITH_BOOT: bool = true;
+
     fn claims(&self) -> Vec<Claim> {
         let ports = self.ports.iter().filter(|_| !self.absent).map(|port| {
             let (port, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
@@ -53,6 +55,31 @@ impl Kind for ContainerSpec {
             }
         }
         needs
+    }
+
+    fn owns(&self) -> Vec<Owned> {
+        self.volumes
+            .iter()
+            .filter_map(|volume| volume.split(':').next())
+            .filter(|source| source.starts_with('/'))
+            .map(Owned::tree)
+            .collect()
+    }
+
+    fn presence(&self) -> Presence {
+        Presence::absent_if(self.absent)
+    }
+
+    fn secrets(&self) -> Vec<SecretName<'_>> {
+        Vec::new()
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::Call
+    }
+
+    fn signals(&self) -> Vec<Signal> {
+        vec![Signal::Container(self.name.clone())]
     }
 
     fn faults(&self) -> Vec<Fault> {

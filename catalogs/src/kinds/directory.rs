@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Fault, Kind, Need, owned};
+use super::{Claim, Cost, Fault, Kind, Need, Owned, Place, Presence, SecretName, Signal, owned};
 
 /// A folder. Parents are made as needed (`0755`, root) and belong to nobody.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -40,6 +40,34 @@ impl Kind for DirectorySpec {
 
     fn needs(&self) -> Vec<Need> {
         owned(&self.path, &self.owner, &self.group)
+    }
+
+    fn owns(&self) -> Vec<Owned> {
+        vec![Owned::one(&self.path)]
+    }
+
+    fn presence(&self) -> Presence {
+        Presence::absent_if(self.absent)
+    }
+
+    fn secrets(&self) -> Vec<SecretName<'_>> {
+        Vec::new()
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::File
+    }
+
+    fn signals(&self) -> Vec<Signal> {
+        let mut signals = vec![Signal::Path(self.path.clone())];
+        if self.purge && !self.absent {
+            signals.push(Signal::Inside(self.path.clone()));
+        }
+        signals
+    }
+
+    fn place(&self) -> Option<Place<'_>> {
+        Some(Place { path: &self.path, holds: true })
     }
 
     fn faults(&self) -> Vec<Fault> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Fault, Kind, Need, owned};
+use super::{Claim, Cost, Fault, Kind, Need, Owned, Place, Presence, SecretName, Texts, owned};
 
 /// A regular file with exactly this content: one of `content`, `source`, `template` and `secret`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -70,6 +70,31 @@ impl Kind for FileSpec {
 
     fn needs(&self) -> Vec<Need> {
         owned(&self.path, &self.owner, &self.group)
+    }
+
+    fn owns(&self) -> Vec<Owned> {
+        vec![Owned::one(&self.path)]
+    }
+
+    fn presence(&self) -> Presence {
+        Presence::absent_if(self.absent)
+    }
+
+    fn secrets(&self) -> Vec<SecretName<'_>> {
+        self.secret.iter().map(|name| SecretName { name, key: "secret", index: None }).collect()
+    }
+
+    fn cost(&self) -> Cost {
+        // A secret's value is asked for by a call of its own, and cached.
+        if self.secret.is_some() { Cost::Reading } else { Cost::File }
+    }
+
+    fn place(&self) -> Option<Place<'_>> {
+        Some(Place { path: &self.path, holds: false })
+    }
+
+    fn texts(&mut self) -> Option<Texts<'_>> {
+        Some(Texts { content: &mut self.content, source: &mut self.source, template: &mut self.template })
     }
 
     fn faults(&self) -> Vec<Fault> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Kind, Need};
+use super::{Claim, Kind, Need, Owned, Presence, SecretName, Signal};
 
 /// A group of the node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -28,5 +28,21 @@ impl Kind for GroupSpec {
 
     fn needs(&self) -> Vec<Need> {
         Vec::new()
+    }
+
+    fn owns(&self) -> Vec<Owned> {
+        Vec::new()
+    }
+
+    fn presence(&self) -> Presence {
+        Presence::absent_if(self.absent)
+    }
+
+    fn secrets(&self) -> Vec<SecretName<'_>> {
+        Vec::new()
+    }
+
+    fn signals(&self) -> Vec<Signal> {
+        super::user::ACCOUNTS.map(|path| Signal::Path(path.to_owned())).into()
     }
 }

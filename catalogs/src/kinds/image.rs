@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Kind, Need};
+use super::{Claim, Cost, Kind, Need, Owned, Presence, SecretName, Signal};
 
 /// An image in the node's image store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -37,6 +37,29 @@ impl Kind for ImageSpec {
             Runtime::Kubernetes => {
                 vec![Need::Named("service", "containerd".to_owned()), Need::Within("/etc/containerd".to_owned())]
             }
+        }
+    }
+
+    fn owns(&self) -> Vec<Owned> {
+        Vec::new()
+    }
+
+    fn presence(&self) -> Presence {
+        Presence::Present
+    }
+
+    fn secrets(&self) -> Vec<SecretName<'_>> {
+        Vec::new()
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::Call
+    }
+
+    fn signals(&self) -> Vec<Signal> {
+        match self.runtime {
+            Runtime::Docker => vec![Signal::Image(self.name.clone())],
+            Runtime::Kubernetes => Vec::new(),
         }
     }
 }

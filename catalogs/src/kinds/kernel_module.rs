@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Kind, Need};
+use super::{Claim, Kind, Need, Owned, Presence, SecretName};
 
 /// A kernel module, kept in `/etc/modules-load.d/muster-NAME.conf`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -13,15 +13,33 @@ pub struct KernelModuleSpec {
     pub name: String,
 }
 
+impl KernelModuleSpec {
+    /// The file that loads it at boot.
+    pub fn file(&self) -> String {
+        format!("/etc/modules-load.d/muster-{}.conf", self.name)
+    }
+}
+
 impl Kind for KernelModuleSpec {
+    const ENDS_WITH_BOOT: bool = true;
+
     fn claims(&self) -> Vec<Claim> {
-        vec![
-            Claim::new("kernel module", &self.name),
-            Claim::path(format!("/etc/modules-load.d/muster-{}.conf", self.name)),
-        ]
+        vec![Claim::new("kernel module", &self.name), Claim::path(self.file())]
     }
 
     fn needs(&self) -> Vec<Need> {
+        Vec::new()
+    }
+
+    fn owns(&self) -> Vec<Owned> {
+        vec![Owned::one(self.file())]
+    }
+
+    fn presence(&self) -> Presence {
+        Presence::Present
+    }
+
+    fn secrets(&self) -> Vec<SecretName<'_>> {
         Vec::new()
     }
 }

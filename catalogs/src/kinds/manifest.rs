@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Claim, Fault, Kind, Need};
+use super::{Claim, Cost, Fault, Kind, Need, Owned, Presence, SecretName, Signal, Texts};
 
 /// Objects that the cluster must hold, in a role of the control planes. Only the control-plane agent that holds the Lease applies them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -90,6 +90,32 @@ impl Kind for ManifestSpec {
 
     fn needs(&self) -> Vec<Need> {
         vec![Need::Kind("cluster_member")]
+    }
+
+    fn owns(&self) -> Vec<Owned> {
+        Vec::new()
+    }
+
+    fn presence(&self) -> Presence {
+        Presence::absent_if(self.absent)
+    }
+
+    fn secrets(&self) -> Vec<SecretName<'_>> {
+        let named = |(index, name)| SecretName { name, key: "secrets", index: Some(index) };
+        self.secrets.iter().map(String::as_str).enumerate().map(named).collect()
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::Call
+    }
+
+    fn signals(&self) -> Vec<Signal> {
+        let text = self.content.clone().unwrap_or_default();
+        if self.absent { Vec::new() } else { vec![Signal::Objects { set: self.name.clone(), text }] }
+    }
+
+    fn texts(&mut self) -> Option<Texts<'_>> {
+        Some(Texts { content: &mut self.content, source: &mut self.source, template: &mut self.template })
     }
 
     fn faults(&self) -> Vec<Fault> {

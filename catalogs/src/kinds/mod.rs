@@ -1,4 +1,4 @@
-//! The kinds of resources: one file each, a closed enum over all of them.
+//! The kinds of resources: one file each, one table, and a closed enum over all of them.
 
 pub mod apt_source;
 pub mod cluster_member;
@@ -9,6 +9,7 @@ pub mod file;
 pub mod group;
 pub mod image;
 pub mod kernel_module;
+mod kind;
 pub mod manifest;
 pub mod mount;
 pub mod package;
@@ -17,100 +18,55 @@ pub mod service;
 pub mod sysctl;
 pub mod user;
 
-use std::{collections::BTreeMap, fmt, sync::LazyLock};
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use muster_ids::ResourceId;
 use serde::{Deserialize, Serialize};
 
-/// What every kind says of its resources.
-pub trait Kind: Serialize + serde::de::DeserializeOwned + schemars::JsonSchema {
-    /// What it alone owns: two resources of one node with the same claim are an error.
-    fn claims(&self) -> Vec<Claim>;
+pub(crate) use kind::owned;
+pub use kind::{Claim, Cost, Fault, Kind, Need, Owned, Place, Presence, SecretName, Signal, Texts};
 
-    /// What must be converged before it, where the node has it.
-    fn needs(&self) -> Vec<Need>;
-
-    /// What its keys together must fulfil.
-    fn faults(&self) -> Vec<Fault> {
-        Vec::new()
-    }
+/// The one table of kinds, for this crate and for those that look, decide and act: hands `$callback` a row for each kind.
+/// A row has the variant, its module, its key in TOML, what of it stands in a site, its spec, and the field that names it.
+#[macro_export]
+macro_rules! each_kind {
+    ($callback:ident) => {
+        $callback! {
+            AptSource apt_source "apt_source" AptSourceSpec AptSourceSpec name;
+            ClusterMember cluster_member "cluster_member" Written ClusterMemberSpec name;
+            Command command "command" CommandSpec CommandSpec name;
+            Container container "container" ContainerSpec ContainerSpec name;
+            Directory directory "directory" DirectorySpec DirectorySpec path;
+            File file "file" FileSpec FileSpec path;
+            Group group "group" GroupSpec GroupSpec name;
+            Image image "image" ImageSpec ImageSpec name;
+            KernelModule kernel_module "kernel_module" KernelModuleSpec KernelModuleSpec name;
+            Manifest manifest "manifest" ManifestSpec ManifestSpec name;
+            Mount mount "mount" MountSpec MountSpec path;
+            Package package "package" PackageSpec PackageSpec name;
+            PodNetwork pod_network "pod_network" Written PodNetworkSpec pods;
+            Service service "service" ServiceSpec ServiceSpec name;
+            Sysctl sysctl "sysctl" SysctlSpec SysctlSpec key;
+            User user "user" UserSpec UserSpec name;
+        }
+    };
 }
 
-/// Something that one resource alone may own.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Claim {
-    /// "package"; empty for a path.
-    what: &'static str,
-    name: String,
+macro_rules! asked {
+    ($self:ident, $($variant:ident)*, $method:ident) => {
+        match $self {
+            $(Self::$variant(spec) => spec.$method(),)*
+        }
+    };
 }
 
-impl Claim {
-    pub fn new(what: &'static str, name: impl Into<String>) -> Self {
-        Self { what, name: name.into() }
-    }
-
-    pub fn path(path: impl Into<String>) -> Self {
-        Self::new("", path)
-    }
-}
-
-impl fmt::Display for Claim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.what.is_empty() { f.write_str(&self.name) } else { write!(f, "{} {}", self.what, self.name) }
-    }
-}
-
-/// What a resource needs before it; what the node's catalog does not have is no error.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Need {
-    /// Every resource of this kind.
-    Kind(&'static str),
-    /// One resource of this kind and name.
-    Named(&'static str, String),
-    /// Folders and mounts above this path.
-    Above(String),
-    /// Files and folders at this path or below it.
-    Within(String),
-    /// What brings this systemd unit: the package of its name, else any package, unless `after` names one or the
-    /// unit is a file of the site.
-    Unit(String),
-}
-
-/// What is wrong with a resource's keys together.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// The key to point at.
-    pub key: &'static str,
-    pub message: String,
-    pub label: String,
-    pub help: Option<String>,
-}
-
-impl Fault {
-    pub fn new(key: &'static str, message: impl Into<String>, label: impl Into<String>) -> Self {
-        Self { key, message: message.into(), label: label.into(), help: None }
-    }
-
-    #[must_use]
-    pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
-        self
-    }
-}
-
-/// What something at a path with an owner needs.
-pub(crate) fn owned(path: &str, owner: &str, group: &str) -> Vec<Need> {
-    vec![Need::Above(path.to_owned()), Need::Named("user", owner.to_owned()), Need::Named("group", group.to_owned())]
-}
-
-/// The one table of kinds: the variant, its key in TOML, its module's spec, and the spec's naming field.
 macro_rules! kinds {
-    ($($variant:ident $key:literal $spec:path, $written:path, $name:ident;)*) => {
-        /// What a resource should be. The compiler lists every place that a new kind must be added to.
+    ($($variant:ident $module:ident $key:literal $written:ident $spec:ident $name:ident;)*) => {
+        /// What a resource should be.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
         pub enum Spec {
-            $($variant($spec),)*
+            $($variant($module::$spec),)*
         }
 
         impl Spec {
@@ -119,36 +75,62 @@ macro_rules! kinds {
 
             pub fn kind(&self) -> &'static str {
                 match self {
-                    $(Spec::$variant(_) => $key,)*
+                    $(Self::$variant(_) => $key,)*
                 }
             }
 
             /// What tells resources of one kind apart: a path, a name.
             pub fn name(&self) -> &str {
                 match self {
-                    $(Spec::$variant(spec) => &spec.$name,)*
+                    $(Self::$variant(spec) => &spec.$name,)*
                 }
-            }
-
-            pub fn id(&self) -> ResourceId {
-                ResourceId::new(self.kind(), self.name())
             }
 
             pub fn claims(&self) -> Vec<Claim> {
-                match self {
-                    $(Spec::$variant(spec) => spec.claims(),)*
-                }
+                asked!(self, $($variant)*, claims)
             }
 
             pub fn needs(&self) -> Vec<Need> {
-                match self {
-                    $(Spec::$variant(spec) => spec.needs(),)*
-                }
+                asked!(self, $($variant)*, needs)
+            }
+
+            pub fn owns(&self) -> Vec<Owned> {
+                asked!(self, $($variant)*, owns)
+            }
+
+            pub fn presence(&self) -> Presence {
+                asked!(self, $($variant)*, presence)
+            }
+
+            pub fn secrets(&self) -> Vec<SecretName<'_>> {
+                asked!(self, $($variant)*, secrets)
+            }
+
+            pub fn cost(&self) -> Cost {
+                asked!(self, $($variant)*, cost)
+            }
+
+            pub fn signals(&self) -> Vec<Signal> {
+                asked!(self, $($variant)*, signals)
+            }
+
+            pub fn place(&self) -> Option<Place<'_>> {
+                asked!(self, $($variant)*, place)
+            }
+
+            pub(crate) fn texts(&mut self) -> Option<Texts<'_>> {
+                asked!(self, $($variant)*, texts)
             }
 
             pub fn faults(&self) -> Vec<Fault> {
-                match self {
-                    $(Spec::$variant(spec) => spec.faults(),)*
+                asked!(self, $($variant)*, faults)
+            }
+
+            /// Whether a boot takes away what resources of this kind make.
+            pub fn ends_with_boot(kind: &str) -> bool {
+                match kind {
+                    $($key => <$module::$spec as Kind>::ENDS_WITH_BOOT,)*
+                    _ => false,
                 }
             }
 
@@ -163,7 +145,7 @@ macro_rules! kinds {
             /// Decodes a resource whose shape was checked.
             pub(crate) fn decode(kind: &str, value: serde_json::Value) -> Result<Self, serde_json::Error> {
                 match kind {
-                    $($key => serde_json::from_value(value).map(Spec::$variant),)*
+                    $($key => serde_json::from_value(value).map(Self::$variant),)*
                     _ => Err(serde::de::Error::custom("no such kind")),
                 }
             }
@@ -171,28 +153,21 @@ macro_rules! kinds {
 
         /// The schema of each kind as it stands in a role: its keys and those that all resources have.
         pub(crate) static SCHEMAS: LazyLock<BTreeMap<&'static str, serde_json::Value>> = LazyLock::new(|| {
-            BTreeMap::from([$(($key, with_common(crate::shape::schema_of::<$written>()))),*])
+            BTreeMap::from([$(($key, with_common(crate::shape::schema_of::<$module::$written>()))),*])
         });
     };
 }
 
-kinds! {
-    AptSource "apt_source" apt_source::AptSourceSpec, apt_source::AptSourceSpec, name;
-    ClusterMember "cluster_member" cluster_member::ClusterMemberSpec, cluster_member::Written, name;
-    Command "command" command::CommandSpec, command::CommandSpec, name;
-    Container "container" container::ContainerSpec, container::ContainerSpec, name;
-    Directory "directory" directory::DirectorySpec, directory::DirectorySpec, path;
-    File "file" file::FileSpec, file::FileSpec, path;
-    Group "group" group::GroupSpec, group::GroupSpec, name;
-    Image "image" image::ImageSpec, image::ImageSpec, name;
-    KernelModule "kernel_module" kernel_module::KernelModuleSpec, kernel_module::KernelModuleSpec, name;
-    Manifest "manifest" manifest::ManifestSpec, manifest::ManifestSpec, name;
-    Mount "mount" mount::MountSpec, mount::MountSpec, path;
-    Package "package" package::PackageSpec, package::PackageSpec, name;
-    PodNetwork "pod_network" pod_network::PodNetworkSpec, pod_network::Written, pods;
-    Service "service" service::ServiceSpec, service::ServiceSpec, name;
-    Sysctl "sysctl" sysctl::SysctlSpec, sysctl::SysctlSpec, key;
-    User "user" user::UserSpec, user::UserSpec, name;
+each_kind!(kinds);
+
+impl Spec {
+    pub fn id(&self) -> ResourceId {
+        ResourceId::new(self.kind(), self.name())
+    }
+
+    pub fn absent(&self) -> bool {
+        self.presence() == Presence::Absent
+    }
 }
 
 /// Adds the keys that every resource has to a kind's own.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Kind, Need};
+use super::{Claim, Kind, Need, Owned, Place, Presence, SecretName, Signal};
 
 /// A mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -27,6 +27,8 @@ fn auto() -> String {
 }
 
 impl Kind for MountSpec {
+    const ENDS_WITH_BOOT: bool = true;
+
     fn claims(&self) -> Vec<Claim> {
         vec![Claim::new("mount at", &self.path)]
     }
@@ -38,5 +40,25 @@ impl Kind for MountSpec {
             needs.push(Need::Named("directory", self.source.clone()));
         }
         needs
+    }
+
+    fn owns(&self) -> Vec<Owned> {
+        vec![Owned::tree(&self.path)]
+    }
+
+    fn presence(&self) -> Presence {
+        Presence::absent_if(self.absent)
+    }
+
+    fn secrets(&self) -> Vec<SecretName<'_>> {
+        Vec::new()
+    }
+
+    fn signals(&self) -> Vec<Signal> {
+        vec![Signal::Path("/etc/fstab".to_owned()), Signal::Mounts]
+    }
+
+    fn place(&self) -> Option<Place<'_>> {
+        Some(Place { path: &self.path, holds: true })
     }
 }

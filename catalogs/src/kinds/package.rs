@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Fault, Kind, Need};
+use super::{Claim, Cost, Fault, Kind, Need, Owned, Presence, SecretName, Signal};
 
 /// A Debian package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -31,6 +31,26 @@ impl Kind for PackageSpec {
     fn needs(&self) -> Vec<Need> {
         // Preferences and configuration of apt and dpkg count before anything is installed.
         vec![Need::Kind("apt_source"), Need::Within("/etc/apt".to_owned()), Need::Within("/etc/dpkg".to_owned())]
+    }
+
+    fn owns(&self) -> Vec<Owned> {
+        Vec::new()
+    }
+
+    fn presence(&self) -> Presence {
+        Presence::absent_if(self.absent)
+    }
+
+    fn secrets(&self) -> Vec<SecretName<'_>> {
+        Vec::new()
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::Package
+    }
+
+    fn signals(&self) -> Vec<Signal> {
+        vec![Signal::Path("/var/lib/dpkg/status".to_owned())]
     }
 
     fn faults(&self) -> Vec<Fault> {

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Kind, Need};
+use super::{Claim, Cost, Kind, Need, Owned, Presence, SecretName, Signal};
 
 /// CNI configuration of this node and its routes to the others' pods.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -66,6 +66,8 @@ pub(crate) struct Written {
 }
 
 impl Kind for PodNetworkSpec {
+    const ENDS_WITH_BOOT: bool = true;
+
     fn claims(&self) -> Vec<Claim> {
         vec![Claim::new("pod network", "of this node")]
     }
@@ -77,5 +79,25 @@ impl Kind for PodNetworkSpec {
             Need::Kind("kernel_module"),
             Need::Kind("sysctl"),
         ]
+    }
+
+    fn owns(&self) -> Vec<Owned> {
+        vec![Owned::tree("/etc/cni/net.d")]
+    }
+
+    fn presence(&self) -> Presence {
+        Presence::Present
+    }
+
+    fn secrets(&self) -> Vec<SecretName<'_>> {
+        Vec::new()
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::Call
+    }
+
+    fn signals(&self) -> Vec<Signal> {
+        vec![Signal::Routes]
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Kind, Need};
+use super::{Claim, Cost, Kind, Need, Owned, Presence, SecretName, Signal};
 
 /// A systemd service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -47,7 +47,16 @@ pub enum Disrupts {
     Node,
 }
 
+impl ServiceSpec {
+    /// The unit's whole name.
+    pub fn whole_name(&self) -> String {
+        if self.name.contains('.') { self.name.clone() } else { format!("{}.service", self.name) }
+    }
+}
+
 impl Kind for ServiceSpec {
+    const ENDS_WITH_BOOT: bool = true;
+
     fn claims(&self) -> Vec<Claim> {
         vec![Claim::new("service", unit(&self.name))]
     }
@@ -65,6 +74,28 @@ impl Kind for ServiceSpec {
             needs.push(Need::Kind("cluster_member"));
         }
         needs
+    }
+
+    fn owns(&self) -> Vec<Owned> {
+        Vec::new()
+    }
+
+    fn presence(&self) -> Presence {
+        // A unit that neither runs nor starts is on its way out: it ends before its file or its package goes.
+        Presence::absent_if(!self.running && !self.enabled)
+    }
+
+    fn secrets(&self) -> Vec<SecretName<'_>> {
+        Vec::new()
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::Unit
+    }
+
+    fn signals(&self) -> Vec<Signal> {
+        // Enabling shows in systemd's signals, too.
+        vec![Signal::Unit(self.whole_name())]
     }
 }
 

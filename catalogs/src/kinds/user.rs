@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Fault, Kind, Need};
+use super::{Claim, Fault, Kind, Need, Owned, Presence, SecretName, Signal};
 
 /// A user of the node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -34,6 +34,9 @@ pub struct UserSpec {
     pub absent: bool,
 }
 
+/// Where the system keeps its users and groups.
+pub(crate) const ACCOUNTS: [&str; 2] = ["/etc/passwd", "/etc/group"];
+
 impl Kind for UserSpec {
     fn claims(&self) -> Vec<Claim> {
         let mut claims = vec![Claim::new("user", &self.name)];
@@ -46,6 +49,22 @@ impl Kind for UserSpec {
             self.groups.iter().chain(&self.group).map(|g| Need::Named("group", g.clone())).collect();
         needs.extend(self.home.iter().map(|home| Need::Above(home.clone())));
         needs
+    }
+
+    fn owns(&self) -> Vec<Owned> {
+        self.home.iter().map(Owned::tree).collect()
+    }
+
+    fn presence(&self) -> Presence {
+        Presence::absent_if(self.absent)
+    }
+
+    fn secrets(&self) -> Vec<SecretName<'_>> {
+        Vec::new()
+    }
+
+    fn signals(&self) -> Vec<Signal> {
+        ACCOUNTS.map(|path| Signal::Path(path.to_owned())).into()
     }
 
     fn faults(&self) -> Vec<Fault> {

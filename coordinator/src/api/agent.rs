@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use muster_catalog::{Catalog, Facts, Spec};
+use muster_catalog::{Catalog, Facts};
 use muster_ids::{Generation, NodeName};
 use muster_plan::{Report, Row};
 use muster_planner::{may_disrupt, turns::sound};
@@ -83,7 +83,8 @@ impl AgentApi {
         let facts = self.ctx.local.node(node).map_err(local)?.facts;
         let facts = facts.ok_or_else(|| Status::failed_precondition("pull a catalog first"))?;
         let catalog = self.catalog(node, &facts)?;
-        Ok(catalog.resource.iter().flat_map(|resource| secrets(&resource.spec)).collect())
+        let names = catalog.resource.iter().flat_map(|resource| resource.spec.secrets());
+        Ok(names.map(|secret| secret.name.to_owned()).collect())
     }
 
     fn take_turn(&self, node: &NodeName, request: &v1::TurnRequest) -> Result<Result<(), String>, Status> {
@@ -177,28 +178,6 @@ impl AgentApi {
             publish::stop(&self.ctx, &why).map_err(state)?;
         }
         Ok(())
-    }
-}
-
-/// Secrets that one resource refers to.
-fn secrets(spec: &Spec) -> Vec<String> {
-    match spec {
-        Spec::File(file) => file.secret.iter().cloned().collect(),
-        Spec::Manifest(manifest) => manifest.secrets.clone(),
-        Spec::AptSource(_)
-        | Spec::ClusterMember(_)
-        | Spec::Command(_)
-        | Spec::Container(_)
-        | Spec::Directory(_)
-        | Spec::Group(_)
-        | Spec::Image(_)
-        | Spec::KernelModule(_)
-        | Spec::Mount(_)
-        | Spec::Package(_)
-        | Spec::PodNetwork(_)
-        | Spec::Service(_)
-        | Spec::Sysctl(_)
-        | Spec::User(_) => vec![],
     }
 }
 

@@ -70,7 +70,7 @@ pub async fn agent(machine: Arc<Machine>, pin: Digest) -> turmoil::Result {
         environment: realm.environment,
         node: machine.node.clone(),
         generation: Generation::default(),
-        paths: Default::default(),
+        owned: Default::default(),
     };
     let ctx = Context {
         units: Arc::new(SlowUnits(machine.clone())),

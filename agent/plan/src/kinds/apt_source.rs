@@ -51,16 +51,6 @@ impl Describe for Change {
     }
 }
 
-/// The path of the source's file.
-pub fn source_path(name: &str) -> String {
-    format!("/etc/apt/sources.list.d/{name}.sources")
-}
-
-/// The path of the source's key.
-pub fn key_path(name: &str) -> String {
-    format!("/etc/apt/keyrings/{name}.asc")
-}
-
 /// The key as it stands: text, or the place to fetch it from.
 pub fn key(spec: &AptSourceSpec) -> Key {
     if spec.key.starts_with("http://") || spec.key.starts_with("https://") {
@@ -78,7 +68,7 @@ pub fn render(spec: &AptSourceSpec) -> String {
     if !spec.components.is_empty() {
         text.push_str(&format!("Components: {}\n", spec.components.join(" ")));
     }
-    text.push_str(&format!("Signed-By: {}\n", key_path(&spec.name)));
+    text.push_str(&format!("Signed-By: {}\n", spec.key_path()));
     if let Key::Url(url) = key(spec) {
         let sha256 = spec.key_sha256.as_ref().map(|digest| format!(", SHA-256 {digest}")).unwrap_or_default();
         text.insert_str("# Written by muster.\n".len(), &format!("# Key fetched from {url}{sha256}\n"));

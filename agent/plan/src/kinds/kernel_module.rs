@@ -34,11 +34,6 @@ impl Describe for Change {
     }
 }
 
-/// The file that loads it at boot.
-pub fn path(spec: &KernelModuleSpec) -> String {
-    format!("/etc/modules-load.d/muster-{}.conf", spec.name)
-}
-
 pub fn diff(spec: &KernelModuleSpec, observed: &Observed) -> Option<Change> {
     let text = format!("# Written by muster.\n{}\n", spec.name);
     let kept = (observed.kept.as_deref() != Some(&text)).then_some(text);

@@ -36,7 +36,7 @@ pub trait Describe {
 }
 
 macro_rules! kinds {
-    ($($variant:ident $module:ident;)*) => {
+    ($($variant:ident $module:ident $key:literal $written:ident $spec:ident $name:ident;)*) => {
         /// What was seen of one resource.
         #[derive(Debug, Clone, PartialEq)]
         pub enum Observed {
@@ -78,24 +78,7 @@ macro_rules! kinds {
     };
 }
 
-kinds! {
-    AptSource apt_source;
-    ClusterMember cluster_member;
-    Command command;
-    Container container;
-    Directory directory;
-    File file;
-    Group group;
-    Image image;
-    KernelModule kernel_module;
-    Manifest manifest;
-    Mount mount;
-    Package package;
-    PodNetwork pod_network;
-    Service service;
-    Sysctl sysctl;
-    User user;
-}
+muster_catalog::each_kind!(kinds);
 
 /// What a notification does, on top of the difference: a restart of what runs, a run of what waits to be told.
 pub fn on_notify(spec: &Spec, observed: &Observed) -> Option<Change> {

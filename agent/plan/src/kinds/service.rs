@@ -78,11 +78,6 @@ impl Describe for Change {
     }
 }
 
-/// The unit's whole name.
-pub fn unit(spec: &ServiceSpec) -> String {
-    if spec.name.contains('.') { spec.name.clone() } else { format!("{}.service", spec.name) }
-}
-
 pub fn diff(spec: &ServiceSpec, observed: &Observed) -> Option<Change> {
     if !observed.loaded && !spec.running && !spec.enabled {
         return None;

@@ -33,25 +33,6 @@ impl Describe for Change {
     }
 }
 
-/// The file that keeps the setting over a reboot. A slash, which stands for a dot in an interface's name, is written as a comma.
-pub fn path(spec: &SysctlSpec) -> String {
-    format!("/etc/sysctl.d/90-muster-{}.conf", spec.key.replace('/', ","))
-}
-
-/// The setting's file below `/proc/sys`.
-pub fn proc_path(spec: &SysctlSpec) -> String {
-    let path: String = spec
-        .key
-        .chars()
-        .map(|c| match c {
-            '.' => '/',
-            '/' => '.',
-            other => other,
-        })
-        .collect();
-    format!("/proc/sys/{path}")
-}
-
 pub fn diff(spec: &SysctlSpec, observed: &Observed) -> Option<Change> {
     let mut detail = Vec::new();
     let live = observed.live.as_deref().is_none_or(|value| words(value) != words(&spec.value));
@@ -83,8 +64,8 @@ mod tests {
         let spec = SysctlSpec { key: "net.ipv4.ip_local_port_range".into(), value: "32768 60999".into() };
         let kept = Some("# Written by muster.\nnet.ipv4.ip_local_port_range = 32768 60999\n".to_owned());
         assert_eq!(diff(&spec, &Observed { live: Some("32768\t60999\n".into()), kept }), None);
-        assert_eq!(proc_path(&spec), "/proc/sys/net/ipv4/ip_local_port_range");
+        assert_eq!(spec.live_file(), "/proc/sys/net/ipv4/ip_local_port_range");
         let vlan = SysctlSpec { key: "net.ipv4.conf.eth0/1.forwarding".into(), value: "1".into() };
-        assert_eq!(proc_path(&vlan), "/proc/sys/net/ipv4/conf/eth0.1/forwarding");
+        assert_eq!(vlan.live_file(), "/proc/sys/net/ipv4/conf/eth0.1/forwarding");
     }
 }

@@ -8,10 +8,7 @@ mod files;
 mod packages;
 mod units;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 pub use clock::FakeClock;
 pub use commands::FakeCommands;
@@ -56,7 +53,7 @@ impl FakeMachine {
             environment: "e".parse().expect("a name"),
             node: name.parse().expect("a node's name"),
             generation: Generation::default(),
-            paths: BTreeSet::new(),
+            owned: Default::default(),
         })
     }
 
