@@ -1,6 +1,6 @@
 //! The loop.
 
-use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use futures::{
     StreamExt as _,
@@ -90,6 +90,8 @@ impl Daemon {
         let mut last: Option<Report> = None;
         let mut repeats = 0;
         let mut next = Instant::now() + every;
+        // What ended badly, and until when it is left alone.
+        let (mut resting, mut rested) = (BTreeSet::new(), Instant::now());
         let mut gather: Option<Instant> = None;
         let mut watchdog = notifier.watchdog().map(time::interval);
         if let Some(received) = cached {
@@ -98,6 +100,10 @@ impl Daemon {
         }
         notifier.ready();
         loop {
+            if running.is_none() && rested > Instant::now() && wake.spare(&resting) {
+                // Its retry may be later, or none be due: somebody may have mended it.
+                next = next.min(rested);
+            }
             if running.is_none()
                 && gather.is_none_or(|until| until <= Instant::now())
                 && let Some(held) = &held
@@ -148,6 +154,7 @@ impl Daemon {
                                 Some(_) | None => 0,
                             };
                             let wait = wakes::again(&ended, repeats, clock.now());
+                            (resting, rested) = (wakes::bad(&ended), Instant::now() + wakes::rest(repeats));
                             notifier.status(&line(&held.catalog, &ended));
                             let (generation, etag) = (held.catalog.generation, held.etag);
                             told(&report, Reported { generation, etag, report: ended.clone() });

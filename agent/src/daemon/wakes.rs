@@ -30,6 +30,13 @@ impl Pending {
         self.only.insert(resource);
     }
 
+    /// Leaves out what rests: its retry looks at it. True where something was left out.
+    pub(super) fn spare(&mut self, resting: &BTreeSet<ResourceId>) -> bool {
+        let before = self.only.len();
+        self.only.retain(|resource| !resting.contains(resource));
+        self.only.len() < before
+    }
+
     /// What is due, if something is; nothing is pending after it. A full converge covers every drift.
     pub(super) fn take(&mut self) -> Option<Due> {
         let Self { full, only } = std::mem::take(self);
@@ -65,7 +72,7 @@ pub(super) fn again(report: &Report, repeats: u32, now: i64) -> Option<Duration>
                 sooner(Duration::from_secs(u64::try_from(until - now).unwrap_or(0) + 1));
             }
             Outcome::Failed { retry: true, .. } => {
-                sooner(grown(Duration::from_secs(2), repeats, Duration::from_secs(60)));
+                sooner(rest(repeats));
             }
             Outcome::Failed { retry: false, .. }
             | Outcome::Skipped { why: Skip::Guard }
@@ -77,21 +84,29 @@ pub(super) fn again(report: &Report, repeats: u32, now: i64) -> Option<Duration>
     soonest
 }
 
+/// How long what ended badly is left alone, whatever is heard of it: what keeps failing is heard of again and again because
+/// of its own failures.
+pub(super) fn rest(repeats: u32) -> Duration {
+    grown(Duration::from_secs(2), repeats, Duration::from_secs(60))
+}
+
 fn grown(first: Duration, repeats: u32, most: Duration) -> Duration {
     // Half as long again each time.
     (0..repeats.min(20)).fold(first, |wait, _| (wait * 3 / 2).min(most))
 }
 
+/// What a converge left open.
+pub(super) fn bad(report: &Report) -> BTreeSet<ResourceId> {
+    let unfinished = |outcome: &Outcome| match outcome {
+        Outcome::AlreadyRight | Outcome::Done => false,
+        Outcome::Skipped { .. } | Outcome::Blocked { .. } | Outcome::Failed { .. } => true,
+    };
+    let steps = report.steps.iter().filter(|step| unfinished(&step.outcome));
+    steps.map(|step| step.resource.clone()).collect()
+}
+
 /// Whether a converge ended as the one before did, so that repeating it at once would be of no use.
 pub(super) fn no_progress(before: &Report, after: &Report) -> bool {
-    let bad = |report: &Report| {
-        let unfinished = |outcome: &Outcome| match outcome {
-            Outcome::AlreadyRight | Outcome::Done => false,
-            Outcome::Skipped { .. } | Outcome::Blocked { .. } | Outcome::Failed { .. } => true,
-        };
-        let steps = report.steps.iter().filter(|step| unfinished(&step.outcome));
-        steps.map(|step| step.resource.clone()).collect::<BTreeSet<_>>()
-    };
     let done = after.steps.iter().any(|step| step.outcome == Outcome::Done);
     // Why a pod does not start changes while nothing moves.
     let open = |report: &Report| report.workloads.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -136,6 +151,25 @@ mod tests {
         pending.everything("timer");
         assert_eq!(pending.take(), Some(Due { woken_by: "push", only: None }));
         assert_eq!(pending.take(), None);
+    }
+
+    #[test]
+    fn what_ended_badly_is_spared_by_drift_and_by_nothing_else() {
+        let (failed, other) = (ResourceId::new("service", "x"), ResourceId::new("file", "/etc/x"));
+        let resting = [failed.clone()].into();
+        let mut pending = Pending::default();
+        pending.drift(failed.clone());
+        assert!(pending.spare(&resting));
+        assert_eq!(pending.take(), None);
+        pending.drift(failed.clone());
+        pending.drift(other.clone());
+        assert!(pending.spare(&resting));
+        assert_eq!(pending.take(), Some(Due { woken_by: "drift", only: Some([other].into()) }));
+        pending.drift(failed);
+        pending.everything("push");
+        pending.spare(&resting);
+        assert_eq!(pending.take(), Some(Due { woken_by: "push", only: None }));
+        assert!(rest(0) == Duration::from_secs(2) && rest(100) == Duration::from_secs(60));
     }
 
     #[test]

@@ -105,6 +105,30 @@ async fn drift_drafts_tickets_signatures_and_pauses() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_failed_waits_for_its_retry_however_often_it_is_heard_of() {
+    let coordinator = Coordinator::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = machine(folder.path(), &coordinator, "workers-1");
+    coordinator.publish(&coordinator.catalog_for("workers-1", 1));
+    let node = Node::start(folder.path(), &config, &coordinator);
+    until("the first report", || !coordinator.heard.lock().unwrap().reports.is_empty()).await;
+    node.engine.fails.store(true, Ordering::SeqCst);
+    node.engine.changed_by_hand("/etc/x");
+    until("the failure", || node.engine.converged.lock().unwrap().len() == 2).await;
+    // Its own failures are heard of: a service that ends at once tells so several times a second.
+    for _ in 0..100 {
+        node.engine.changed_by_hand("/etc/x");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    until("the retry", || node.engine.converged.lock().unwrap().len() > 2).await;
+    let woken: Vec<_> = node.engine.converged.lock().unwrap()[2..].iter().map(|one| one.woken_by).collect();
+    assert!(woken.iter().all(|by| *by == "retry"), "{woken:?}");
+    // Another's change is put back at once.
+    node.engine.changed_by_hand("/etc/y");
+    until("the other", || node.engine.converged.lock().unwrap()[2..].iter().any(|one| one.woken_by == "drift")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_certificates_rotate_under_load_and_no_call_fails() {
     let coordinator = Coordinator::start().await;
     let folder = tempfile::tempdir().unwrap();

@@ -45,6 +45,8 @@ pub struct Engine {
     pub takes: Mutex<Duration>,
     /// How many converges end with something that waits.
     pub waits: Mutex<u32>,
+    /// `file./etc/x` fails at each converge.
+    pub fails: AtomicBool,
     /// A plan waits for the end of a converge that does not come.
     pub busy: AtomicBool,
     drift: Mutex<Option<mpsc::UnboundedSender<ResourceId>>>,
@@ -75,6 +77,16 @@ impl Work for Engine {
             stopped,
         });
         let mut report = Report { woken_by: converge.woken_by.to_owned(), converged: true, ..Report::default() };
+        if self.fails.load(Ordering::SeqCst) {
+            report.converged = false;
+            report.steps.push(StepReport {
+                resource: ResourceId::new("file", "/etc/x"),
+                outcome: Outcome::Failed { error: "no".to_owned(), help: None, retry: true },
+                detail: vec![],
+                notes: vec![],
+                took: 0,
+            });
+        }
         let mut waits = self.waits.lock().unwrap();
         if *waits > 0 {
             *waits -= 1;
