@@ -21,6 +21,13 @@ pub struct Event {
     pub what: String,
     /// For people. Never a secret.
     pub text: String,
+    /// How often it happened: the one before that says the same, but for its numbers, is in this one.
+    #[serde(default = "once")]
+    pub count: u32,
+}
+
+fn once() -> u32 {
+    1
 }
 
 /// How much it matters.
@@ -54,7 +61,13 @@ impl Level {
 
 impl Event {
     pub fn new(time: i64, level: Level, node: Option<&NodeName>, what: &str, text: impl Into<String>) -> Self {
-        Self { number: 0, time, level, node: node.cloned(), what: what.to_owned(), text: text.into() }
+        Self { number: 0, time, level, node: node.cloned(), what: what.to_owned(), text: text.into(), count: 1 }
+    }
+
+    /// Whether both say the same of the same.
+    pub(crate) fn repeats(&self, before: &Self) -> bool {
+        (self.level, &self.node, &self.what) == (before.level, &before.node, &before.what)
+            && says_the_same(&self.text, &before.text)
     }
 
     pub(crate) fn node_text(&self) -> &str {
@@ -71,8 +84,27 @@ impl From<Event> for muster_proto::v1::Event {
             node: event.node_text().to_owned(),
             what: event.what,
             text: event.text,
+            count: event.count,
         }
     }
+}
+
+/// Whether two texts differ in numbers alone, behind what they are about: a failure names processes and times that are
+/// others each time, and `file./srv/1` is not `file./srv/2`.
+pub(crate) fn says_the_same(one: &str, other: &str) -> bool {
+    let parts = |text: &str| {
+        let (about, rest) = text.split_once(": ").unwrap_or((text, ""));
+        let mut said = String::with_capacity(rest.len());
+        for c in rest.chars() {
+            match c {
+                '0'..='9' if said.ends_with('0') => {}
+                '0'..='9' => said.push('0'),
+                c => said.push(c),
+            }
+        }
+        (about.to_owned(), said)
+    };
+    one == other || parts(one) == parts(other)
 }
 
 /// Keeps and tells events.
@@ -107,5 +139,20 @@ impl Events {
         let coming = self.tell.subscribe();
         let so_far = self.local.events(after, if after == 0 { 100 } else { u64::from(u32::MAX) })?;
         Ok((so_far, coming))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::says_the_same;
+
+    #[test]
+    fn numbers_make_no_other_failure_and_another_resource_does() {
+        let failed = |pid: &str| format!("service.x: it ended; its log ends: x[{pid}]: no database");
+        assert!(says_the_same(&failed("412"), &failed("9")));
+        assert!(!says_the_same(&failed("412"), &failed("9").replace("database", "disk")));
+        assert!(!says_the_same("file./srv/1: disk full", "file./srv/2: disk full"));
+        assert!(says_the_same("file./srv/1 was changed", "file./srv/1 was changed"));
+        assert!(!says_the_same("file./srv/1 was changed", "file./srv/2 was changed"));
     }
 }

@@ -2,7 +2,7 @@
 
 use muster_plan::{Outcome, Report};
 
-use crate::events::Level;
+use crate::events::{Level, says_the_same};
 
 /// An event in the making: level, phrase, text.
 pub(super) type News = (Level, &'static str, String);
@@ -20,7 +20,9 @@ pub(super) fn news(before: Option<&Report>, now: &Report) -> Vec<News> {
     }
     let failed = |report: &Report, resource: &muster_ids::ResourceId, text: &str| {
         report.steps.iter().any(|step| {
-            step.resource == *resource && matches!(&step.outcome, Outcome::Failed { error, .. } if error == text)
+            // A failure names processes and times, which are others each time.
+            let same = |error: &str| says_the_same(&format!("{resource}: {error}"), &format!("{resource}: {text}"));
+            step.resource == *resource && matches!(&step.outcome, Outcome::Failed { error, .. } if same(error))
         })
     };
     for step in &now.steps {
@@ -95,6 +97,8 @@ mod tests {
         assert_eq!(news(None, &first).len(), 1);
         assert_eq!(news(Some(&first), &first).len(), 0);
         assert_eq!(news(Some(&first), &failure("no such user", true)).len(), 1);
+        let ended = |pid: u32| failure(&format!("it ended; its log ends: x[{pid}]: no database"), true);
+        assert_eq!(news(Some(&ended(412)), &ended(97)).len(), 0);
     }
 
     #[test]

@@ -127,10 +127,11 @@ pub async fn events(global: &Global, follow: bool, after: u64) -> anyhow::Result
 async fn print(mut events: tonic::Streaming<v1::Event>, json: bool) -> anyhow::Result<Ended> {
     while let Some(event) = events.message().await.map_err(failure)? {
         if json {
-            let v1::Event { number, time, level, node, what, text } = event;
-            render::say(
-                json!({ "number": number, "time": time, "level": level, "node": node, "what": what, "text": text }),
-            );
+            let v1::Event { number, time, level, node, what, text, count } = event;
+            let count = count.max(1);
+            render::say(json!({
+                "number": number, "time": time, "level": level, "node": node, "what": what, "text": text, "count": count,
+            }));
         } else {
             render::say(line(&event));
         }
@@ -143,7 +144,8 @@ pub fn line(event: &v1::Event) -> String {
     let time = jiff::Timestamp::from_second(event.time).unwrap_or_default();
     let time = time.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M:%S");
     let node = if event.node.is_empty() { "-" } else { &event.node };
-    format!("{:>5}  {time}  {:<5}  {node:<16}  {}: {}", event.number, event.level, event.what, event.text)
+    let times = if event.count > 1 { format!(" ({} times)", event.count) } else { String::new() };
+    format!("{:>5}  {time}  {:<5}  {node:<16}  {}: {}{times}", event.number, event.level, event.what, event.text)
 }
 
 /// `muster kubeconfig`: the private key is made here and goes into the file alone.

@@ -60,6 +60,9 @@ pub struct Issued {
 
 /// As many events are kept.
 const EVENTS_KEPT: u64 = 20_000;
+/// An event that repeats one of so many before it is one with it, if that is not older than this: seconds.
+const REPEATS_AMONG: u64 = 100;
+const REPEATS_WITHIN: i64 = 3600;
 /// As many plans are kept.
 const PLANS_KEPT: u64 = 50;
 
@@ -93,6 +96,7 @@ impl Local {
                  number INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER NOT NULL, level TEXT NOT NULL,
                  node TEXT NOT NULL, what TEXT NOT NULL, text TEXT NOT NULL
              ) STRICT;
+             CREATE TABLE IF NOT EXISTS repeated (number INTEGER PRIMARY KEY, count INTEGER NOT NULL) STRICT;
              CREATE TABLE IF NOT EXISTS plan (id TEXT PRIMARY KEY, made INTEGER NOT NULL, json TEXT NOT NULL) STRICT;
              CREATE TABLE IF NOT EXISTS turn (
                  turn TEXT NOT NULL, node TEXT NOT NULL, seconds INTEGER NOT NULL, reason TEXT NOT NULL,
@@ -175,17 +179,47 @@ impl Local {
         Ok(())
     }
 
-    /// Appends an event and numbers it.
+    /// Appends an event and numbers it. One that repeats another takes its place at the end, with a count: what fails again
+    /// and again pushes nothing else out.
     pub fn append(&self, mut event: Event) -> Result<Event, LocalError> {
-        let connection = self.lock();
+        let mut connection = self.lock();
+        let connection = connection.transaction()?;
+        let before = {
+            let mut statement = connection.prepare_cached(
+                "SELECT event.number, time, level, node, what, text, count FROM event LEFT JOIN repeated USING (number) \
+                 WHERE event.number > (SELECT MAX(number) FROM event) - ?1 AND time >= ?2 AND node = ?3 AND what = ?4 \
+                 ORDER BY event.number DESC",
+            )?;
+            let recent = params![signed(REPEATS_AMONG), event.time - REPEATS_WITHIN, event.node_text(), event.what];
+            let rows = statement.query_map(recent, self::event)?.collect::<Result<Vec<_>, _>>()?;
+            rows.into_iter().find(|before| event.repeats(before))
+        };
+        if let Some(before) = before {
+            event.count = before.count.saturating_add(event.count);
+            for table in ["event", "repeated"] {
+                let forget = format!("DELETE FROM {table} WHERE number = ?1");
+                connection.execute(&forget, [signed(before.number)])?;
+            }
+        }
         connection.execute(
             "INSERT INTO event (time, level, node, what, text) VALUES (?1, ?2, ?3, ?4, ?5)",
             params![event.time, event.level.as_str(), event.node_text(), event.what, event.text],
         )?;
         event.number = u64::try_from(connection.last_insert_rowid()).unwrap_or(0);
-        if event.number > EVENTS_KEPT && event.number.is_multiple_of(100) {
-            connection.execute("DELETE FROM event WHERE number <= ?1", [signed(event.number - EVENTS_KEPT)])?;
+        if event.count > 1 {
+            connection.execute(
+                "INSERT INTO repeated (number, count) VALUES (?1, ?2)",
+                params![signed(event.number), event.count],
+            )?;
         }
+        if event.number.is_multiple_of(100) {
+            let kept = "SELECT number FROM event ORDER BY number DESC LIMIT 1 OFFSET ?1";
+            for table in ["event", "repeated"] {
+                let forget = format!("DELETE FROM {table} WHERE number <= ({kept})");
+                connection.execute(&forget, [signed(EVENTS_KEPT)])?;
+            }
+        }
+        connection.commit()?;
         Ok(event)
     }
 
@@ -194,13 +228,15 @@ impl Local {
         let connection = self.lock();
         let (text, first) = if after == 0 {
             (
-                "SELECT * FROM (SELECT number, time, level, node, what, text FROM event WHERE number > ?1 \
-              ORDER BY number DESC LIMIT ?2) ORDER BY number",
+                "SELECT * FROM (SELECT event.number, time, level, node, what, text, count FROM event \
+                 LEFT JOIN repeated USING (number) WHERE event.number > ?1 ORDER BY event.number DESC LIMIT ?2) \
+                 ORDER BY number",
                 0,
             )
         } else {
             (
-                "SELECT number, time, level, node, what, text FROM event WHERE number > ?1 ORDER BY number LIMIT ?2",
+                "SELECT event.number, time, level, node, what, text, count FROM event LEFT JOIN repeated USING (number) \
+                 WHERE event.number > ?1 ORDER BY event.number LIMIT ?2",
                 after,
             )
         };
@@ -314,6 +350,7 @@ fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
         node: node.parse().ok(),
         what: row.get(4)?,
         text: row.get(5)?,
+        count: row.get::<_, Option<u32>>(6)?.unwrap_or(1),
     })
 }
 
@@ -362,6 +399,30 @@ mod tests {
             |after, most| -> Vec<u64> { local.events(after, most).unwrap().iter().map(|event| event.number).collect() };
         assert_eq!(numbers(0, 2), [4, 5]);
         assert_eq!(numbers(2, 100), [3, 4, 5]);
+    }
+
+    #[test]
+    fn equal_events_are_one_with_a_count() {
+        let local = Local::in_memory().unwrap();
+        let add = |time, text: &str| {
+            local.append(Event::new(time, Level::Warn, None, "step failed", text)).unwrap();
+        };
+        add(1, "file./etc/x: disk full");
+        for time in 2..=90 {
+            add(time, &format!("service.x: it ended; its log ends: x[{time}]: no database"));
+            add(time, &format!("service.y: it ended; its log ends: y[{time}]: no database"));
+        }
+        let kept = |local: &Local| -> Vec<(String, u32)> {
+            let name = |event: Event| (event.text[..9].to_owned(), event.count);
+            local.events(0, 100).unwrap().into_iter().map(name).collect()
+        };
+        let seen = [("file./etc".to_owned(), 1), ("service.x".to_owned(), 89), ("service.y".to_owned(), 89)];
+        assert_eq!(kept(&local), seen);
+        // What is old is another's story.
+        add(90 + REPEATS_WITHIN + 1, "service.x: it ended; its log ends: x[5]: no database");
+        assert_eq!(kept(&local).len(), 4);
+        let numbers: Vec<u64> = local.events(0, 100).unwrap().iter().map(|event| event.number).collect();
+        assert_eq!(numbers, [1, 178, 179, 180], "no number comes twice");
     }
 
     #[test]
