@@ -42,6 +42,7 @@ pub(crate) const FORMATS: &[(&str, &str)] = &[
     ("package", "a package as in \"vim\" or \"libc6:amd64\""),
     ("account", "a name of letters, digits, `_`, `.` and `-`, beginning with none of the last two, at most 32"),
     ("unit", "a unit as in \"containerd\""),
+    ("span", "a time as in \"15min\" or \"1h 30min\""),
     ("sysctl", "a kernel parameter as in \"net.ipv4.ip_forward\""),
     ("image", "an image as in \"registry.example.org/shop/web:1.4\""),
     ("label-name", "a label's name as in \"disk\" or \"example.org/disk\""),
@@ -80,6 +81,7 @@ pub(crate) fn format(name: &str, text: &str) -> Result<(), Fault> {
             made_of(text.strip_suffix('$').unwrap_or(text), "_.-") && text.len() <= 32 && !text.starts_with(['-', '.'])
         }
         "unit" => made_of(text, ":_.\\@-") && !text.starts_with('-') && text.len() <= 255,
+        "span" => crate::calendar::is_span(text),
         "sysctl" => return sysctl(text),
         "image" => image(text),
         "label-name" => label_name(text),
@@ -311,6 +313,7 @@ mod tests {
             ("account", "Debian-snmp", "bad:name/x"),
             ("account", "john.doe", "-x"),
             ("unit", "getty@tty1", "../x/y"),
+            ("span", "1h 30min", "15 minuets"),
             ("sysctl", "net.ipv4.ip_forward", "net/ipv4/ip_forward"),
             ("sysctl", "net.ipv4.conf.eth0/1.forwarding", "net..x"),
             ("image", "localhost:5000/a/b_c:1.4", "Easypay:"),

@@ -10,7 +10,8 @@ use std::{
 
 use crate::{
     catalog::Resource,
-    kinds::{Need, Place, service},
+    kinds::{Need, Place},
+    unit,
 };
 
 /// For each resource, the indexes of those before it.
@@ -59,7 +60,7 @@ impl<'a> Index<'a> {
         for (i, resource) in resources.iter().enumerate() {
             let kind = resource.spec.kind();
             let name = resource.spec.name();
-            let name = if kind == "service" { service::unit(name) } else { name };
+            let name = if kind == "service" { unit::short(name) } else { name };
             index.ids.insert((kind, name), i);
             index.kinds.entry(kind).or_default().push(i);
             if let Some(Place { path, holds: true }) = resource.spec.place() {
@@ -100,13 +101,16 @@ impl<'a> Index<'a> {
                 let under = from(&below).iter().take_while(|(p, _)| p.starts_with(&below));
                 exact.chain(under).map(|(_, i)| *i).collect()
             }
-            Need::Unit(unit) => {
-                if let Some(package) = self.ids.get(&("package", unit.as_str())) {
+            Need::Unit(whole) => {
+                if let Some(package) = self.ids.get(&("package", unit::base(whole))) {
                     return vec![*package];
                 }
-                let file = format!("/etc/systemd/system/{unit}.service");
                 let told = of.after.iter().any(|id| id.kind() == "package");
-                if told || self.ids.contains_key(&("file", file.as_str())) {
+                let is_file = |path: String| self.ids.contains_key(&("file", path.as_str()));
+                let written = || {
+                    is_file(format!("/etc/init.d/{}", unit::base(whole))) || unit::files(whole).into_iter().any(is_file)
+                };
+                if told || written() {
                     return Vec::new();
                 }
                 self.kinds.get("package").cloned().unwrap_or_default()

@@ -3,6 +3,7 @@
 //! Pure: text in, catalogs and diagnostics out. Files, clocks and facts are arguments.
 
 pub mod apps;
+mod calendar;
 pub mod catalog;
 pub mod compile;
 pub mod diagnostic;
@@ -21,6 +22,7 @@ mod tables;
 mod template;
 pub mod tree;
 mod trial;
+pub mod unit;
 
 pub use catalog::{Catalog, Resource};
 pub use compile::{Facts, NodeInput, compile};

@@ -110,6 +110,15 @@ key = "vm.max_map_count"
 value = "262144""#,
     ),
     (
+        "timer",
+        r#"[[timer]]
+name = "backup"
+on_calendar = "Mon..Fri 02:30"
+persistent = true
+run = ["/usr/local/bin/backup", "--to", "/srv/backup"]
+user = "backup""#,
+    ),
+    (
         "user",
         r#"[[user]]
 name = "cache"

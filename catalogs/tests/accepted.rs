@@ -74,6 +74,29 @@ name = "Debian-snmp"
 [[service]]
 name = "getty@tty1"
 
+[[service]]
+name = "tun@site.example"
+
+[[service]]
+name = "app8.2-fpm"
+
+[[service]]
+name = "apt-daily.timer"
+
+[[service]]
+name = "fsck-once"
+running = false
+enabled = true
+
+[[timer]]
+name = "backup-8.2"
+on_calendar = ["Mon..Fri 06:30", "Sat *-*-1..7 18:00 Europe/Berlin"]
+run = ["/usr/local/bin/backup", "50% of \"$HOME\"", ";"]
+
+[[timer]]
+name = "left"
+absent = true
+
 [[package]]
 name = "libstdc++6:amd64"
 

@@ -300,3 +300,69 @@ fn a_value_that_is_no_text_may_come_from_an_expression() {
         (&["echo".to_owned(), "amd64".to_owned()][..], 60, true)
     );
 }
+
+/// A unit's name leads to its files, by whatever name it is written.
+#[test]
+fn a_unit_comes_after_what_makes_it() {
+    let catalog = alone(
+        r#"
+[[service]]
+name = "tun@site.example"
+[[service]]
+name = "tick.timer"
+[[service]]
+name = "app8.2-fpm"
+[[service]]
+name = "legacyd"
+[[timer]]
+name = "nightly"
+every = "1h"
+service = "tick"
+
+[[file]]
+path = "/etc/systemd/system/tun@.service"
+content = ""
+[[file]]
+path = "/etc/systemd/system/tun@site.example.service.d/more.conf"
+content = ""
+[[file]]
+path = "/etc/systemd/system/tick.timer"
+content = ""
+[[file]]
+path = "/etc/systemd/system/tick.service"
+content = ""
+[[file]]
+path = "/etc/init.d/legacyd"
+content = ""
+[[package]]
+name = "app8.2-fpm"
+[[package]]
+name = "other"
+"#,
+    );
+    let comes_after = |id: &str, expected: &[&str]| {
+        let expected: BTreeSet<String> = expected.iter().map(|id| (*id).to_owned()).collect();
+        assert_eq!(before(&catalog, id), expected, "{id}");
+    };
+    let folder = "file./etc/systemd/system";
+    comes_after(
+        "service.tun@site.example",
+        &[&format!("{folder}/tun@.service"), &format!("{folder}/tun@site.example.service.d/more.conf")],
+    );
+    comes_after("service.tick.timer", &[&format!("{folder}/tick.timer"), &format!("{folder}/tick.service")]);
+    comes_after("timer.nightly", &[&format!("{folder}/tick.service")]);
+    comes_after("service.app8.2-fpm", &["package.app8.2-fpm"]);
+    comes_after("service.legacyd", &["file./etc/init.d/legacyd"]);
+}
+
+/// What neither runs nor starts at boot ends before its file goes, and to write that by hand is no circle.
+#[test]
+fn a_unit_that_is_off_goes_before_its_file() {
+    for written in ["", "after = [\"service.old\"]"] {
+        let catalog = alone(&format!(
+            "[[file]]\npath = \"/etc/systemd/system/old.service\"\nabsent = true\n{written}\n
+             [[service]]\nname = \"old\"\nrunning = false\nenabled = false\n"
+        ));
+        assert!(before(&catalog, "file./etc/systemd/system/old.service").contains("service.old"));
+    }
+}

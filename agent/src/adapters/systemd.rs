@@ -1,4 +1,10 @@
 //! systemd over D-Bus. Every action waits for its job's end, as systemctl does.
+//!
+//! Units are asked for by whatever name they are known by, and acted on by their own: systemd enables no alias.
+
+mod left;
+mod look;
+mod stand;
 
 use std::{
     num::NonZeroUsize,
@@ -6,7 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures::{StreamExt, stream::BoxStream};
+use futures::{StreamExt, stream, stream::BoxStream};
 use tokio::runtime;
 use zbus_systemd::{
     systemd1::ManagerProxy,
@@ -14,7 +20,7 @@ use zbus_systemd::{
 };
 
 use super::journal;
-use crate::ports::{Commands, UnitError, UnitState, Units};
+use crate::ports::{Commands, UnitError, UnitEvent, UnitState, Units};
 
 /// Longer than systemd's own default time-outs of start and stop, which end the job first.
 const JOB: Duration = Duration::from_secs(300);
@@ -25,7 +31,7 @@ const CALL: Duration = Duration::from_secs(120);
 pub struct Systemd {
     /// Made at first use, again when it broke, and for another runtime: its reader is a task of the one it was made in.
     bus: tokio::sync::Mutex<Option<(runtime::Id, Connection)>>,
-    /// For the last log lines of what failed.
+    /// For the journal, for what systemd says of a unit file, and for init scripts.
     commands: Arc<dyn Commands>,
 }
 
@@ -77,6 +83,11 @@ impl Systemd {
         let mut removed = manager.receive_job_removed().await.map_err(unreachable)?;
         let (unit, mode) = (name.to_owned(), "replace".to_owned());
         let began = SystemTime::now();
+        if matches!(verb, Verb::Start | Verb::Restart) {
+            // What was tried too often before may be mended now. Of a unit that nobody knows yet there is nothing to forget.
+            let _unknown = manager.reset_failed_unit(unit.clone()).await;
+            self.hold(&manager, name).await;
+        }
         let asked = match verb {
             Verb::Start => manager.start_unit(unit, mode).await,
             Verb::Stop => manager.stop_unit(unit, mode).await,
@@ -98,8 +109,14 @@ impl Systemd {
         if result == "done" {
             return Ok(());
         }
-        let tail = journal::tail(&*self.commands, name, main_process(&manager, name).await, began).await;
-        Err(UnitError::Job { verb: verb.as_str(), name: name.to_owned(), result, tail })
+        let run = stand::Run::read(&manager, name).await;
+        let tail = self.tail(&run, began).await;
+        Err(UnitError::Job { verb: verb.as_str(), name: name.to_owned(), result, how: run.how(), tail })
+    }
+
+    /// What the unit's program said last, and systemd about it since then.
+    async fn tail(&self, run: &stand::Run, since: SystemTime) -> String {
+        journal::tail(&*self.commands, &run.id, run.pid, run.started.map_or(since, |started| started.min(since))).await
     }
 }
 
@@ -124,10 +141,14 @@ impl Verb {
 
 fn refused(verb: &'static str, name: &str, error: zbus::Error) -> UnitError {
     match &error {
-        zbus::Error::MethodError(kind, _, _) if kind.as_str() == "org.freedesktop.systemd1.NoSuchUnit" => {
-            UnitError::NotFound { name: name.to_owned() }
-        }
-        zbus::Error::MethodError(..) => UnitError::Refused { verb, name: name.to_owned(), source: Box::new(error) },
+        zbus::Error::MethodError(kind, words, _) => match kind.as_str().rsplit_once('.') {
+            Some(("org.freedesktop.systemd1", "NoSuchUnit")) => UnitError::NotFound { name: name.to_owned() },
+            Some(("org.freedesktop.systemd1", "UnitMasked")) => UnitError::Masked { name: name.to_owned() },
+            Some(("org.freedesktop.systemd1", "BadUnitSetting" | "LoadFailed")) => {
+                UnitError::Bad { name: name.to_owned(), words: words.clone().unwrap_or_default() }
+            }
+            Some(_) | None => UnitError::Refused { verb, name: name.to_owned(), source: Box::new(error) },
+        },
         _transport => UnitError::Unreachable(Box::new(error)),
     }
 }
@@ -140,30 +161,7 @@ impl Units for Systemd {
     }
 
     async fn states(&self, names: &[String]) -> Result<Vec<UnitState>, UnitError> {
-        let manager = self.manager().await?;
-        let listed = manager.list_units_by_names(names.to_vec()).await.map_err(unreachable)?;
-        let mut states = Vec::with_capacity(names.len());
-        for name in names {
-            let Some((_, _, load, active, sub, _, path, ..)) = listed.iter().find(|unit| unit.0 == *name) else {
-                states.push(UnitState::default());
-                continue;
-            };
-            let mut state = UnitState {
-                loaded: load == "loaded",
-                masked: load == "masked",
-                active: active.clone(),
-                sub: sub.clone(),
-                file: String::new(),
-                needs_reload: false,
-            };
-            if state.loaded {
-                // Fresh from disk, where the unit's own property is remembered from the last reload.
-                state.file = manager.get_unit_file_state(name.clone()).await.unwrap_or_default();
-                state.needs_reload = property(&manager, path, "Unit", "NeedDaemonReload").await.unwrap_or(false);
-            }
-            states.push(state);
-        }
-        Ok(states)
+        self.look(names).await
     }
 
     async fn daemon_reload(&self) -> Result<(), UnitError> {
@@ -171,16 +169,39 @@ impl Units for Systemd {
     }
 
     async fn enable(&self, name: &str) -> Result<(), UnitError> {
-        let manager = self.manager().await?;
-        let enabled = manager.enable_unit_files(vec![name.to_owned()], false, true).await;
-        enabled.map_err(|error| refused("enable", name, error))?;
+        let (manager, unit) = (self.manager().await?, self.own_name(name).await?);
+        if self.is_init_script(&unit).await? {
+            return self.init_script("enable", &unit).await;
+        }
+        let enabled = manager.enable_unit_files(vec![unit.clone()], false, true).await;
+        enabled.map_err(|error| refused("enable", &unit, error))?;
         manager.reload().await.map_err(unreachable)
     }
 
     async fn disable(&self, name: &str) -> Result<(), UnitError> {
+        let (manager, unit) = (self.manager().await?, self.own_name(name).await?);
+        if self.is_init_script(&unit).await? {
+            return self.init_script("disable", &unit).await;
+        }
+        // Links until the next boot are links, too. Where neither links nor a file are there is nothing to do.
+        for runtime in [false, true] {
+            match manager.disable_unit_files(vec![unit.clone()], runtime).await {
+                Ok(_links) => {}
+                Err(error) => match refused("disable", &unit, error) {
+                    UnitError::NotFound { .. } => {}
+                    other => return Err(other),
+                },
+            }
+        }
+        manager.reload().await.map_err(unreachable)
+    }
+
+    async fn unmask(&self, name: &str) -> Result<(), UnitError> {
         let manager = self.manager().await?;
-        let disabled = manager.disable_unit_files(vec![name.to_owned()], false).await;
-        disabled.map_err(|error| refused("disable", name, error))?;
+        for runtime in [false, true] {
+            let unmasked = manager.unmask_unit_files(vec![name.to_owned()], runtime).await;
+            unmasked.map_err(|error| refused("unmask", name, error))?;
+        }
         manager.reload().await.map_err(unreachable)
     }
 
@@ -189,7 +210,12 @@ impl Units for Systemd {
     }
 
     async fn stop(&self, name: &str) -> Result<(), UnitError> {
-        self.job(Verb::Stop, name).await
+        let before = self.state(name).await?;
+        if !matches!(before.active.as_str(), "inactive" | "failed") {
+            self.job(Verb::Stop, name).await?;
+        }
+        self.let_go(&self.manager().await?, name).await;
+        self.end_what_is_left(name).await
     }
 
     async fn restart(&self, name: &str) -> Result<(), UnitError> {
@@ -197,30 +223,50 @@ impl Units for Systemd {
     }
 
     async fn reload(&self, name: &str) -> Result<(), UnitError> {
-        self.job(Verb::Reload, name).await
+        self.job(Verb::Reload, name).await?;
+        self.outlives_its_reload(name).await
     }
 
-    async fn changes(&self) -> Result<BoxStream<'static, String>, UnitError> {
+    async fn stands(&self, name: &str) -> Result<(), UnitError> {
+        self.wait_until_it_stands(name).await
+    }
+
+    async fn changes(&self) -> Result<BoxStream<'static, UnitEvent>, UnitError> {
         let connection = self.connection().await?;
         self.manager().await?.subscribe().await.map_err(unreachable)?;
-        let rule = MatchRule::builder()
-            .msg_type(Type::Signal)
-            .sender("org.freedesktop.systemd1")
+        let rule = || MatchRule::builder().msg_type(Type::Signal).sender("org.freedesktop.systemd1");
+        let changed = rule()
             .interface("org.freedesktop.DBus.Properties")
             .member("PropertiesChanged")
             .path_namespace("/org/freedesktop/systemd1/unit")
             .build()
             .map_err(unreachable)?;
-        let changed =
-            MessageStream::for_match_rule(rule, &connection, NonZeroUsize::new(64)).await.map_err(unreachable)?;
-        let names = changed.filter_map(|message| async move {
+        let reloading =
+            rule().interface("org.freedesktop.systemd1.Manager").member("Reloading").build().map_err(unreachable)?;
+        let most = NonZeroUsize::new(64);
+        let changed = MessageStream::for_match_rule(changed, &connection, most).await.map_err(unreachable)?;
+        let reloading = MessageStream::for_match_rule(reloading, &connection, most).await.map_err(unreachable)?;
+        let changed = changed.filter_map(|message| async move {
             let message = message.ok()?;
             let header = message.header();
             let path = header.path()?.as_str().strip_prefix("/org/freedesktop/systemd1/unit/")?;
-            Some(unescape(path))
+            Some(UnitEvent::Changed(unescape(path)))
         });
-        Ok(names.boxed())
+        let reloaded = reloading.filter_map(|message| async move {
+            // True as it begins.
+            let begins: bool = message.ok()?.body().deserialize().ok()?;
+            (!begins).then_some(UnitEvent::Reloaded)
+        });
+        // Either's end is the connection's.
+        Ok(stream::select(changed.map(Some).chain(ended()), reloaded.map(Some).chain(ended()))
+            .take_while(|event| std::future::ready(event.is_some()))
+            .filter_map(std::future::ready)
+            .boxed())
     }
+}
+
+fn ended() -> impl futures::Stream<Item = Option<UnitEvent>> {
+    stream::once(std::future::ready(None))
 }
 
 /// A property of a unit on the bus; none where it cannot be had. `interface` as in `Unit`, `Service`.
@@ -239,12 +285,6 @@ async fn property<T: TryFrom<zbus::OwnedVariant>>(
         &asked,
     );
     T::try_from(call.await.ok()?.body().deserialize::<zbus::OwnedVariant>().ok()?).ok()
-}
-
-/// The process that a service runs or ran last.
-async fn main_process(manager: &ManagerProxy<'_>, name: &str) -> Option<u32> {
-    let path = manager.get_unit(name.to_owned()).await.ok()?;
-    property(manager, &path, "Service", "ExecMainPID").await.filter(|pid| *pid != 0)
 }
 
 /// A unit's name from its place on the bus: `_2e` is the byte 0x2e.

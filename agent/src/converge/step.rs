@@ -40,8 +40,10 @@ impl Step<'_> {
             }
         };
         let mut ended = Ended::default();
+        // What is told to begin anew need not be waited for first.
+        let change = if self.is_told() { change.and_then(Change::before_a_new_start) } else { change };
         if let Some(change) = change {
-            ended.repaired = self.is_drift()?;
+            ended.repaired = self.is_drift()? && !change.only_waits();
             self.announce()?;
             ended.done = Some(self.change(&change, &mut ended.notes).await?);
         }

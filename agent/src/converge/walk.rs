@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use muster_catalog::{Catalog, Spec};
+use muster_catalog::{Catalog, Spec, kinds::Cost};
 use muster_ids::ResourceId;
 use muster_plan::{
     Outcome, Skip, StepReport,
@@ -23,6 +23,8 @@ use crate::{Context, StepError, ports::FileError};
 
 /// Steps under way at once. Most of them wait for a program or a network.
 const AT_ONCE: usize = 12;
+/// Besides, so many units: they wait for systemd, and then to see that they stand.
+const UNITS_AT_ONCE: usize = 64;
 /// How long packages that are ready wait for others that will be soon.
 const GATHER: Duration = Duration::from_secs(3);
 
@@ -109,6 +111,8 @@ impl<'a> Walk<'a> {
         let mut running: FuturesUnordered<BoxFuture<'_, Batch>> = FuturesUnordered::new();
         let mut waiting: Vec<usize> = Vec::new();
         let mut packages = Gathering::default();
+        // Those of `running` that are units.
+        let mut units = 0;
         loop {
             while let Some(step) = schedule.take() {
                 match self.decide(&schedule, step) {
@@ -146,8 +150,13 @@ impl<'a> Walk<'a> {
                 }
                 continue;
             }
-            while running.len() < AT_ONCE && !waiting.is_empty() {
-                let step = waiting.remove(0);
+            let is_unit = |step: usize| catalog.resource[step].spec.cost() == Cost::Unit;
+            while let Some(next) = waiting
+                .iter()
+                .position(|&step| if is_unit(step) { units < UNITS_AT_ONCE } else { running.len() - units < AT_ONCE })
+            {
+                let step = waiting.remove(next);
+                units += usize::from(is_unit(step));
                 self.say(Progress::Began(schedule.id(step).clone()));
                 let seen = self.usable(&schedule, step);
                 let work = step_of(step);
@@ -189,6 +198,7 @@ impl<'a> Walk<'a> {
             for (step, took, end) in ended {
                 let package = matches!(catalog.resource[step].spec, Spec::Package(_));
                 packages.running &= !package;
+                units -= usize::from(is_unit(step));
                 let end = self.ended(&schedule, ends, right, step, took, end);
                 schedule.end(step, end);
             }

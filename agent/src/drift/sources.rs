@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt, future::FusedFuture};
 use muster_catalog::{Catalog, kinds::Signal};
 use muster_ids::ResourceId;
 use tokio::{
@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     Context,
-    ports::{Docker, DockerEvent, Units},
+    ports::{Docker, DockerEvent, UnitEvent, Units},
 };
 
 /// Until a daemon that does not answer is asked again.
@@ -55,17 +55,40 @@ async fn units(units: Arc<dyn Units>, names: Names, tell: UnboundedSender<Resour
             if missed && !names.values().all(|id| tell.send(id.clone()).is_ok()) {
                 return;
             }
-            while let Some(name) = changes.next().await {
-                if let Some(id) = names.get(&name)
-                    && tell.send(id.clone()).is_err()
-                {
-                    return;
+            let mut own = names.clone();
+            // Asked for beside listening: what is not taken from the bus holds up the answer.
+            let mut asking = own_names(&*units, &names).boxed().fuse();
+            loop {
+                tokio::select! {
+                    event = changes.next() => match event {
+                        Some(UnitEvent::Changed(name)) => {
+                            if let Some(id) = own.get(&name)
+                                && tell.send(id.clone()).is_err()
+                            {
+                                return;
+                            }
+                        }
+                        Some(UnitEvent::Reloaded) => asking = own_names(&*units, &names).boxed().fuse(),
+                        None => break,
+                    },
+                    fresh = &mut asking, if !asking.is_terminated() => own = fresh,
                 }
             }
         }
         missed = true;
         tokio::time::sleep(AGAIN).await;
     }
+}
+
+/// The names by which systemd tells of these units: their own, which an alias is not.
+async fn own_names(units: &dyn Units, names: &Names) -> Names {
+    let mut own = names.clone();
+    let asked: Vec<String> = names.keys().cloned().collect();
+    if let Ok(states) = units.states(&asked).await {
+        let pairs = asked.iter().zip(states).filter_map(|(name, state)| Some((state.id, names.get(name)?.clone())));
+        own.extend(pairs);
+    }
+    own
 }
 
 async fn docker(docker: Arc<dyn Docker>, containers: Names, images: Names, tell: UnboundedSender<ResourceId>) {

@@ -133,14 +133,28 @@ async fn a_unit_stopped_by_hand_is_heard() {
     machine.units.add_running("x.service");
     let service = ServiceSpec {
         name: "x".into(),
-        enabled: true,
+        enabled: None,
         running: true,
         on_notify: OnNotify::Restart,
         disrupts: Disrupts::Nothing,
+        unmask: false,
     };
     let all = catalog(vec![Spec::Service(service)]);
     let mut changes = watch(machine.context(Scope::of(&all)), Arc::clone(&all));
     settled().await;
     machine.units.stop_by_hand("x.service");
     assert_eq!(next(&mut changes).await, [ResourceId::new("service", "x")].into());
+}
+
+#[tokio::test]
+async fn a_unit_is_heard_of_whatever_name_it_is_written_by() {
+    let machine = FakeMachine::new();
+    machine.units.add_running("mariadb.service");
+    machine.units.alias("mysql.service", "mariadb.service");
+    let service = serde_json::from_value(serde_json::json!({ "name": "mysql" })).unwrap();
+    let all = catalog(vec![Spec::Service(service)]);
+    let mut changes = watch(machine.context(Scope::of(&all)), Arc::clone(&all));
+    settled().await;
+    machine.units.stop_by_hand("mariadb.service");
+    assert_eq!(next(&mut changes).await, [ResourceId::new("service", "mysql")].into());
 }

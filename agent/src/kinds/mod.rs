@@ -24,6 +24,7 @@ pub mod pod_network;
 pub mod program;
 pub mod service;
 pub mod sysctl;
+pub mod timer;
 pub mod user;
 
 use muster_catalog::Spec;

@@ -13,30 +13,35 @@ pub async fn observe(ctx: &Context, spec: &ServiceSpec) -> Result<Observed, Step
 }
 
 pub fn seen(state: UnitState) -> Observed {
-    let UnitState { loaded, masked, active, sub, file, needs_reload } = state;
-    Observed { loaded, masked, active, sub, file, needs_reload }
+    let UnitState {
+        id: _,
+        loaded,
+        masked,
+        bad,
+        active,
+        sub,
+        file,
+        dangling,
+        needs_reload,
+        can_reload,
+        once,
+        again,
+        left,
+    } = state;
+    Observed { loaded, masked, bad, active, sub, file, dangling, needs_reload, can_reload, once, again, left }
 }
 
 pub async fn apply(ctx: &Context, spec: &ServiceSpec, change: &Change) -> Result<Done, StepError> {
     let unit = spec.whole_name();
+    if change.unmask {
+        ctx.units.unmask(&unit).await?;
+    }
     if change.daemon_reload {
         ctx.units.daemon_reload().await?;
     }
-    let wants_more = change.enable == Some(true) || change.run.is_some();
-    if wants_more {
-        // A unit file that was written a moment ago is not known yet.
-        let mut state = ctx.units.state(&unit).await?;
-        if !state.loaded && !state.masked {
-            ctx.units.daemon_reload().await?;
-            state = ctx.units.state(&unit).await?;
-        }
-        if state.masked {
-            return Err(StepError::failed(format!("{unit} is masked"))
-                .help(format!("`systemctl unmask {unit}`, if it should run")));
-        }
-        if !state.loaded {
-            return Err(UnitError::NotFound { name: unit }.into());
-        }
+    let stops = matches!(change.run, None | Some(Run::Stop | Run::Stand));
+    if change.enable == Some(true) || !stops {
+        usable(ctx, &unit).await?;
     }
     match change.enable {
         Some(true) => ctx.units.enable(&unit).await?,
@@ -48,7 +53,28 @@ pub async fn apply(ctx: &Context, spec: &ServiceSpec, change: &Change) -> Result
         Some(Run::Stop) => ctx.units.stop(&unit).await?,
         Some(Run::Restart) => ctx.units.restart(&unit).await?,
         Some(Run::Reload) => ctx.units.reload(&unit).await?,
-        None => {}
+        Some(Run::Stand) | None => {}
+    }
+    match change.run {
+        Some(Run::Start | Run::Restart | Run::Stand) => ctx.units.stands(&unit).await?,
+        Some(Run::Stop | Run::Reload) | None => {}
     }
     Ok(Done::default())
+}
+
+/// Its unit file is there and can be used; otherwise what is wrong with it.
+async fn usable(ctx: &Context, unit: &str) -> Result<(), StepError> {
+    let mut state = ctx.units.state(unit).await?;
+    if !state.loaded {
+        // A unit file that was written a moment ago is not known yet.
+        ctx.units.daemon_reload().await?;
+        state = ctx.units.state(unit).await?;
+    }
+    let name = unit.to_owned();
+    match state.bad {
+        _any if state.masked => Err(UnitError::Masked { name }.into()),
+        Some(words) => Err(UnitError::Bad { name, words }.into()),
+        None if !state.loaded => Err(UnitError::NotFound { name }.into()),
+        None => Ok(()),
+    }
 }

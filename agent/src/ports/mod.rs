@@ -18,4 +18,4 @@ pub use files::{FileError, FileKind, Files, Stat};
 pub use health::Health;
 pub use kube::Kube;
 pub use packages::{Installed, PackageError, Packages, Transaction};
-pub use units::{UnitError, UnitState, Units};
+pub use units::{UnitError, UnitEvent, UnitState, Units};

@@ -180,7 +180,7 @@ pub enum Need {
     Above(String),
     /// Files and folders at this path or below it.
     Within(String),
-    /// What brings this systemd unit: the package of its name, else any package, unless `after` names one or the
+    /// What brings the systemd unit of this whole name: the package that is called like it, else any package, unless `after` names one or the
     /// unit is a file of the site.
     Unit(String),
 }

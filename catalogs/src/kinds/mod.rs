@@ -16,6 +16,7 @@ pub mod package;
 pub mod pod_network;
 pub mod service;
 pub mod sysctl;
+pub mod timer;
 pub mod user;
 
 use std::{collections::BTreeMap, sync::LazyLock};
@@ -47,6 +48,7 @@ macro_rules! each_kind {
             PodNetwork pod_network "pod_network" Written PodNetworkSpec pods;
             Service service "service" ServiceSpec ServiceSpec name;
             Sysctl sysctl "sysctl" SysctlSpec SysctlSpec key;
+            Timer timer "timer" TimerSpec TimerSpec name;
             User user "user" UserSpec UserSpec name;
         }
     };

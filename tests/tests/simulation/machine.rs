@@ -11,7 +11,7 @@ use std::{
 use futures::stream::BoxStream;
 use muster_agent::{
     adapters::fake::{FakeMachine, FakeUnits},
-    ports::{Health, UnitError, UnitState, Units},
+    ports::{Health, UnitError, UnitEvent, UnitState, Units},
 };
 use muster_catalog::{Catalog, Facts};
 use muster_ids::{Digest, Generation, NodeName, ResourceId};
@@ -284,7 +284,15 @@ impl Units for SlowUnits {
         self.fake().reload(name).await
     }
 
-    async fn changes(&self) -> Result<BoxStream<'static, String>, UnitError> {
+    async fn unmask(&self, name: &str) -> Result<(), UnitError> {
+        self.fake().unmask(name).await
+    }
+
+    async fn stands(&self, name: &str) -> Result<(), UnitError> {
+        self.fake().stands(name).await
+    }
+
+    async fn changes(&self) -> Result<BoxStream<'static, UnitEvent>, UnitError> {
         self.fake().changes().await
     }
 }

@@ -18,6 +18,7 @@ pub mod package;
 pub mod pod_network;
 pub mod service;
 pub mod sysctl;
+pub mod timer;
 pub mod user;
 
 use muster_catalog::{Spec, kinds::service::Disrupts};
@@ -32,6 +33,17 @@ pub trait Describe {
     /// What applying it disturbs.
     fn disrupts(&self) -> Disrupts {
         Disrupts::Nothing
+    }
+    /// It changes nothing on the node: it waits for something to be as written.
+    fn only_waits(&self) -> bool {
+        false
+    }
+    /// What of it is left to do where it is told to begin anew right after.
+    fn before_a_new_start(self) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        Some(self)
     }
 }
 
@@ -63,6 +75,16 @@ macro_rules! kinds {
             fn disrupts(&self) -> Disrupts {
                 match self {
                     $(Self::$variant(change) => change.disrupts(),)*
+                }
+            }
+            fn only_waits(&self) -> bool {
+                match self {
+                    $(Self::$variant(change) => change.only_waits(),)*
+                }
+            }
+            fn before_a_new_start(self) -> Option<Self> {
+                match self {
+                    $(Self::$variant(change) => change.before_a_new_start().map(Self::$variant),)*
                 }
             }
         }

@@ -6,8 +6,9 @@ use std::{
 };
 
 use futures::{StreamExt, stream::BoxStream};
+use muster_plan::kinds::service::STANDS_AGAIN;
 
-use crate::ports::{UnitError, UnitState, Units};
+use crate::ports::{UnitError, UnitEvent, UnitState, Units};
 
 #[derive(Default)]
 pub struct FakeUnits {
@@ -17,11 +18,24 @@ pub struct FakeUnits {
 #[derive(Default)]
 struct State {
     units: BTreeMap<String, UnitState>,
+    /// Other names of units, and their own.
+    aliases: BTreeMap<String, String>,
     fails: BTreeSet<String>,
+    ends: BTreeSet<String>,
     hangs: BTreeSet<String>,
     /// "restart x.service", in order.
     did: Vec<String>,
-    listeners: Vec<tokio::sync::mpsc::UnboundedSender<String>>,
+    listeners: Vec<tokio::sync::mpsc::UnboundedSender<UnitEvent>>,
+}
+
+impl State {
+    fn own_name(&self, name: &str) -> String {
+        self.aliases.get(name).map_or(name, String::as_str).to_owned()
+    }
+
+    fn tell(&mut self, event: &UnitEvent) {
+        self.listeners.retain(|listener| listener.send(event.clone()).is_ok());
+    }
 }
 
 impl FakeUnits {
@@ -32,6 +46,7 @@ impl FakeUnits {
     /// A unit file appears; the unit is neither enabled nor running.
     pub fn add(&self, name: &str) {
         let state = UnitState {
+            id: name.to_owned(),
             loaded: true,
             active: "inactive".into(),
             sub: "dead".into(),
@@ -47,6 +62,38 @@ impl FakeUnits {
         let mut state = self.lock();
         if let Some(unit) = state.units.get_mut(name) {
             (unit.active, unit.sub, unit.file) = ("active".into(), "running".into(), "enabled".into());
+        }
+    }
+
+    /// Another name of a unit.
+    pub fn alias(&self, name: &str, of: &str) {
+        self.lock().aliases.insert(name.to_owned(), of.to_owned());
+    }
+
+    /// Somebody masks it.
+    pub fn mask(&self, name: &str) {
+        self.add(name);
+        let mut state = self.lock();
+        if let Some(unit) = state.units.get_mut(name) {
+            (unit.loaded, unit.masked, unit.file) = (false, true, "masked".into());
+        }
+    }
+
+    /// What systemd sees of it from now on.
+    pub fn change(&self, name: &str, change: impl FnOnce(&mut UnitState)) {
+        self.add(name);
+        if let Some(unit) = self.lock().units.get_mut(name) {
+            change(unit);
+        }
+    }
+
+    /// Starts whenever it is told to and ends a moment later; or stands again.
+    pub fn ends(&self, name: &str, ends: bool) {
+        let mut state = self.lock();
+        if ends {
+            state.ends.insert(name.to_owned());
+        } else {
+            state.ends.remove(name);
         }
     }
 
@@ -71,7 +118,7 @@ impl FakeUnits {
         if let Some(unit) = state.units.get_mut(name) {
             (unit.active, unit.sub) = ("inactive".into(), "dead".into());
         }
-        state.listeners.retain(|listener| listener.send(name.to_owned()).is_ok());
+        state.tell(&UnitEvent::Changed(name.to_owned()));
     }
 
     pub fn did(&self) -> Vec<String> {
@@ -79,40 +126,45 @@ impl FakeUnits {
     }
 
     async fn job(&self, verb: &'static str, name: &str, active: bool) -> Result<(), UnitError> {
-        let hangs = {
+        let (hangs, own) = {
             let mut state = self.lock();
-            if !state.units.contains_key(name) {
-                return Err(UnitError::NotFound { name: name.to_owned() });
+            let own = state.own_name(name);
+            match state.units.get(&own) {
+                None => return Err(UnitError::NotFound { name: name.to_owned() }),
+                Some(unit) if unit.masked && active => return Err(UnitError::Masked { name: name.to_owned() }),
+                Some(_) => {}
             }
-            state.did.push(format!("{verb} {name}"));
-            state.hangs.contains(name)
+            state.did.push(format!("{verb} {own}"));
+            (state.hangs.contains(&own), own)
         };
         if hangs {
             std::future::pending::<()>().await;
         }
         let mut state = self.lock();
-        let fails = active && state.fails.contains(name);
-        if let Some(unit) = state.units.get_mut(name) {
+        let fails = active && state.fails.contains(&own);
+        if let Some(unit) = state.units.get_mut(&own) {
             let (active, sub) = match (active, fails) {
                 (true, false) => ("active", "running"),
                 (true, true) => ("failed", "failed"),
                 (false, _) => ("inactive", "dead"),
             };
             (unit.active, unit.sub) = (active.into(), sub.into());
+            (unit.again, unit.left) = (None, Vec::new());
         }
-        state.listeners.retain(|listener| listener.send(name.to_owned()).is_ok());
+        state.tell(&UnitEvent::Changed(own));
         if fails {
-            let tail = "it ends at once".to_owned();
-            return Err(UnitError::Job { verb, name: name.to_owned(), result: "failed".to_owned(), tail });
+            let (tail, how) = ("it ends at once".to_owned(), "its program ended with status 1".to_owned());
+            return Err(UnitError::Job { verb, name: name.to_owned(), result: "failed".to_owned(), how, tail });
         }
         Ok(())
     }
 
     fn file(&self, verb: &'static str, name: &str, file: &str) -> Result<(), UnitError> {
         let mut state = self.lock();
-        let Some(unit) = state.units.get_mut(name) else { return Err(UnitError::NotFound { name: name.to_owned() }) };
+        let own = state.own_name(name);
+        let Some(unit) = state.units.get_mut(&own) else { return Err(UnitError::NotFound { name: name.to_owned() }) };
         unit.file = file.to_owned();
-        state.did.push(format!("{verb} {name}"));
+        state.did.push(format!("{verb} {own}"));
         Ok(())
     }
 }
@@ -121,7 +173,8 @@ impl FakeUnits {
 impl Units for FakeUnits {
     async fn state(&self, name: &str) -> Result<UnitState, UnitError> {
         let gone = UnitState { active: "inactive".into(), sub: "dead".into(), ..UnitState::default() };
-        Ok(self.lock().units.get(name).cloned().unwrap_or(gone))
+        let state = self.lock();
+        Ok(state.units.get(&state.own_name(name)).cloned().unwrap_or(UnitState { id: name.to_owned(), ..gone }))
     }
 
     async fn states(&self, names: &[String]) -> Result<Vec<UnitState>, UnitError> {
@@ -133,9 +186,11 @@ impl Units for FakeUnits {
     }
 
     async fn daemon_reload(&self) -> Result<(), UnitError> {
-        for unit in self.lock().units.values_mut() {
+        let mut state = self.lock();
+        for unit in state.units.values_mut() {
             unit.needs_reload = false;
         }
+        state.tell(&UnitEvent::Reloaded);
         Ok(())
     }
 
@@ -145,6 +200,14 @@ impl Units for FakeUnits {
 
     async fn disable(&self, name: &str) -> Result<(), UnitError> {
         self.file("disable", name, "disabled")
+    }
+
+    async fn unmask(&self, name: &str) -> Result<(), UnitError> {
+        self.file("unmask", name, "disabled")?;
+        if let Some(unit) = self.lock().units.get_mut(name) {
+            (unit.loaded, unit.masked) = (true, false);
+        }
+        Ok(())
     }
 
     async fn start(&self, name: &str) -> Result<(), UnitError> {
@@ -163,7 +226,24 @@ impl Units for FakeUnits {
         self.job("reload", name, true).await
     }
 
-    async fn changes(&self) -> Result<BoxStream<'static, String>, UnitError> {
+    async fn stands(&self, name: &str) -> Result<(), UnitError> {
+        let mut state = self.lock();
+        let own = state.own_name(name);
+        if !state.ends.contains(&own) {
+            if let Some(again) = state.units.get_mut(&own).and_then(|unit| unit.again.as_mut()) {
+                again.seconds = again.seconds.max(STANDS_AGAIN);
+            }
+            return Ok(());
+        }
+        if let Some(unit) = state.units.get_mut(&own) {
+            (unit.active, unit.sub) = ("failed".into(), "failed".into());
+        }
+        state.tell(&UnitEvent::Changed(own));
+        let (how, tail) = ("its program ended with status 3".to_owned(), "its last words".to_owned());
+        Err(UnitError::Ended { name: name.to_owned(), how, tail })
+    }
+
+    async fn changes(&self) -> Result<BoxStream<'static, UnitEvent>, UnitError> {
         let (tell, told) = tokio::sync::mpsc::unbounded_channel();
         self.lock().listeners.push(tell);
         Ok(tokio_stream::wrappers::UnboundedReceiverStream::new(told).boxed())
