@@ -1,6 +1,9 @@
 //! One step: look, do, look again, and what it is told by others.
 
-use muster_catalog::{Resource, Spec, kinds::service::Disrupts};
+use muster_catalog::{
+    Resource, Spec,
+    kinds::{package::PackageSpec, service::Disrupts},
+};
 use muster_ids::ResourceId;
 use muster_plan::kinds::{Change, Describe, Observed, diff, on_notify};
 
@@ -41,7 +44,7 @@ impl Step<'_> {
         };
         let mut ended = Ended::default();
         if let Some(change) = change {
-            ended.repaired = self.is_drift()?;
+            ended.repaired = self.is_drift()? && !is_owed(&change);
             self.announce()?;
             ended.done = Some(self.change(&change, &mut ended.notes).await?);
         }
@@ -133,6 +136,22 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// Its specification, where it is a package.
+    pub fn package(&self) -> Option<&PackageSpec> {
+        match &self.resource.spec {
+            Spec::Package(package) => Some(package),
+            _other => None,
+        }
+    }
+
+    /// Forgets what it was told: a package has nothing to do about it.
+    pub fn heard(&self) -> Result<(), StepError> {
+        if self.is_told() {
+            self.ledger.change(|ledger| ledger.pending.remove(&self.id))?;
+        }
+        Ok(())
+    }
+
     fn is_told(&self) -> bool {
         self.ledger.read(|ledger| ledger.pending.contains_key(&self.id))
     }
@@ -158,6 +177,14 @@ impl Step<'_> {
             }
         })?;
         Ok(lines)
+    }
+}
+
+/// A restart that an upgrade of its package asked for: nobody changed the service.
+fn is_owed(change: &Change) -> bool {
+    match change {
+        Change::Service(change) => change.owed,
+        _other => false,
     }
 }
 

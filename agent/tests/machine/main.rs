@@ -7,3 +7,4 @@ mod apply;
 mod contract;
 mod errors;
 mod lab;
+mod packages;

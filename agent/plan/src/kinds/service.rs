@@ -18,6 +18,8 @@ pub struct Observed {
     pub file: String,
     /// The unit file is newer than what systemd read.
     pub needs_reload: bool,
+    /// It runs on as it did before this package was upgraded, which asked for a restart.
+    pub outdated_by: Option<String>,
 }
 
 impl Observed {
@@ -51,6 +53,8 @@ pub struct Change {
     pub run: Option<Run>,
     pub disrupts: Disrupts,
     pub detail: Vec<String>,
+    /// Nothing differs but that a restart is owed since an upgrade.
+    pub owed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,19 +104,28 @@ pub fn diff(spec: &ServiceSpec, observed: &Observed) -> Option<Change> {
     let run = match (spec.running, observed.running()) {
         (true, false) => Some(Run::Start),
         (false, true) => Some(Run::Stop),
-        (true, true) | (false, false) => None,
+        (true, true) => observed.outdated_by.as_ref().map(|_| Run::Restart),
+        (false, false) => None,
     };
+    let owed = detail.is_empty() && run == Some(Run::Restart);
     match run {
         Some(Run::Start) => detail.push(format!("start (is {})", said(&observed.active))),
         Some(Run::Stop) => detail.push("stop".to_owned()),
-        Some(Run::Restart | Run::Reload) | None => {}
+        Some(Run::Restart) => {
+            let package = observed.outdated_by.as_deref().unwrap_or("its package");
+            detail.push(format!("restart (runs as before the upgrade of {package})"));
+        }
+        Some(Run::Reload) | None => {}
     }
     if detail.is_empty() {
         return None;
     }
     // What does not run cannot be disturbed by being started.
-    let disrupts = if run == Some(Run::Stop) { spec.disrupts } else { Disrupts::Nothing };
-    Some(Change { daemon_reload, enable, run, disrupts, detail })
+    let disrupts = match run {
+        Some(Run::Stop | Run::Restart) => spec.disrupts,
+        Some(Run::Start | Run::Reload) | None => Disrupts::Nothing,
+    };
+    Some(Change { daemon_reload, enable, run, disrupts, detail, owed })
 }
 
 /// A restart or reload of what runs. What does not run is started by the difference, and that tells it enough.
@@ -130,6 +143,7 @@ pub fn on_notify(spec: &ServiceSpec, observed: &Observed) -> Option<Change> {
         run: Some(run),
         disrupts,
         detail: vec![word.to_owned()],
+        owed: false,
     })
 }
 
@@ -159,6 +173,7 @@ mod tests {
             sub: sub.into(),
             file: file.into(),
             needs_reload: false,
+            outdated_by: None,
         }
     }
 
@@ -178,5 +193,17 @@ mod tests {
         assert!(diff(&spec(), &seen("activating", "auto-restart", "enabled")).is_some());
         assert_eq!(diff(&spec(), &seen("activating", "start", "enabled")), None);
         assert_eq!(diff(&spec(), &seen("active", "running", "static")), None);
+    }
+
+    #[test]
+    fn what_runs_as_before_an_upgrade_is_started_anew_in_its_turn() {
+        let mut running = seen("active", "running", "enabled");
+        running.outdated_by = Some("containerd".into());
+        let change = diff(&spec(), &running).unwrap();
+        assert_eq!((change.run, change.disrupts, change.owed), (Some(Run::Restart), Disrupts::Node, true));
+        let stopped = Observed { active: "inactive".into(), ..running.clone() };
+        assert!(!diff(&spec(), &stopped).unwrap().owed, "a start is no restart");
+        let stops = ServiceSpec { running: false, ..spec() };
+        assert_eq!(diff(&stops, &running).unwrap().run, Some(Run::Stop));
     }
 }
