@@ -3,7 +3,7 @@
 //! It runs on a thread of its own with a runtime of its own, all of whose threads inherit that they may not write. Where the kernel
 //! has no Landlock the plan still only looks, and says that nothing but the code kept it from writing.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use muster_catalog::Catalog;
 use muster_plan::Row;
@@ -37,7 +37,8 @@ pub async fn plan(engine: Arc<Engine>, catalog: Arc<Catalog>) -> Result<Vec<Row>
 }
 
 fn inside(engine: &Engine, catalog: &Arc<Catalog>) -> Result<Vec<Row>, DryError> {
-    match sandbox::without_writing() {
+    sandbox::make_scratch();
+    match sandbox::without_writing(Some(Path::new(sandbox::SCRATCH))) {
         Ok(()) => {}
         Err(SandboxError::Absent) => tracing::warn!("this kernel has no Landlock: the plan only promises not to write"),
         Err(error @ SandboxError::Landlock(_)) => return Err(DryError::Sandbox(error)),

@@ -190,6 +190,16 @@ impl Schedule {
         }
     }
 
+    /// A removal that goes with the additions after all: nothing waits for it any more but what depends on it.
+    pub fn defer(&mut self, step: usize) {
+        if std::mem::take(&mut self.early[step]) {
+            self.early_left -= 1;
+            if self.early_left == 0 {
+                self.ready.extend(std::mem::take(&mut self.gated));
+            }
+        }
+    }
+
     fn release(&mut self, step: usize) {
         if self.early[step] || self.early_left == 0 {
             self.ready.push_back(step);
@@ -263,6 +273,19 @@ mod tests {
         let resources = [group("a", false, &[]), group("b", true, &[]), group("c", true, &["a"])];
         let (schedule, order) = walk(&resources, |_| End::Right);
         assert_eq!(order, [1, 0, 2]);
+        assert!(schedule.finished());
+    }
+
+    #[test]
+    fn a_removal_that_is_deferred_lets_the_additions_go_and_ends_with_them() {
+        let resources = [group("a", true, &[]), group("b", false, &[])];
+        let mut schedule = Schedule::new(&resources).unwrap();
+        assert_eq!((schedule.take(), schedule.take()), (Some(0), None));
+        schedule.defer(0);
+        schedule.defer(0);
+        assert_eq!((schedule.take(), schedule.take()), (Some(1), None));
+        schedule.end(1, End::Right);
+        schedule.end(0, End::Changed);
         assert!(schedule.finished());
     }
 

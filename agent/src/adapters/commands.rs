@@ -1,7 +1,8 @@
 //! Programs of this machine, each in a process group of its own so that a time-out ends all of it.
 
-use std::{os::unix::process::ExitStatusExt, process::Stdio, time::Duration};
+use std::{os::unix::process::ExitStatusExt, path::Path, process::Stdio, time::Duration};
 
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     process::{Child, Command},
@@ -19,7 +20,11 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 #[async_trait::async_trait]
 impl Commands for SystemCommands {
     async fn run(&self, invocation: Invocation) -> Result<Output, CommandError> {
-        let mut child = start(&invocation).await?;
+        // Lives until the program has ended.
+        let scratch = invocation.scratch.then(scratch).transpose();
+        let scratch =
+            scratch.map_err(|source| CommandError::Start { program: invocation.program().to_owned(), source })?;
+        let mut child = start(&invocation, scratch.as_ref().map(TempDir::path)).await?;
         let group = child.id().and_then(|id| rustix::process::Pid::from_raw(id as i32));
         let mut guard = KillGroup(group);
         let stdin = child.stdin.take();
@@ -97,16 +102,26 @@ fn command(invocation: &Invocation) -> Command {
     command
 }
 
-async fn start(invocation: &Invocation) -> Result<Child, CommandError> {
+/// A folder of its own in the one that also a plan can write in.
+fn scratch() -> std::io::Result<TempDir> {
+    sandbox::make_scratch();
+    tempfile::tempdir_in(sandbox::SCRATCH)
+}
+
+async fn start(invocation: &Invocation, scratch: Option<&Path>) -> Result<Child, CommandError> {
     let program = invocation.program().to_owned();
     let started = if invocation.read_only {
         // A thread of its own: the restriction is for good, and the child inherits it.
         let runtime = tokio::runtime::Handle::current();
         let mut command = command(invocation);
+        if let Some(scratch) = scratch {
+            command.env("TMPDIR", scratch);
+        }
+        let scratch = scratch.map(Path::to_path_buf);
         let (tell, told) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || {
             let _inside = runtime.enter();
-            let started = sandbox::without_writing().map(|()| command.spawn());
+            let started = sandbox::without_writing(scratch.as_deref()).map(|()| command.spawn());
             let _ = tell.send(started);
         });
         match told.await {

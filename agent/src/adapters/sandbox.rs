@@ -3,6 +3,8 @@
 //! Known imprecision: Landlock guards content, names and creation in the file system. It does not guard changes of mode, owner and
 //! times of what is there already, nor sockets; programs run in here must be ones that look.
 
+use std::path::Path;
+
 use landlock::{
     ABI, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
     RulesetStatus,
@@ -17,9 +19,22 @@ pub enum SandboxError {
     Landlock(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Takes write access to every file from the calling thread, for good, and from all that it starts. `/dev/null` stays.
-/// Never on a thread of a pool that others use.
-pub fn without_writing() -> Result<(), SandboxError> {
+/// Where programs that only look may have a folder of their own: apt unpacks what a repository signed before it reads it.
+pub const SCRATCH: &str = "/run/muster-agent-scratch";
+
+/// Makes [`SCRATCH`], which has to be there before write access is taken away. Without it those programs say that they cannot.
+pub fn make_scratch() {
+    use std::os::unix::fs::DirBuilderExt;
+    if let Err(error) = std::fs::DirBuilder::new().mode(0o700).create(SCRATCH)
+        && error.kind() != std::io::ErrorKind::AlreadyExists
+    {
+        tracing::debug!(%error, "there is no folder for programs that only look");
+    }
+}
+
+/// Takes write access to every file from the calling thread, for good, and from all that it starts. `/dev/null` stays, and
+/// what is below `except`, where that is there. Never on a thread of a pool that others use.
+pub fn without_writing(except: Option<&Path>) -> Result<(), SandboxError> {
     let boxed = |error: landlock::RulesetError| SandboxError::Landlock(Box::new(error));
     let writes = AccessFs::from_write(ABI::V5);
     let mut ruleset = Ruleset::default()
@@ -30,6 +45,9 @@ pub fn without_writing() -> Result<(), SandboxError> {
         .map_err(boxed)?;
     if let Ok(null) = PathFd::new("/dev/null") {
         ruleset = ruleset.add_rule(PathBeneath::new(null, AccessFs::WriteFile | AccessFs::Truncate)).map_err(boxed)?;
+    }
+    if let Some(Ok(folder)) = except.map(PathFd::new) {
+        ruleset = ruleset.add_rule(PathBeneath::new(folder, writes)).map_err(boxed)?;
     }
     let status = ruleset.restrict_self().map_err(boxed)?;
     match status.ruleset {
@@ -47,7 +65,7 @@ mod tests {
         std::fs::write(&path, "before").unwrap();
         let inside = path.clone();
         let (read, write) = std::thread::spawn(move || {
-            super::without_writing().expect("the kernel has Landlock");
+            super::without_writing(None).expect("the kernel has Landlock");
             (std::fs::read(&inside), std::fs::write(&inside, "after"))
         })
         .join()
@@ -55,5 +73,21 @@ mod tests {
         assert_eq!(read.unwrap(), b"before");
         assert_eq!(write.unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
         std::fs::write(&path, "other threads still write").unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_is_left_open_can_be_written_in_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = folder.path().join("open");
+        std::fs::create_dir(&open).unwrap();
+        let (inside, outside) = std::thread::spawn(move || {
+            super::without_writing(Some(&open)).expect("the kernel has Landlock");
+            let gone = std::fs::write(open.join("x"), "x").and_then(|()| std::fs::remove_file(open.join("x")));
+            (gone, std::fs::write(open.with_file_name("x"), "x"))
+        })
+        .join()
+        .unwrap();
+        inside.unwrap();
+        assert_eq!(outside.unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
     }
 }

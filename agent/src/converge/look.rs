@@ -128,17 +128,22 @@ async fn look_at_packages(ctx: &Context, catalog: &Catalog, steps: Vec<usize>) -
     if steps.is_empty() {
         return Vec::new();
     }
-    let installed = ctx.packages.installed().await;
-    let look = |step: usize| {
+    let packages = steps.iter().filter_map(|&step| match &catalog.resource[step].spec {
+        Spec::Package(package) => Some(package),
+        _other => None,
+    });
+    let newest = package::newest(packages);
+    let look = package::Look::take(ctx, &newest).await;
+    let at = |step: usize| {
         let spec = &catalog.resource[step].spec;
         let Spec::Package(package) = spec else { return (step, Seen::Nothing) };
-        let observed = match &installed {
-            Ok(installed) => Ok(Observed::Package(package::seen(installed.get(&package.name)))),
+        let observed = match &look {
+            Ok(look) => Ok(Observed::Package(look.at(package))),
             Err(error) => Err(error.clone().into()),
         };
         (step, Seen::of(spec, observed))
     };
-    steps.into_iter().map(look).collect()
+    steps.into_iter().map(at).collect()
 }
 
 async fn look_at_services(ctx: &Context, catalog: &Catalog, steps: Vec<usize>) -> Vec<(usize, Seen)> {
@@ -150,12 +155,13 @@ async fn look_at_services(ctx: &Context, catalog: &Catalog, steps: Vec<usize>) -
         .filter_map(|&step| if let Spec::Service(spec) = &catalog.resource[step].spec { Some(spec) } else { None })
         .collect();
     let names: Vec<String> = specs.iter().map(|spec| spec.whole_name()).collect();
-    match ctx.units.states(&names).await {
+    let (states, owed) = tokio::join!(ctx.units.states(&names), ctx.packages.owed());
+    match states {
         Ok(states) => steps
             .into_iter()
-            .zip(states)
-            .map(|(step, state)| {
-                let observed = Observed::Service(service::seen(state));
+            .zip(names.iter().zip(states))
+            .map(|(step, (name, state))| {
+                let observed = Observed::Service(service::seen(state, service::outdated_by(&owed, name)));
                 (step, Seen::of(&catalog.resource[step].spec, Ok(observed)))
             })
             .collect(),

@@ -19,6 +19,7 @@ use muster_plan::{
 use super::{
     ConvergeError,
     look::{Seen, look},
+    packages::Forecast,
 };
 use crate::{Context, StepError, kinds, ledger::LedgerFile};
 
@@ -26,6 +27,7 @@ pub async fn plan(ctx: &Context, ledger: &LedgerFile, catalog: &Arc<Catalog>) ->
     let count = catalog.resource.len();
     let mut schedule = Schedule::new(&catalog.resource)?;
     let mut seen = look(ctx, catalog, &(0..count).collect::<Vec<_>>(), true).await;
+    let mut forecast = Forecast::of(ctx, catalog, &seen).await;
     // What a row of something before makes uncertain.
     let mut changes = vec![false; count];
     let mut told_by: Vec<Vec<String>> = vec![Vec::new(); count];
@@ -52,8 +54,10 @@ pub async fn plan(ctx: &Context, ledger: &LedgerFile, catalog: &Arc<Catalog>) ->
         match std::mem::take(&mut seen[step]) {
             Seen::Differs(seen) => {
                 let (observed, change) = *seen;
-                let unclear = hangs_on_others(spec, &observed);
-                row(change.action(), certainty(unclear), change.detail(), change.disrupts(), reason);
+                let unclear = hangs_on_others(spec, &observed) || forecast.unknown.contains(&step);
+                let mut detail = change.detail();
+                detail.extend(forecast.detail.remove(&step).unwrap_or_default());
+                row(change.action(), certainty(unclear), detail, change.disrupts(), reason);
             }
             Seen::Error(error) => {
                 if matches!(*error, StepError::Skip(_)) {
@@ -71,6 +75,10 @@ pub async fn plan(ctx: &Context, ledger: &LedgerFile, catalog: &Arc<Catalog>) ->
                 {
                     let reason = format!("notified by {}", told_by[step].join(", "));
                     row(change.action(), Certainty::Certain, change.detail(), change.disrupts(), &reason);
+                } else if let (Spec::Service(service), Some(package)) = (spec, forecast.restarts.remove(&step)) {
+                    let detail = vec!["restart, where the new version of its package asks for it".to_owned()];
+                    let after = Certainty::KnownAfter(package);
+                    row(Action::Run, after, detail, service.disrupts, "its package is upgraded");
                 } else if let Some(file) = settings {
                     let detail = vec!["kubelet's and kube-proxy's settings are compared with it again".to_owned()];
                     row(Action::Change, Certainty::KnownAfter(file), detail, Disrupts::Service, "its settings change");

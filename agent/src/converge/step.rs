@@ -1,6 +1,9 @@
 //! One step: look, do, look again, and what it is told by others.
 
-use muster_catalog::{Resource, Spec, kinds::service::Disrupts};
+use muster_catalog::{
+    Resource, Spec,
+    kinds::{package::PackageSpec, service::Disrupts},
+};
 use muster_ids::ResourceId;
 use muster_plan::kinds::{Change, Describe, Observed, diff, on_notify};
 
@@ -43,7 +46,7 @@ impl Step<'_> {
         // What is told to begin anew need not be waited for first.
         let change = if self.is_told() { change.and_then(Change::before_a_new_start) } else { change };
         if let Some(change) = change {
-            ended.repaired = self.is_drift()? && !change.only_waits();
+            ended.repaired = self.is_drift()? && !change.of_our_doing();
             self.announce()?;
             ended.done = Some(self.change(&change, &mut ended.notes).await?);
         }
@@ -132,6 +135,22 @@ impl Step<'_> {
                 ledger.pending.entry(target.clone()).or_default().insert(self.id.clone());
             }
         })?;
+        Ok(())
+    }
+
+    /// Its specification, where it is a package.
+    pub fn package(&self) -> Option<&PackageSpec> {
+        match &self.resource.spec {
+            Spec::Package(package) => Some(package),
+            _other => None,
+        }
+    }
+
+    /// Forgets what it was told: a package has nothing to do about it.
+    pub fn heard(&self) -> Result<(), StepError> {
+        if self.is_told() {
+            self.ledger.change(|ledger| ledger.pending.remove(&self.id))?;
+        }
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use super::{
     packages,
     step::{Ended, Step, digest},
 };
-use crate::{Context, StepError, ports::FileError};
+use crate::{Context, StepError, kinds::package, ports::FileError};
 
 /// Steps under way at once. Most of them wait for a program or a network.
 const AT_ONCE: usize = 12;
@@ -41,7 +41,8 @@ pub struct Walk<'a> {
     left_out: Vec<bool>,
 }
 
-type Batch = Vec<(usize, Duration, Result<Ended, StepError>)>;
+/// How steps that ran together ended, and those that come again with others.
+type Batch = (Vec<(usize, Duration, Result<Ended, StepError>)>, Vec<usize>);
 
 impl<'a> Walk<'a> {
     /// The first look.
@@ -73,8 +74,12 @@ impl<'a> Walk<'a> {
                 left_out[step] = false;
             }
         }
+        if options.only.is_none() && options.paused_until.is_none() {
+            package::refresh(&ctx, &catalog).await;
+        }
         let seen = look(&ctx, &catalog, &wanted, false).await;
-        let quiet = engine.ledger.read(|ledger| ledger.pending.is_empty())
+        let quiet = ctx.packages.owed().await.is_empty()
+            && engine.ledger.read(|ledger| ledger.pending.is_empty())
             && (0..count).all(|step| left_out[step] || matches!(seen[step], Seen::Right));
         let schedule = if quiet { None } else { Some(Schedule::new(&catalog.resource)?) };
         Ok(Self { engine, ctx, catalog, options, schedule, seen, left_out })
@@ -163,11 +168,12 @@ impl<'a> Walk<'a> {
                 running.push(Box::pin(async move {
                     let began = Instant::now();
                     let end = work.run(seen).await;
-                    vec![(step, began.elapsed(), end)]
+                    (vec![(step, began.elapsed(), end)], Vec::new())
                 }));
             }
-            if packages.due(&schedule, &catalog) {
+            if packages.due(&schedule, &catalog, running.is_empty()) {
                 let steps = packages.take();
+                let more = packages.coming(&schedule, &catalog, &steps);
                 for &step in &steps {
                     self.say(Progress::Began(schedule.id(step).clone()));
                 }
@@ -175,8 +181,9 @@ impl<'a> Walk<'a> {
                 let catalog = &catalog;
                 running.push(Box::pin(async move {
                     let began = Instant::now();
-                    let all = packages::run(catalog, batch).await;
-                    all.into_iter().map(|(step, end)| (step, began.elapsed(), end)).collect()
+                    let all = packages::run(catalog, batch, more).await;
+                    let ends = all.ends.into_iter().map(|(step, end)| (step, began.elapsed(), end));
+                    (ends.collect(), all.deferred)
                 }));
             }
             let deadline = async {
@@ -194,7 +201,12 @@ impl<'a> Walk<'a> {
                 () = deadline => continue,
                 () = stop, if !self.options.stop.is_cancelled() => continue,
             };
-            let Some(ended) = ended else { break };
+            let Some((ended, deferred)) = ended else { break };
+            for step in deferred {
+                packages.running = false;
+                packages.deferred.push(step);
+                schedule.defer(step);
+            }
             for (step, took, end) in ended {
                 let package = matches!(catalog.resource[step].spec, Spec::Package(_));
                 packages.running &= !package;
@@ -204,6 +216,48 @@ impl<'a> Walk<'a> {
             }
         }
         debug_assert!(schedule.finished());
+        if self.options.only.is_none() && self.options.paused_until.is_none() && !self.options.stop.is_cancelled() {
+            self.settle(&schedule, ends, right, step_of).await;
+        }
+    }
+
+    /// Starts anew what an upgrade left running, where no step of its own did so.
+    async fn settle<'b>(
+        &self,
+        schedule: &Schedule,
+        ends: &mut Ends,
+        right: &mut Vec<usize>,
+        step_of: impl Fn(usize) -> Step<'b>,
+    ) {
+        let left = packages::settle(&self.ctx, &self.catalog).await;
+        for step in left.steps {
+            // A step that failed or waits for its turn says so already.
+            let Some(at) = right.iter().position(|&other| other == step) else { continue };
+            right.remove(at);
+            let id = schedule.id(step);
+            let told = ends.steps.iter().position(|report| report.resource == *id);
+            let before = told.map(|at| ends.steps.remove(at));
+            ends.already_right -= u32::from(before.is_none());
+            self.say(Progress::Began(id.clone()));
+            let began = Instant::now();
+            let mut end = step_of(step).run(None).await;
+            if let (Ok(ended), Some(before)) = (&mut end, before) {
+                let mut lines = before.detail;
+                lines.extend(ended.done.take().unwrap_or_default());
+                ended.done = Some(lines);
+                ended.notes.splice(0..0, before.notes);
+            }
+            self.ended(schedule, ends, right, step, began.elapsed(), end);
+        }
+        for (package, line) in left.restarted {
+            tracing::info!(package, "{line}");
+            let is_it = |report: &StepReport| report.resource.kind() == "package" && report.outcome == Outcome::Done;
+            let own = |report: &StepReport| is_it(report) && report.resource.name() == package;
+            let at = ends.steps.iter().position(own).or_else(|| ends.steps.iter().position(is_it));
+            if let Some(at) = at {
+                ends.steps[at].notes.push(line);
+            }
+        }
     }
 
     /// What becomes of a step that is ready.
@@ -237,7 +291,7 @@ impl<'a> Walk<'a> {
             return Decision::Ends(stopping(), detail);
         }
         match &self.catalog.resource[step].spec {
-            Spec::Package(_) if !told => Decision::Package,
+            Spec::Package(_) => Decision::Package,
             _other => Decision::Run,
         }
     }
@@ -372,6 +426,8 @@ enum Decision {
 #[derive(Default)]
 struct Gathering {
     steps: Vec<usize>,
+    /// Removals that wait for others to go with.
+    deferred: Vec<usize>,
     since: Option<Instant>,
     running: bool,
 }
@@ -383,34 +439,42 @@ impl Gathering {
     }
 
     fn is_empty(&self) -> bool {
-        self.steps.is_empty()
+        self.steps.is_empty() && self.deferred.is_empty()
     }
 
     fn take(&mut self) -> Vec<usize> {
         self.since = None;
         self.running = true;
-        std::mem::take(&mut self.steps)
+        let mut steps = std::mem::take(&mut self.steps);
+        steps.append(&mut self.deferred);
+        steps
     }
 
     fn deadline(&self) -> Option<Instant> {
         if self.running { None } else { self.since.map(|since| since + GATHER) }
     }
 
-    /// It is time: no other package will be ready without these, or they waited long enough.
-    fn due(&self, schedule: &Schedule, catalog: &Catalog) -> bool {
-        if self.running || self.steps.is_empty() {
+    /// It is time: no other package will be ready without these, or they waited long enough. What is deferred waits for
+    /// others as long as some are coming.
+    fn due(&self, schedule: &Schedule, catalog: &Catalog, idle: bool) -> bool {
+        if self.running || self.is_empty() {
             return false;
         }
         if self.since.is_some_and(|since| since.elapsed() >= GATHER) {
             return true;
         }
+        (idle && self.steps.is_empty()) || !self.coming(schedule, catalog, &self.steps)
+    }
+
+    /// Whether a package besides these and the deferred ones will be ready without them.
+    fn coming(&self, schedule: &Schedule, catalog: &Catalog, besides: &[usize]) -> bool {
         let is_package = |step: usize| matches!(catalog.resource[step].spec, Spec::Package(_));
-        let coming = (0..catalog.resource.len()).any(|step| {
+        (0..catalog.resource.len()).any(|step| {
             is_package(step)
                 && !schedule.ended(step)
-                && !self.steps.contains(&step)
+                && !besides.contains(&step)
+                && !self.deferred.contains(&step)
                 && !schedule.all_before(step).into_iter().any(|before| is_package(before) && !schedule.ended(before))
-        });
-        !coming
+        })
     }
 }

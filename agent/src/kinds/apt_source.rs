@@ -1,6 +1,9 @@
 //! `[[apt_source]]`: two files, and the index of this source alone.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use muster_catalog::kinds::apt_source::AptSourceSpec;
 use muster_ids::Digest;
@@ -60,7 +63,7 @@ pub async fn apply(ctx: &Context, spec: &AptSourceSpec, change: &Change) -> Resu
     }
     let key = match &change.key {
         Some(Key::Text(text)) => Some(text.clone().into_bytes()),
-        Some(Key::Url(url)) => Some(fetch(ctx, url, spec.key_sha256.as_deref()).await?),
+        Some(Key::Url(url)) => Some(fetch(ctx, &spec.name, url, spec.key_sha256.as_deref()).await?),
         None => None,
     };
     if key.is_some() || change.source.is_some() {
@@ -78,22 +81,29 @@ pub async fn apply(ctx: &Context, spec: &AptSourceSpec, change: &Change) -> Resu
     Ok(Done::default())
 }
 
-async fn fetch(ctx: &Context, url: &str, sha256: Option<&str>) -> Result<Vec<u8>, StepError> {
+/// Downloads of this process so far.
+static DOWNLOADS: AtomicU64 = AtomicU64::new(0);
+
+/// The key of this source, and never that of another that is fetched at the same time: each download has a file of its own.
+async fn fetch(ctx: &Context, name: &str, url: &str, sha256: Option<&str>) -> Result<Vec<u8>, StepError> {
     // apt's own downloader: there on every Debian node, before any package of ours is.
     let failed = || {
         StepError::failed(format!("the key cannot be fetched from {url}"))
             .help("can this node reach it? the key's text can stand in the site instead")
             .retry()
     };
-    let path = "/run/muster-agent-key.asc";
+    let number = DOWNLOADS.fetch_add(1, Ordering::Relaxed);
+    let path = &format!("/run/muster-agent-key-{}-{number}-{name}.asc", std::process::id());
     ctx.files.remove(path, false)?;
     let run = Invocation::new(["/usr/lib/apt/apt-helper", "download-file", url, path]).timeout(Duration::from_secs(60));
-    let output = ctx.commands.run(run).await.map_err(|error| failed().because(error))?;
+    let output = ctx.commands.run(run).await;
+    let key = ctx.files.read(path);
+    ctx.files.remove(path, false)?;
+    let output = output.map_err(|error| failed().because(error))?;
     if !output.success() {
         return Err(failed().because(output.tail(2)));
     }
-    let key = ctx.files.read(path)?.unwrap_or_default();
-    ctx.files.remove(path, false)?;
+    let key = key?.unwrap_or_default();
     if let Some(wanted) = sha256 {
         let found = Digest::of(&key).to_string();
         if found != wanted {
@@ -119,7 +129,11 @@ mod tests {
     use muster_plan::kinds::apt_source::diff;
 
     use super::*;
-    use crate::{Scope, adapters::fake::FakeMachine, ports::PackageError};
+    use crate::{
+        Scope,
+        adapters::fake::FakeMachine,
+        ports::{Output, PackageError},
+    };
 
     const RELEASE: &str = "/var/lib/apt/lists/10.89.0.3_debian_dists_muster_InRelease";
 
@@ -171,6 +185,41 @@ mod tests {
         assert!(step(&machine, &spec("right")).await.unwrap());
         assert!(!step(&machine, &spec("right")).await.unwrap());
         assert!(machine.files.text(other).is_some(), "another suite's index stays");
+    }
+
+    #[tokio::test]
+    async fn keys_that_are_fetched_at_once_stay_with_their_sources() {
+        let machine = FakeMachine::new();
+        let armoured = |name: &str| format!("-----BEGIN PGP PUBLIC KEY BLOCK-----\n{name}\n");
+        let files = Arc::clone(&machine.files);
+        machine.commands.install("/usr/lib/apt/apt-helper", move |run| {
+            let [_, _, url, path] = run.argv.as_slice() else { panic!("{run:?}") };
+            files.put(path, &armoured(url));
+            Output::default()
+        });
+        let files = Arc::clone(&machine.files);
+        machine.packages.on_update(move || files.put(RELEASE, "signed"));
+        let source = |name: &str| AptSourceSpec {
+            name: name.into(),
+            key: format!("https://{name}/key.asc"),
+            suites: vec!["muster".into()],
+            ..spec("")
+        };
+        // Names that are alike.
+        let all = ["k8s", "K8s", "k8s.io", "k8s-io"].map(source);
+        let ctx = machine.node("n-1");
+        let changes = all.iter().map(|spec| diff(spec, &Observed::default()).unwrap()).collect::<Vec<_>>();
+        let fetched = all.iter().zip(&changes).map(|(spec, change)| apply(&ctx, spec, change));
+        for result in futures::future::join_all(fetched).await {
+            result.unwrap();
+        }
+        for spec in &all {
+            assert_eq!(machine.files.text(&spec.key_path()), Some(armoured(&spec.key)));
+        }
+        let paths: std::collections::BTreeSet<_> =
+            machine.commands.ran().into_iter().map(|argv| argv[3].clone()).collect();
+        assert_eq!(paths.len(), all.len(), "no two downloads have one file: {paths:?}");
+        assert!(paths.iter().all(|path| machine.files.text(path).is_none()), "nothing is left behind");
     }
 
     #[test]

@@ -5,14 +5,21 @@ use muster_plan::kinds::service::{Change, Observed, Run};
 
 use crate::{
     Context, Done, StepError,
-    ports::{UnitError, UnitState},
+    ports::{Owed, UnitError, UnitState},
 };
 
 pub async fn observe(ctx: &Context, spec: &ServiceSpec) -> Result<Observed, StepError> {
-    Ok(seen(ctx.units.state(&spec.whole_name()).await?))
+    let unit = spec.whole_name();
+    let state = ctx.units.state(&unit).await?;
+    Ok(seen(state, outdated_by(&ctx.packages.owed().await, &unit)))
 }
 
-pub fn seen(state: UnitState) -> Observed {
+/// The package whose upgrade this unit did not see yet.
+pub fn outdated_by(owed: &[Owed], unit: &str) -> Option<String> {
+    owed.iter().find(|owed| owed.units.iter().any(|name| name == unit)).map(|owed| owed.package.clone())
+}
+
+pub fn seen(state: UnitState, outdated_by: Option<String>) -> Observed {
     let UnitState {
         id: _,
         loaded,
@@ -28,7 +35,21 @@ pub fn seen(state: UnitState) -> Observed {
         again,
         left,
     } = state;
-    Observed { loaded, masked, bad, active, sub, file, dangling, needs_reload, can_reload, once, again, left }
+    Observed {
+        loaded,
+        masked,
+        bad,
+        active,
+        sub,
+        file,
+        dangling,
+        needs_reload,
+        can_reload,
+        once,
+        again,
+        left,
+        outdated_by,
+    }
 }
 
 pub async fn apply(ctx: &Context, spec: &ServiceSpec, change: &Change) -> Result<Done, StepError> {

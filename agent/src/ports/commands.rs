@@ -20,6 +20,8 @@ pub struct Invocation {
     pub timeout: Duration,
     /// Run without write access to any file (guards, plans).
     pub read_only: bool,
+    /// With `read_only`: all the same a folder of its own to write in, empty, and gone after it (`TMPDIR`).
+    pub scratch: bool,
 }
 
 impl Invocation {
@@ -31,6 +33,7 @@ impl Invocation {
             stdin: Vec::new(),
             timeout: Duration::from_secs(300),
             read_only: false,
+            scratch: false,
         }
     }
 
@@ -51,6 +54,12 @@ impl Invocation {
 
     pub fn read_only(mut self) -> Self {
         self.read_only = true;
+        self
+    }
+
+    /// Gives it a folder to write in, whatever else it may not.
+    pub fn scratch(mut self) -> Self {
+        self.scratch = true;
         self
     }
 

@@ -17,5 +17,5 @@ pub use docker::{ContainerState, Docker, DockerError, DockerEvent};
 pub use files::{FileError, FileKind, Files, Stat};
 pub use health::Health;
 pub use kube::Kube;
-pub use packages::{Installed, PackageError, Packages, Transaction};
+pub use packages::{Installed, Known, Owed, PackageError, Packages, Transaction};
 pub use units::{UnitError, UnitEvent, UnitState, Units};

@@ -7,4 +7,5 @@ mod apply;
 mod contract;
 mod errors;
 mod lab;
+mod packages;
 mod services;

@@ -1,5 +1,7 @@
 //! `[[apt_source]]`: a signed package repository.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Claim, Fault, Kind, Need, Owned, Presence, SecretName};
@@ -44,7 +46,15 @@ impl AptSourceSpec {
 
 impl Kind for AptSourceSpec {
     fn claims(&self) -> Vec<Claim> {
-        vec![Claim::new("apt source", &self.name), Claim::path(self.source_path()), Claim::path(self.key_path())]
+        let mut claims =
+            vec![Claim::new("apt source", &self.name), Claim::path(self.source_path()), Claim::path(self.key_path())];
+        if !self.absent {
+            // Two sources with one repository have two keys for it, and then apt reads no source at all.
+            let url = self.url.trim_end_matches('/');
+            let suites: BTreeSet<&String> = self.suites.iter().collect();
+            claims.extend(suites.into_iter().map(|suite| Claim::new("repository", format!("{url} {suite}"))));
+        }
+        claims
     }
 
     fn needs(&self) -> Vec<Need> {

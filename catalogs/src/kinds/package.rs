@@ -11,16 +11,26 @@ use super::{Claim, Cost, Fault, Kind, Need, Owned, Presence, SecretName, Signal}
 pub struct PackageSpec {
     #[schemars(extend("format" = "package"))]
     pub name: String,
-    /// A version or a pattern with `*` at its end, as in `1.34.4-*`. Absent: any installed version will do.
+    /// A version with its epoch, as in `1:2.0-1`, or a pattern with `*` at its end, as in `1.34.4-*`. `latest`: the newest that
+    /// the node's package indexes have; these are then read anew once a day. Absent: any installed version will do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "word"))]
     pub version: Option<String>,
-    /// True marks it held, so that nothing else upgrades it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub hold: bool,
-    /// True removes the package.
+    /// True marks it held, so that nothing else upgrades it; false takes the mark away. Absent: the mark is left as it is, also
+    /// over a change of version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<bool>,
+    /// True removes the package and stops its services; its configuration stays. What depends on it goes only where that is
+    /// written, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub absent: bool,
+}
+
+impl PackageSpec {
+    /// Asks for the newest version that the indexes have.
+    pub fn latest(&self) -> bool {
+        self.version.as_deref() == Some("latest")
+    }
 }
 
 impl Kind for PackageSpec {
@@ -54,16 +64,27 @@ impl Kind for PackageSpec {
     }
 
     fn faults(&self) -> Vec<Fault> {
-        match &self.version {
-            Some(version) if version.trim_end_matches('*').contains('*') => {
-                vec![Fault::new(
+        let mut faults = Vec::new();
+        if let Some(version) = &self.version {
+            if self.absent {
+                faults.push(Fault::new("version", "an absent package has no version", "leave it out"));
+            } else if version.trim_end_matches('*').contains('*') {
+                faults.push(Fault::new(
                     "version",
                     format!("`{version}` has `*` before its end"),
                     "expected a version, or its beginning and `*`",
-                )]
+                ));
+            } else if !version.chars().all(|c| c.is_ascii_alphanumeric() || ".+-~:*".contains(c)) {
+                faults.push(Fault::new(
+                    "version",
+                    format!("`{version}` is no version of a package"),
+                    "expected one as `apt-cache policy` shows it, or its beginning and `*`",
+                ));
             }
-            Some(_) if self.absent => vec![Fault::new("version", "an absent package has no version", "leave it out")],
-            Some(_) | None => Vec::new(),
         }
+        if self.absent && self.hold == Some(true) {
+            faults.push(Fault::new("hold", "an absent package cannot be held", "leave it out"));
+        }
+        faults
     }
 }

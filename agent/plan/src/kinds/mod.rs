@@ -34,8 +34,8 @@ pub trait Describe {
     fn disrupts(&self) -> Disrupts {
         Disrupts::Nothing
     }
-    /// It changes nothing on the node: it waits for something to be as written.
-    fn only_waits(&self) -> bool {
+    /// It differs for what the agent did itself: a restart that an upgrade asked for, a start that has to prove itself. No drift.
+    fn of_our_doing(&self) -> bool {
         false
     }
     /// What of it is left to do where it is told to begin anew right after.
@@ -77,9 +77,9 @@ macro_rules! kinds {
                     $(Self::$variant(change) => change.disrupts(),)*
                 }
             }
-            fn only_waits(&self) -> bool {
+            fn of_our_doing(&self) -> bool {
                 match self {
-                    $(Self::$variant(change) => change.only_waits(),)*
+                    $(Self::$variant(change) => change.of_our_doing(),)*
                 }
             }
             fn before_a_new_start(self) -> Option<Self> {

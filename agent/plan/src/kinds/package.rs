@@ -1,9 +1,13 @@
-//! `[[package]]`: the difference of version and hold.
+//! `[[package]]`: the difference of version and hold. What apt would do to make it, and whether it may, is in [`transaction`].
 
 use muster_catalog::kinds::package::PackageSpec;
 
 use super::Describe;
 use crate::row::Action;
+
+#[cfg(test)]
+mod tests;
+pub mod transaction;
 
 /// The package as dpkg knows it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -13,6 +17,8 @@ pub struct Observed {
     /// Unpacked and configured. False where a run of dpkg was cut off.
     pub complete: bool,
     pub hold: bool,
+    /// The newest version that the indexes have, where the newest is asked for and they have any.
+    pub candidate: Option<String>,
 }
 
 /// What would be done.
@@ -23,7 +29,9 @@ pub struct Change {
     pub remove: bool,
     /// A hold to set or to lift.
     pub hold: Option<bool>,
-    /// As asked for, for people.
+    /// A hold that the change of version would take away, and that stays.
+    pub keep_hold: bool,
+    /// The version or pattern to ask apt for; none: the newest.
     pub wanted: Option<String>,
 }
 
@@ -40,6 +48,7 @@ impl Describe for Change {
         let mut detail = Vec::new();
         if self.install {
             detail.push(match (&self.from, &self.wanted) {
+                (Some(from), Some(wanted)) if matches(wanted, from) => format!("version {from} is half installed"),
                 (Some(from), Some(wanted)) => format!("version {from} → {wanted}"),
                 (Some(from), None) => format!("version {from} is half installed"),
                 (None, Some(wanted)) => format!("version {wanted}"),
@@ -61,20 +70,24 @@ pub fn diff(spec: &PackageSpec, observed: &Observed) -> Option<Change> {
             from: Some(from.clone()),
             install: false,
             remove: true,
-            hold: observed.hold.then_some(false),
+            hold: None,
+            keep_hold: false,
             wanted: None,
         });
     }
+    // Where the indexes have none, what is installed is the newest there is.
+    let wanted = if spec.latest() { observed.candidate.clone() } else { spec.version.clone() };
     let right = observed.complete
         && observed
             .version
             .as_ref()
-            .is_some_and(|version| spec.version.as_ref().is_none_or(|wanted| matches(wanted, version)));
-    let hold = (spec.hold != observed.hold).then_some(spec.hold);
+            .is_some_and(|version| wanted.as_ref().is_none_or(|wanted| matches(wanted, version)));
+    let hold = spec.hold.filter(|&hold| hold != observed.hold);
     if right && hold.is_none() {
         return None;
     }
-    Some(Change { from: observed.version.clone(), install: !right, remove: false, hold, wanted: spec.version.clone() })
+    let keep_hold = !right && observed.hold && spec.hold != Some(false);
+    Some(Change { from: observed.version.clone(), install: !right, remove: false, hold, keep_hold, wanted })
 }
 
 /// Whether a version is the one asked for: equal, or with the pattern's beginning where it ends in `*`.
@@ -82,31 +95,5 @@ pub fn matches(wanted: &str, version: &str) -> bool {
     match wanted.strip_suffix('*') {
         Some(beginning) => version.starts_with(beginning),
         None => version == wanted,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn spec(version: Option<&str>, hold: bool) -> PackageSpec {
-        PackageSpec { name: "kubelet".into(), version: version.map(Into::into), hold, absent: false }
-    }
-
-    #[test]
-    fn a_pattern_ends_in_a_star() {
-        assert!(matches("1.34.4-*", "1.34.4-1.1"));
-        assert!(!matches("1.34.4-*", "1.34.40-1.1"));
-        assert!(!matches("1.34.4", "1.34.4-1.1"));
-    }
-
-    #[test]
-    fn half_installed_is_not_installed() {
-        let half = Observed { version: Some("1.34.4-1.1".into()), complete: false, hold: false };
-        assert!(diff(&spec(Some("1.34.4-*"), false), &half).unwrap().install);
-        let whole = Observed { complete: true, ..half };
-        assert_eq!(diff(&spec(Some("1.34.4-*"), false), &whole), None);
-        let held = diff(&spec(None, true), &whole).unwrap();
-        assert_eq!((held.install, held.hold), (false, Some(true)));
     }
 }

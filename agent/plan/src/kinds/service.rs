@@ -29,6 +29,8 @@ pub struct Observed {
     pub again: Option<Again>,
     /// Processes of it that are there though it is not active, as in `sleep (412)`.
     pub left: Vec<String>,
+    /// It runs on as it did before this package was upgraded, which asked for a restart.
+    pub outdated_by: Option<String>,
 }
 
 /// How a service that ends by itself ended.
@@ -113,6 +115,8 @@ pub struct Change {
     pub run: Option<Run>,
     pub disrupts: Disrupts,
     pub detail: Vec<String>,
+    /// Nothing differs but that a restart is owed since an upgrade.
+    pub owed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,9 +145,9 @@ impl Describe for Change {
         self.disrupts
     }
 
-    fn only_waits(&self) -> bool {
-        let Self { unmask, daemon_reload, enable, run, disrupts: _, detail: _ } = self;
-        !unmask && !daemon_reload && enable.is_none() && *run == Some(Run::Stand)
+    fn of_our_doing(&self) -> bool {
+        let Self { unmask, daemon_reload, enable, run, owed, disrupts: _, detail: _ } = self;
+        *owed || (!unmask && !daemon_reload && enable.is_none() && *run == Some(Run::Stand))
     }
 
     fn before_a_new_start(self) -> Option<Self> {
@@ -177,22 +181,32 @@ pub fn diff(spec: &ServiceSpec, observed: &Observed) -> Option<Change> {
     let run = match (spec.running, observed.running()) {
         (true, false) if observed.did_once() => None,
         (true, false) => Some(Run::Start),
+        // A restart gives it a new beginning.
+        (true, true) if observed.outdated_by.is_some() => Some(Run::Restart),
         (true, true) => observed.again.is_some_and(|again| !again.proven()).then_some(Run::Stand),
         (false, _) => (!observed.ended()).then_some(Run::Stop),
     };
+    let owed = detail.is_empty() && run == Some(Run::Restart);
     match run {
         Some(Run::Start) => detail.push(format!("start ({})", observed.state())),
         Some(Run::Stop) if observed.left.is_empty() => detail.push("stop".to_owned()),
         Some(Run::Stop) => detail.push(format!("end what it left behind: {}", observed.left.join(", "))),
         Some(Run::Stand) => detail.extend(observed.again.map(Again::said)),
-        Some(Run::Restart | Run::Reload) | None => {}
+        Some(Run::Restart) => {
+            let package = observed.outdated_by.as_deref().unwrap_or("its package");
+            detail.push(format!("restart (runs as before the upgrade of {package})"));
+        }
+        Some(Run::Reload) | None => {}
     }
     if detail.is_empty() {
         return None;
     }
     // What does not run cannot be disturbed by being started.
-    let disrupts = if run == Some(Run::Stop) { spec.disrupts } else { Disrupts::Nothing };
-    Some(Change { unmask, daemon_reload, enable, run, disrupts, detail })
+    let disrupts = match run {
+        Some(Run::Stop | Run::Restart) => spec.disrupts,
+        Some(Run::Start | Run::Reload | Run::Stand) | None => Disrupts::Nothing,
+    };
+    Some(Change { unmask, daemon_reload, enable, run, disrupts, detail, owed })
 }
 
 /// A restart or reload of what runs, another run of what ran once. What does not run is started by the difference, and that
@@ -214,6 +228,7 @@ pub fn on_notify(spec: &ServiceSpec, observed: &Observed) -> Option<Change> {
         run: Some(run),
         disrupts,
         detail: vec![word.to_owned()],
+        owed: false,
     })
 }
 
@@ -273,11 +288,11 @@ mod tests {
         let again =
             |times, seconds| Observed { again: Some(Again { times, seconds }), ..seen("active", "running", "enabled") };
         let change = diff(&spec(), &again(1, 9)).unwrap();
-        assert_eq!((change.run, change.only_waits()), (Some(Run::Stand), true));
+        assert_eq!((change.run, change.of_our_doing()), (Some(Run::Stand), true));
         assert_eq!(change.detail, ["systemd started it again once, 9 s ago the last time"]);
         assert_eq!(change.before_a_new_start(), None);
         let edited = diff(&spec(), &Observed { needs_reload: true, ..again(1, 9) }).unwrap();
-        assert!(!edited.only_waits() && edited.before_a_new_start().is_none());
+        assert!(!edited.of_our_doing() && edited.before_a_new_start().is_none());
         let stopped = diff(&spec(), &seen("failed", "failed", "enabled")).unwrap();
         assert!(stopped.before_a_new_start().is_some());
         assert_eq!(diff(&spec(), &again(1, 10)), None);
@@ -341,5 +356,17 @@ mod tests {
     fn a_bad_unit_file_shows_in_the_plan() {
         let bad = Observed { loaded: false, bad: Some("x.service:2: no".into()), ..seen("inactive", "dead", "") };
         assert_eq!(diff(&spec(), &bad).unwrap().detail[1], "start (its unit file is bad: x.service:2: no)");
+    }
+
+    #[test]
+    fn what_runs_as_before_an_upgrade_is_started_anew_in_its_turn() {
+        let mut running = seen("active", "running", "enabled");
+        running.outdated_by = Some("containerd".into());
+        let change = diff(&spec(), &running).unwrap();
+        assert_eq!((change.run, change.disrupts, change.owed), (Some(Run::Restart), Disrupts::Node, true));
+        let stopped = Observed { active: "inactive".into(), ..running.clone() };
+        assert!(!diff(&spec(), &stopped).unwrap().owed, "a start is no restart");
+        let stops = ServiceSpec { running: false, ..spec() };
+        assert_eq!(diff(&stops, &running).unwrap().run, Some(Run::Stop));
     }
 }
