@@ -4,6 +4,7 @@
 //! ones, and fail loudly where Docker or the artefacts are missing.
 
 mod apply;
+mod commands;
 mod contract;
 mod errors;
 mod lab;

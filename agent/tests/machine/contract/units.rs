@@ -59,7 +59,7 @@ async fn inside_a_node_systemd_keeps_it() {
     };
     write(GOOD, "/bin/sleep infinity", "exec");
     write(BAD, "/bin/sh -c 'echo it ends at once; exit 1'", "oneshot");
-    let units = Systemd::new(Arc::new(SystemCommands));
+    let units = Systemd::new(Arc::new(SystemCommands::new()));
     units.daemon_reload().await.unwrap();
     keeps(&units).await;
     // A unit file that is newer than what systemd read; one that is stopped it forgets, and reads anew.
