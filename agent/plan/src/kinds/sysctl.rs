@@ -49,8 +49,8 @@ pub fn diff(spec: &SysctlSpec, observed: &Observed) -> Option<Change> {
     let live = observed.live.as_deref().is_none_or(|value| !equal(value, &spec.value));
     if live {
         match &observed.live {
-            Some(value) => detail.push(format!("{} → {}", words(value), words(&spec.value))),
-            None => detail.push(format!("is not there → {}", words(&spec.value))),
+            Some(value) => detail.push(format!("{} → {}", shown(value), shown(&spec.value))),
+            None => detail.push(format!("is not there → {}", shown(&spec.value))),
         }
     }
     let text = format!("# Written by muster.\n{} = {}\n", spec.key, spec.value);
@@ -60,7 +60,7 @@ pub fn diff(spec: &SysctlSpec, observed: &Observed) -> Option<Change> {
     }
     let later = observed.later.as_ref().filter(|(_, value)| !equal(value, &spec.value));
     let overruled =
-        later.map(|(file, value)| format!("{file} sets it to {}, and a boot reads that later", words(value)));
+        later.map(|(file, value)| format!("{file} sets it to {}, and a boot reads that later", shown(value)));
     detail.extend(overruled.clone());
     (!detail.is_empty()).then_some(Change { live, kept, removed: false, overruled, detail })
 }
@@ -81,6 +81,11 @@ pub fn equal(one: &str, other: &str) -> bool {
 /// Values of several numbers are separated by tabs when read and by blanks when written.
 fn words(value: &str) -> String {
     value.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn shown(value: &str) -> String {
+    let words = words(value);
+    if words.is_empty() { "nothing".to_owned() } else { words }
 }
 
 /// As strtol(3) reads it: hexadecimal after `0x`, octal after `0`.

@@ -111,7 +111,8 @@ fn create(spec: &UserSpec, observed: &Observed) -> Change {
 fn remove(spec: &UserSpec, observed: &Observed, current: &Account) -> Change {
     let mut detail = Vec::new();
     match observed.takes {
-        Takes::Nothing | Takes::KeptGroup => {}
+        Takes::Nothing => {}
+        Takes::KeptGroup => detail.push(format!("its group {} stays", spec.name)),
         Takes::Group => detail.push(format!("with its group {}", spec.name)),
     }
     detail.push(format!("what is in its home {} stays", current.home));
