@@ -32,7 +32,7 @@ impl Coordinator {
 /// This machine behind the ports.
 pub fn context(coordinator: Coordinator, scope: Scope) -> Context {
     let files: Arc<dyn Files> = Arc::new(RealFiles::new());
-    let commands: Arc<dyn Commands> = Arc::new(SystemCommands);
+    let commands: Arc<dyn Commands> = Arc::new(SystemCommands::new());
     Context {
         packages: Arc::new(Apt::new(Arc::clone(&commands), Arc::clone(&files))),
         units: Arc::new(Systemd::new(Arc::clone(&commands))),

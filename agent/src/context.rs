@@ -3,7 +3,10 @@
 //! Cheap to clone (all parts are shared). A kind gets everything from here and nothing from the process's environment, so
 //! that the same code runs against fakes.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use muster_catalog::{Catalog, Spec, kinds::Owned};
 use muster_ids::{ClusterName, EnvName, Generation, NodeName};
@@ -38,6 +41,8 @@ pub struct Scope {
     pub generation: Generation,
     /// What the node's resources own, by path, and whether all below it is owned, too. Filled where a folder is purged.
     pub owned: BTreeMap<String, bool>,
+    /// The groups that it keeps.
+    pub groups: BTreeSet<String>,
 }
 
 impl Scope {
@@ -52,7 +57,15 @@ impl Scope {
             node: catalog.node.clone(),
             generation: catalog.generation,
             owned: if purges { owned(catalog) } else { BTreeMap::new() },
+            groups: catalog.resource.iter().filter_map(|resource| group(&resource.spec)).collect(),
         }
+    }
+}
+
+fn group(spec: &Spec) -> Option<String> {
+    match spec {
+        Spec::Group(group) if !group.absent => Some(group.name.clone()),
+        _other => None,
     }
 }
 

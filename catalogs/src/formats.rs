@@ -48,6 +48,8 @@ pub(crate) const FORMATS: &[(&str, &str)] = &[
     ("label-name", "a label's name as in \"disk\" or \"example.org/disk\""),
     ("label", "a label's value: letters, digits, `-`, `_` and `.`, at most 63"),
     ("sha256", "a SHA-256 digest of 64 hexadecimal digits"),
+    ("host-name", "a host name of lower-case letters, digits and `-`, in parts joined by dots, at most 64"),
+    ("time-zone", "a time zone as in \"Europe/Zurich\" or \"UTC\""),
     ("env", "the name of an environment variable"),
 ];
 
@@ -77,9 +79,7 @@ pub(crate) fn format(name: &str, text: &str) -> Result<(), Fault> {
         "word" => !text.is_empty() && one_word(text),
         "file-name" => made_of(text, "._-") && text.starts_with(|c: char| c.is_ascii_alphanumeric()),
         "package" => return package(text),
-        "account" => {
-            made_of(text.strip_suffix('$').unwrap_or(text), "_.-") && text.len() <= 32 && !text.starts_with(['-', '.'])
-        }
+        "account" => return account(text),
         "unit" => made_of(text, ":_.\\@-") && !text.starts_with('-') && text.len() <= 255,
         "span" => crate::calendar::is_span(text),
         "sysctl" => return sysctl(text),
@@ -87,6 +87,14 @@ pub(crate) fn format(name: &str, text: &str) -> Result<(), Fault> {
         "label-name" => label_name(text),
         "label" => text.is_empty() || label(text),
         "sha256" => text.parse::<muster_ids::Digest>().is_ok(),
+        "host-name" => {
+            text.len() <= 64
+                && text.split('.').all(|part| {
+                    let lower = made_of(part, "-") && !part.bytes().any(|b| b.is_ascii_uppercase());
+                    lower && part.len() <= 63 && !part.starts_with('-') && !part.ends_with('-')
+                })
+        }
+        "time-zone" => text.split('/').all(|part| made_of(part, "_+-") && !part.starts_with('-')),
         "env" => {
             text.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
                 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
@@ -192,6 +200,18 @@ fn package(text: &str) -> Result<(), Fault> {
     let version =
         text.split_once('=').map(|(name, version)| format!("write name = \"{name}\", version = \"{version}\""));
     Err(Fault { expected: noun("package").to_owned(), help: version })
+}
+
+/// As Debian's useradd takes it; a number would be taken for an id.
+fn account(text: &str) -> Result<(), Fault> {
+    let good =
+        made_of(text.strip_suffix('$').unwrap_or(text), "_.-") && text.len() <= 32 && !text.starts_with(['-', '.']);
+    if good && text.bytes().all(|b| b.is_ascii_digit()) {
+        let help =
+            Some("programs take a number for an id: give it a name, and the number as `uid` or `gid`".to_owned());
+        return Err(Fault { expected: "a name that is no number".to_owned(), help });
+    }
+    if good { Ok(()) } else { Err(fault(noun("account"))) }
 }
 
 /// As sysctl.d(5) has it: a slash after a dot stands for a dot in a name, as of an interface.
@@ -312,9 +332,14 @@ mod tests {
             ("package", "linux-image-6.1", "vim-"),
             ("account", "Debian-snmp", "bad:name/x"),
             ("account", "john.doe", "-x"),
+            ("account", "7of9", "1000"),
             ("unit", "getty@tty1", "../x/y"),
             ("span", "1h 30min", "15 minuets"),
             ("sysctl", "net.ipv4.ip_forward", "net/ipv4/ip_forward"),
+            ("host-name", "web-1.example.org", "web_1"),
+            ("host-name", "n1", "-n1."),
+            ("time-zone", "America/Argentina/Buenos_Aires", "../../etc/passwd"),
+            ("time-zone", "Etc/GMT+5", "Europe/"),
             ("sysctl", "net.ipv4.conf.eth0/1.forwarding", "net..x"),
             ("image", "localhost:5000/a/b_c:1.4", "Easypay:"),
             ("image", "postgres", "a b"),

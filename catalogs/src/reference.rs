@@ -17,6 +17,21 @@ key = "{{ packages.kubernetes.key }}"
 suites = ["/"]"#,
     ),
     (
+        "authorized_key",
+        r#"[[authorized_key]]
+name = "alice"
+user = "deploy"
+key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINamXkH41eWasofAyy3K2Qefk14Co+M/7JgkWC0UCXzA alice@laptop"
+options = ['from="10.0.0.0/8"', "no-agent-forwarding"]"#,
+    ),
+    (
+        "ca_certificate",
+        r#"[[ca_certificate]]
+name = "internal"
+source = "files/internal-ca.crt"
+notify = ["service.orders"]"#,
+    ),
+    (
         "cluster_member",
         r#"[[cluster_member]]
 settings = "/etc/kubernetes/muster""#,
@@ -58,6 +73,11 @@ notify = ["service.orders"]"#,
         r#"[[group]]
 name = "orders"
 system = true"#,
+    ),
+    (
+        "hostname",
+        r#"[[hostname]]
+name = "bastion""#,
     ),
     (
         "image",
@@ -117,6 +137,11 @@ on_calendar = "Mon..Fri 02:30"
 persistent = true
 run = ["/usr/local/bin/backup", "--to", "/srv/backup"]
 user = "backup""#,
+    ),
+    (
+        "timezone",
+        r#"[[timezone]]
+name = "Europe/Zurich""#,
     ),
     (
         "user",
@@ -181,7 +206,7 @@ Resources are converged in parallel along a graph, and a failure stops only what
   is not.
 - Needs: a file, folder or mount comes after the folders and mounts above it and after its owner and group; a package after all package
   sources and the configuration of apt; a service after the package of its own name, its unit and drop-ins, or, where there is neither and
-  `after` names no package, after all packages; a sysctl after kernel modules; a user after its groups; an image after its runtime's service; a container
+  `after` names no package, after all packages; a sysctl after kernel modules; a user after its groups, a key after its user; an image after its runtime's service; a container
   after Docker, its image and its volumes' folders; the cluster member after the packages, settings and services that kubeadm uses; `service.kubelet` and
   manifests after the cluster member. Where both are `absent` it is the other way round.
 - Claims: two resources of one node that own the same path, package, unit, user, port and so on are an error at both places.
@@ -194,7 +219,7 @@ A circle is an error that shows each of its edges. Ties keep the order of the fi
 - Applications and manifests: their objects are deleted, those first that others do not need, after all other sets, so that what moved
   to another set stays. A namespace that holds something else stays too, and so does a definition whose kind others use.
 - Everything else on a node is no longer managed and stays as it is. To remove it, write `absent = true` first, apply, and then take it out;
-  in the place of a sysctl or a kernel module, the file that kept it.
+  of a sysctl and a kernel module that takes away what a boot would do, and of a container all but its volumes.
 ";
 
 const APPS: &str = "

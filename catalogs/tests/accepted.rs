@@ -119,3 +119,40 @@ fn closed_pools_are_no_place_for_pods() {
     let content = content.unwrap();
     assert!(content.contains("minDomains: 2") || content.contains("\"minDomains\": 2"), "{content}");
 }
+
+#[test]
+fn keys_certificates_and_zones_of_the_field() {
+    let text = r#"
+[[authorized_key]]
+name = "rsa"
+user = "root"
+key = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQDBQBtJKYxOLQ6ZiWT4R6VJ3Yo7yGy1Sjo53/jX2ze6giZlbRO+26A998mHbI/dmNIRvXyJCTENQ8OPV7BQQN8nMFYe/0Vsa4FxfhkKrp2auhpHmfxXohCB0O3k9fZT+cLvsUf8iNALR0LXhaplXZc3bYYSFUlQk3iiHwU/EcOqbio6mLkrwuKRKFGJav3S6LgwceEQkI6CvFFUAv19ZxmbJ5jInecCHEfPIYY3uLZs6c6PBD9m5AAIMEgvRVx4kLi/N/2xv7JPyDgIzEGzf9yr4C1VOiBB78r03onsruzEvXPWD0SY49jZTDP5GcIiuL9wgj/MCtpDkM8LeJFI5Y1L carol"
+options = ['from="10.0.0.0/8,!10.0.0.1"', 'command="/usr/bin/rsync --server \"$HOME\""', "restrict", "X11-forwarding"]
+
+[[authorized_key]]
+name = "ecdsa"
+user = "deploy"
+key = """
+ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBJq9Ve3edRFQFq8XPHu+BjoGXWLAOMm161mkOdLhKsUFptO3b8bxoazBY9aUGsTP/a55wykUOv6+lYfXborcUA4= bob
+"""
+comment = "with a comment of its own"
+
+[[authorized_key]]
+name = "gone"
+user = "deploy"
+key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINamXkH41eWasofAyy3K2Qefk14Co+M/7JgkWC0UCXzA"
+absent = true
+
+[[ca_certificate]]
+name = "internal"
+source = "files/ca.crt"
+
+[[ca_certificate]]
+name = "old"
+absent = true
+
+[[timezone]]
+name = "Etc/GMT+5"
+"#;
+    site(&[("roles/worker.toml", text), ("roles/files/ca.crt", &format!("Internal CA\n{}", include_str!("ca.crt")))]);
+}

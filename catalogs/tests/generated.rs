@@ -28,10 +28,13 @@ fn every_kind_has_an_example_and_it_is_right() {
     let mut site = common::shipped();
     // The shipped roles have one of each of these already.
     let there = ["apt_source", "cluster_member", "kernel_module", "pod_network"];
+    // And their nodes are members of a cluster, which keep their names.
+    let there = [&there[..], &["hostname"]].concat();
     for (kind, example) in reference::EXAMPLES.iter().filter(|(kind, _)| !there.contains(kind)) {
         let role = if *kind == "manifest" { "control-plane" } else { "worker" };
         site.0.entry(format!("roles/{role}.toml")).or_default().push_str(&format!("\n{example}\n"));
     }
+    site.0.insert("roles/files/internal-ca.crt".to_owned(), include_str!("ca.crt").to_owned());
     site.0.insert("roles/files/orders.conf.j2".to_owned(), "pool = {{ node.pool }}\n".to_owned());
     site.0.insert(
         "roles/files/quota.yaml".to_owned(),

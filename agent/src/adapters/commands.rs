@@ -1,62 +1,141 @@
 //! Programs of this machine, each in a process group of its own so that a time-out ends all of it.
+//!
+//! What they write goes into memory files and not into pipes. So a program has ended when it itself ended, whatever its children
+//! hold open; a child that outlives it may go on writing; and a program that outlives the agent is not ended by a pipe that
+//! nobody reads.
+//!
+//! Known imprecision: what a child writes after its program ended stays in memory until that child ends, unread. Something that
+//! runs on is better a service, whose words go to the journal.
 
-use std::{os::unix::process::ExitStatusExt, path::Path, process::Stdio, time::Duration};
+mod capture;
+mod runs;
+
+use std::{os::unix::process::ExitStatusExt, path::Path, time::Duration};
 
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
-    process::{Child, Command},
+use tokio::process::{Child, Command};
+
+use self::{
+    capture::Capture,
+    runs::{Runs, Started},
 };
-
 use super::sandbox;
-use crate::ports::{CommandError, Commands, Invocation, Output};
+use crate::ports::{CommandError, Commands, Invocation, Once, Output, Run};
 
-pub struct SystemCommands;
+/// Programs, and where it is written down which named ones are under way.
+pub struct SystemCommands {
+    runs: Runs,
+}
 
-/// Output beyond this is read and dropped.
-const MOST_OUTPUT: usize = 16 * 1024 * 1024;
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Between two looks at how much a program has written.
+const TRIM: Duration = Duration::from_millis(50);
+
+impl SystemCommands {
+    /// As the agent's daemon and its command line share it.
+    pub fn new() -> Self {
+        Self::below("/run/muster/commands")
+    }
+
+    /// Named programs are written down in `folder`, which nothing but this may use and which a boot empties.
+    pub fn below(folder: impl AsRef<Path>) -> Self {
+        Self { runs: Runs::below(folder.as_ref()) }
+    }
+}
+
+impl Default for SystemCommands {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 #[async_trait::async_trait]
 impl Commands for SystemCommands {
     async fn run(&self, invocation: Invocation) -> Result<Output, CommandError> {
         // Lives until the program has ended.
         let scratch = invocation.scratch.then(scratch).transpose();
-        let scratch =
-            scratch.map_err(|source| CommandError::Start { program: invocation.program().to_owned(), source })?;
-        let mut child = start(&invocation, scratch.as_ref().map(TempDir::path)).await?;
-        let group = child.id().and_then(|id| rustix::process::Pid::from_raw(id as i32));
-        let mut guard = KillGroup(group);
-        let stdin = child.stdin.take();
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let whole = async {
-            let feed = async {
-                if let Some(mut stdin) = stdin {
-                    // A program that does not read its input ends the pipe: its exit status tells.
-                    let _ = stdin.write_all(&invocation.stdin).await;
-                }
-            };
-            tokio::join!(feed, drain(stdout, &mut out), drain(stderr, &mut err));
-            child.wait().await
+        let scratch = scratch.map_err(|source| unstarted(&invocation, source))?;
+        let prepared = Prepared::new(&invocation)?;
+        let (command, streams) = (prepared.command, prepared.streams);
+        let child = if invocation.read_only {
+            sandboxed(command, &invocation, scratch.as_ref().map(TempDir::path)).await?
+        } else {
+            start(command, &invocation)?
         };
-        let ended = tokio::time::timeout(invocation.timeout, whole).await;
-        let status = match ended {
-            Ok(Ok(status)) => status,
-            Ok(Err(source)) => return Err(CommandError::Start { program: invocation.program().to_owned(), source }),
-            Err(_elapsed) => {
-                drop(guard);
-                // The group is gone; the child itself still has to be waited for.
-                let _ = tokio::time::timeout(Duration::from_secs(5), child.wait()).await;
-                let tail = Output { status: 0, stdout: out, stderr: err }.tail(3);
-                let program = invocation.program().to_owned();
-                return Err(CommandError::TimedOut { program, after: invocation.timeout, tail });
-            }
-        };
-        guard.0 = None;
-        let status = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-        Ok(Output { status, stdout: out, stderr: err })
+        to_its_end(child, streams, &invocation).await
     }
+
+    async fn once(&self, name: &str, invocation: Invocation) -> Result<Once, CommandError> {
+        let prepared = Prepared::new(&invocation)?;
+        match self.runs.start(name, prepared.command, |command| start(command, &invocation))? {
+            Started::UnderWay(run) => Ok(Once::UnderWay(run)),
+            Started::Now(child, _record) => to_its_end(child, prepared.streams, &invocation).await.map(Once::Ended),
+        }
+    }
+
+    async fn under_way(&self, name: &str) -> Result<Option<Run>, CommandError> {
+        self.runs.under_way(name)
+    }
+
+    async fn ended(&self, run: &Run, most: Duration) -> Result<bool, CommandError> {
+        self.runs.ended(run, most).await
+    }
+}
+
+/// A program with its streams, not started.
+struct Prepared {
+    command: Command,
+    streams: Streams,
+}
+
+/// What it writes.
+struct Streams {
+    out: Capture,
+    err: Capture,
+}
+
+impl Prepared {
+    fn new(invocation: &Invocation) -> Result<Self, CommandError> {
+        let prepare = || -> std::io::Result<Self> {
+            let streams = Streams { out: Capture::new()?, err: Capture::new()? };
+            let mut command = command(invocation);
+            command.stdin(capture::input(&invocation.stdin)?);
+            command.stdout(streams.out.stdio()?).stderr(streams.err.stdio()?);
+            Ok(Self { command, streams })
+        };
+        prepare().map_err(|source| CommandError::Start { program: invocation.program().to_owned(), source })
+    }
+}
+
+async fn to_its_end(
+    mut child: Child,
+    Streams { mut out, mut err }: Streams,
+    invocation: &Invocation,
+) -> Result<Output, CommandError> {
+    let program = || invocation.program().to_owned();
+    let mut guard = KillGroup(child.id().and_then(|id| rustix::process::Pid::from_raw(id as i32)));
+    let mut late = std::pin::pin!(tokio::time::sleep(invocation.timeout));
+    let ended = loop {
+        tokio::select! {
+            ended = child.wait() => break Some(ended),
+            () = &mut late => break None,
+            () = tokio::time::sleep(TRIM) => {
+                out.trim();
+                err.trim();
+            }
+        }
+    };
+    let Some(status) = ended else {
+        drop(guard);
+        // The group is gone; the child itself still has to be waited for.
+        let _ = tokio::time::timeout(Duration::from_secs(5), child.wait()).await;
+        let tail = Output { status: 0, stdout: out.read(), stderr: err.read() }.tail(3);
+        return Err(CommandError::TimedOut { program: program(), after: invocation.timeout, tail });
+    };
+    let status = status.map_err(|source| CommandError::Start { program: program(), source })?;
+    guard.0 = None;
+    let status = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    Ok(Output { status, stdout: out.read(), stderr: err.read() })
 }
 
 /// Kills the whole group when dropped, also when the step itself is dropped.
@@ -66,19 +145,6 @@ impl Drop for KillGroup {
     fn drop(&mut self) {
         if let Some(group) = self.0.take() {
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        }
-    }
-}
-
-async fn drain(from: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) {
-    let Some(mut from) = from else { return };
-    let mut buffer = vec![0; 16 * 1024];
-    while let Ok(read) = from.read(&mut buffer).await {
-        if read == 0 {
-            break;
-        }
-        if into.len() < MOST_OUTPUT {
-            into.extend_from_slice(&buffer[..read]);
         }
     }
 }
@@ -94,9 +160,6 @@ fn command(invocation: &Invocation) -> Command {
         .env("HOME", "/root")
         .envs(&invocation.environment)
         .current_dir("/")
-        .stdin(if invocation.stdin.is_empty() { Stdio::null() } else { Stdio::piped() })
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true);
     command
@@ -108,31 +171,47 @@ fn scratch() -> std::io::Result<TempDir> {
     tempfile::tempdir_in(sandbox::SCRATCH)
 }
 
-async fn start(invocation: &Invocation, scratch: Option<&Path>) -> Result<Child, CommandError> {
+fn start(mut command: Command, invocation: &Invocation) -> Result<Child, CommandError> {
+    command.spawn().map_err(|source| unstarted(invocation, source))
+}
+
+/// On a thread of its own: the restriction is for good, and the child inherits it.
+async fn sandboxed(
+    mut command: Command,
+    invocation: &Invocation,
+    scratch: Option<&Path>,
+) -> Result<Child, CommandError> {
+    if let Some(scratch) = scratch {
+        command.env("TMPDIR", scratch);
+    }
+    let scratch = scratch.map(Path::to_path_buf);
+    let runtime = tokio::runtime::Handle::current();
+    let (tell, told) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _inside = runtime.enter();
+        let started = sandbox::without_writing(scratch.as_deref()).map(|()| command.spawn());
+        let _ = tell.send(started);
+    });
+    match told.await {
+        Ok(Ok(started)) => started.map_err(|source| unstarted(invocation, source)),
+        Ok(Err(_)) | Err(_) => Err(CommandError::NoSandbox { program: invocation.program().to_owned() }),
+    }
+}
+
+/// The kernel has one word for a program that is missing and for one whose interpreter is.
+fn unstarted(invocation: &Invocation, source: std::io::Error) -> CommandError {
     let program = invocation.program().to_owned();
-    let started = if invocation.read_only {
-        // A thread of its own: the restriction is for good, and the child inherits it.
-        let runtime = tokio::runtime::Handle::current();
-        let mut command = command(invocation);
-        if let Some(scratch) = scratch {
-            command.env("TMPDIR", scratch);
-        }
-        let scratch = scratch.map(Path::to_path_buf);
-        let (tell, told) = tokio::sync::oneshot::channel();
-        std::thread::spawn(move || {
-            let _inside = runtime.enter();
-            let started = sandbox::without_writing(scratch.as_deref()).map(|()| command.spawn());
-            let _ = tell.send(started);
-        });
-        match told.await {
-            Ok(Ok(started)) => started,
-            Ok(Err(_)) | Err(_) => return Err(CommandError::NoSandbox { program }),
-        }
+    let exists = if program.contains('/') {
+        Path::new(&program).exists()
     } else {
-        command(invocation).spawn()
+        PATH.split(':').any(|folder| Path::new(folder).join(&program).exists())
     };
-    started.map_err(|source| match source.kind() {
+    match source.kind() {
+        std::io::ErrorKind::NotFound if exists => {
+            let source = std::io::Error::other("the interpreter in its first line is not there");
+            CommandError::Start { program, source }
+        }
         std::io::ErrorKind::NotFound => CommandError::NotFound { program },
         _other => CommandError::Start { program, source },
-    })
+    }
 }

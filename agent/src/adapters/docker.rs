@@ -10,12 +10,14 @@ use bollard::{
     errors::Error,
     models::{ContainerCreateBody, HostConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum},
     query_parameters::{
-        CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder, RemoveContainerOptionsBuilder,
-        RestartContainerOptions, StartContainerOptions, StopContainerOptionsBuilder,
+        CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder, ListContainersOptionsBuilder,
+        LogsOptionsBuilder, RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder, RestartContainerOptions,
+        StartContainerOptions, StopContainerOptionsBuilder,
     },
 };
 use futures::{StreamExt, stream::BoxStream};
 use muster_catalog::kinds::container::ContainerSpec;
+use muster_plan::kinds::container::Volume;
 
 use crate::ports::{ContainerState, Docker, DockerError, DockerEvent};
 
@@ -144,49 +146,90 @@ impl Docker for Bollard {
 
     async fn container(&self, name: &str) -> Result<Option<ContainerState>, DockerError> {
         match self.client()?.inspect_container(name, None).await {
-            Ok(container) => Ok(Some(ContainerState {
-                running: container.state.and_then(|state| state.running).unwrap_or(false),
-                labels: container.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect(),
-                image: container.image.unwrap_or_default(),
-            })),
+            Ok(container) => Ok(Some(state(container))),
             Err(error) if missing(&error) => Ok(None),
             Err(error) => Err(other(error)),
         }
     }
 
-    async fn run(&self, spec: &ContainerSpec, labels: &BTreeMap<String, String>) -> Result<(), DockerError> {
-        if self.image(&spec.image).await?.is_none() {
-            self.pull(&spec.image).await?;
-        }
-        let client = self.client()?;
+    async fn create(
+        &self,
+        spec: &ContainerSpec,
+        labels: &BTreeMap<String, String>,
+        volumes: &[Volume],
+    ) -> Result<(), DockerError> {
         let options = CreateContainerOptionsBuilder::default().name(&spec.name).build();
-        client.create_container(Some(options), body(spec, labels)).await.map_err(other)?;
-        if let Err(error) = self.start(&spec.name).await {
-            // Half a container would pass for one that was stopped by hand.
-            let _ = self.remove(&spec.name).await;
-            return Err(error);
-        }
-        Ok(())
+        let body = body(spec, labels, volumes);
+        self.client()?.create_container(Some(options), body).await.map(|_| ()).map_err(other)
     }
 
     async fn start(&self, name: &str) -> Result<(), DockerError> {
-        self.client()?.start_container(name, None::<StartContainerOptions>).await.map_err(other)
+        let client = self.client()?;
+        match client.start_container(name, None::<StartContainerOptions>).await {
+            Err(Error::DockerResponseServerError { message, .. }) if message.contains("paused") => {
+                client.unpause_container(name).await.map_err(other)
+            }
+            started => started.map_err(other),
+        }
+    }
+
+    async fn stop(&self, name: &str) -> Result<(), DockerError> {
+        let stop = StopContainerOptionsBuilder::default().t(STOP).build();
+        self.client()?.stop_container(name, Some(stop)).await.map_err(other)
     }
 
     async fn restart(&self, name: &str) -> Result<(), DockerError> {
         self.client()?.restart_container(name, None::<RestartContainerOptions>).await.map_err(other)
     }
 
+    async fn rename(&self, from: &str, to: &str) -> Result<(), DockerError> {
+        let options = RenameContainerOptionsBuilder::default().name(to).build();
+        self.client()?.rename_container(from, options).await.map_err(other)
+    }
+
     async fn remove(&self, name: &str) -> Result<(), DockerError> {
-        let client = self.client()?;
-        let stop = StopContainerOptionsBuilder::default().t(STOP).build();
         // Not running any more is as good: the removal says what matters.
-        let _ = client.stop_container(name, Some(stop)).await;
-        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        match client.remove_container(name, Some(options)).await {
+        let _ = self.stop(name).await;
+        // Without `v`, which would take the data of volumes along that have no name.
+        let options = RemoveContainerOptionsBuilder::default().force(true).build();
+        match self.client()?.remove_container(name, Some(options)).await {
             Err(error) if !missing(&error) => Err(other(error)),
             Ok(()) | Err(_) => Ok(()),
         }
+    }
+
+    async fn last_words(&self, name: &str, lines: u32) -> Result<Vec<String>, DockerError> {
+        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&lines.to_string()).build();
+        let mut log = self.client()?.logs(name, Some(options));
+        let mut text = String::new();
+        while let Some(part) = log.next().await {
+            text.push_str(&String::from_utf8_lossy(&part.map_err(other)?.into_bytes()));
+        }
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
+    async fn lodgers(&self, name: &str) -> Result<Vec<String>, DockerError> {
+        let client = self.client()?;
+        let host = client.inspect_container(name, None).await.map_err(other)?;
+        let id = host.id.unwrap_or_default();
+        let options = ListContainersOptionsBuilder::default().all(true).build();
+        let mut found = Vec::new();
+        for one in client.list_containers(Some(options)).await.map_err(other)? {
+            let Some(other_id) = one.id.filter(|other_id| *other_id != id) else { continue };
+            let container = match client.inspect_container(&other_id, None).await {
+                Ok(container) => container,
+                Err(error) if missing(&error) => continue,
+                Err(error) => return Err(other(error)),
+            };
+            let config = container.host_config.unwrap_or_default();
+            let modes = [config.network_mode, config.ipc_mode, config.pid_mode];
+            let mut hosts =
+                modes.into_iter().flatten().filter_map(|mode| mode.strip_prefix("container:").map(str::to_owned));
+            if hosts.any(|host| host == id || host == name) {
+                found.push(container.name.unwrap_or(other_id).trim_start_matches('/').to_owned());
+            }
+        }
+        Ok(found)
     }
 
     fn events(&self) -> BoxStream<'static, DockerEvent> {
@@ -216,7 +259,44 @@ fn async_stream(
     )
 }
 
-fn body(spec: &ContainerSpec, labels: &BTreeMap<String, String>) -> ContainerCreateBody {
+fn state(container: bollard::models::ContainerInspectResponse) -> ContainerState {
+    let state = container.state.unwrap_or_default();
+    let [paused, restarting] = [state.paused, state.restarting].map(|is| is.unwrap_or(false));
+    let config = container.config.unwrap_or_default();
+    ContainerState {
+        running: state.running.unwrap_or(false) && !paused && !restarting,
+        restarts: container.restart_count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0),
+        up: state.started_at.as_deref().map_or(0, since),
+        status: state.exit_code.unwrap_or(0),
+        labels: config.labels.unwrap_or_default().into_iter().collect(),
+        image: container.image.unwrap_or_default(),
+        image_name: config.image.unwrap_or_default(),
+        goes_when_it_ends: container.host_config.and_then(|config| config.auto_remove).unwrap_or(false),
+        volumes: container.mounts.unwrap_or_default().into_iter().filter_map(volume).collect(),
+    }
+}
+
+/// Whole seconds since a time as Docker writes it.
+fn since(time: &str) -> u64 {
+    let then = time.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second);
+    u64::try_from(jiff::Timestamp::now().as_second() - then).unwrap_or(0)
+}
+
+/// None for what is no volume of Docker's.
+fn volume(mount: bollard::models::MountPoint) -> Option<Volume> {
+    let name = mount.name.filter(|_| mount.typ.as_deref() == Some("volume"))?;
+    Some(Volume {
+        anonymous: name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        name,
+        at: mount.destination?,
+        read_only: !mount.rw.unwrap_or(true),
+    })
+}
+
+fn body(spec: &ContainerSpec, labels: &BTreeMap<String, String>, volumes: &[Volume]) -> ContainerCreateBody {
+    let kept = volumes
+        .iter()
+        .map(|Volume { name, at, read_only, .. }| format!("{name}:{at}{}", if *read_only { ":ro" } else { "" }));
     let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
     for port in &spec.ports {
         let (pair, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
@@ -236,7 +316,7 @@ fn body(spec: &ContainerSpec, labels: &BTreeMap<String, String>) -> ContainerCre
         labels: Some(labels.clone().into_iter().collect()),
         exposed_ports: Some(bindings.keys().cloned().collect()),
         host_config: Some(HostConfig {
-            binds: Some(spec.volumes.clone()),
+            binds: Some(spec.volumes.iter().cloned().chain(kept).collect()),
             port_bindings: Some(bindings),
             network_mode: spec.network.clone(),
             restart_policy: Some(RestartPolicy {

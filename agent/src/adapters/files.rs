@@ -159,6 +159,25 @@ impl Files for RealFiles {
             .map_err(|error| failed("set the owner of", path)(error.into()))
     }
 
+    fn link(&self, path: &str, target: &str) -> Result<(), FileError> {
+        let place = self.at(path);
+        let number = TEMPORARY.fetch_add(1, Ordering::Relaxed);
+        let temporary = place.with_extension(format!("muster-{}-{number}", std::process::id()));
+        let linked = std::os::unix::fs::symlink(target, &temporary).and_then(|()| fs::rename(&temporary, &place));
+        linked.map_err(|error| {
+            let _ = fs::remove_file(&temporary);
+            failed("link", path)(error)
+        })
+    }
+
+    fn target(&self, path: &str) -> Result<Option<String>, FileError> {
+        match fs::read_link(self.at(path)) {
+            Ok(target) => Ok(Some(target.to_string_lossy().into_owned())),
+            Err(error) if absent(&error) || error.kind() == ErrorKind::InvalidInput => Ok(None),
+            Err(error) => Err(failed("look at", path)(error)),
+        }
+    }
+
     fn remove(&self, path: &str, tree: bool) -> Result<(), FileError> {
         let target = self.at(path);
         let removed = match fs::symlink_metadata(&target) {

@@ -176,6 +176,7 @@ fn no_scope() -> anyhow::Result<Scope> {
         node: "this-node".parse()?,
         generation: muster_ids::Generation::default(),
         owned: Default::default(),
+        groups: Default::default(),
     })
 }
 

@@ -193,6 +193,7 @@ mod tests {
             node: "n-1".parse().unwrap(),
             generation: Default::default(),
             owned: Default::default(),
+            groups: Default::default(),
         };
         Disruption::new(machine.context(scope), Arc::clone(node) as _)
     }

@@ -64,9 +64,16 @@ pub async fn plan(ctx: &Context, ledger: &LedgerFile, catalog: &Arc<Catalog>) ->
                     schedule.end(step, muster_plan::schedule::End::Right);
                     continue;
                 }
-                let detail = vec![format!("cannot be looked at: {error}")];
+                let unseen = format!("cannot be looked at: {error}");
                 let after = before.clone().unwrap_or_else(|| id.clone());
-                row(Action::Change, Certainty::KnownAfter(after), detail, Disrupts::Nothing, reason);
+                let (action, detail, disrupts) = match (spec, &before) {
+                    // What its guard needs may come with what stands before it.
+                    (Spec::Command(command), Some(_)) => {
+                        (Action::Run, vec![command.run.join(" "), unseen], command.disrupts)
+                    }
+                    (_, _) => (Action::Change, vec![unseen], Disrupts::Nothing),
+                };
+                row(action, Certainty::KnownAfter(after), detail, disrupts, reason);
             }
             Seen::Right | Seen::Nothing => {
                 if !told_by[step].is_empty()

@@ -1,8 +1,42 @@
-//! Users and groups of this machine, read from `/etc/passwd` and `/etc/group`.
+//! Users and groups of this machine, read from `/etc/passwd` and `/etc/group`; those of directory services by name.
 
 use std::{cell::OnceCell, collections::BTreeSet};
 
-use crate::{StepError, ports::Files};
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::{
+    Context, StepError,
+    ports::{CommandError, Files, Invocation},
+};
+
+/// One program at a time changes accounts: each locks the files, and one that waits too long for that fails.
+static CHANGES: Mutex<()> = Mutex::const_new(());
+
+pub async fn changing() -> MutexGuard<'static, ()> {
+    CHANGES.lock().await
+}
+
+/// The line of an account that this node's own files do not have, from whatever else `/etc/nsswitch.conf` names.
+/// `database` is `passwd` or `group`.
+pub async fn elsewhere(ctx: &Context, database: &str, name: &str) -> Result<Option<String>, StepError> {
+    let text = ctx.files.read("/etc/nsswitch.conf")?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let sources =
+        text.lines().find_map(|line| line.trim_start().strip_prefix(database)?.trim_start().strip_prefix(':'));
+    if !sources.unwrap_or_default().split_whitespace().any(|source| !matches!(source, "files" | "compat")) {
+        return Ok(None);
+    }
+    match ctx.commands.run(Invocation::new(["getent", database, name]).read_only()).await {
+        Ok(output) if output.success() => Ok(output.stdout().lines().next().map(str::to_owned)),
+        Ok(output) if output.status == NOT_KNOWN => Ok(None),
+        Ok(output) => Err(super::program::failed(&["getent".to_owned()], &output)),
+        Err(CommandError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// getent's status for a name that nobody has.
+const NOT_KNOWN: i32 = 2;
 
 /// Read once, at the first name that needs it.
 pub struct Accounts<'a> {
@@ -75,7 +109,7 @@ impl<'a> Accounts<'a> {
     }
 }
 
-fn user(line: &str) -> Option<User> {
+pub fn user(line: &str) -> Option<User> {
     let mut fields = line.split(':');
     Some(User {
         name: fields.next()?.to_owned(),
@@ -86,7 +120,7 @@ fn user(line: &str) -> Option<User> {
     })
 }
 
-fn group(line: &str) -> Option<Group> {
+pub fn group(line: &str) -> Option<Group> {
     let mut fields = line.split(':');
     Some(Group {
         name: fields.next()?.to_owned(),

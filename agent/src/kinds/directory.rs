@@ -106,6 +106,7 @@ mod tests {
             node: "n".parse().unwrap(),
             generation: Default::default(),
             owned: Default::default(),
+            groups: Default::default(),
         };
         let owned = ["/d", "/d/own", "/d/sub/own", "/d-other"].map(|path| (path.to_owned(), false));
         scope.owned = owned.into_iter().chain([("/d/home".to_owned(), true)]).collect();

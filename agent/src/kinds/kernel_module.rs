@@ -38,6 +38,9 @@ fn loaded(ctx: &Context, name: &str) -> Result<bool, StepError> {
 }
 
 pub async fn apply(ctx: &Context, spec: &KernelModuleSpec, change: &Change) -> Result<Done, StepError> {
+    if change.removed {
+        ctx.files.remove(&spec.file(), false)?;
+    }
     if change.load {
         program::must(ctx, vec!["modprobe".into(), "--".into(), spec.name.clone()]).await.map_err(|error| {
             error

@@ -5,8 +5,35 @@ use std::{collections::BTreeMap, time::Duration};
 /// Runs programs.
 #[async_trait::async_trait]
 pub trait Commands: Send + Sync {
-    /// Runs to the end and returns what came out, whatever the exit status. Past the time-out the whole process group is killed.
+    /// Runs until the program itself ends, whatever children of its still hold open, and returns what came out until then, whatever
+    /// the exit status. Past the time-out the whole process group is killed; children that outlive a program that ended are not.
     async fn run(&self, invocation: Invocation) -> Result<Output, CommandError>;
+    /// The same, but once at a time under this name, which also finds it again after the agent was killed.
+    async fn once(&self, name: &str, invocation: Invocation) -> Result<Once, CommandError>;
+    /// The program that was started under this name and has not ended, by whichever agent: also by one that is gone.
+    async fn under_way(&self, name: &str) -> Result<Option<Run>, CommandError>;
+    /// Waits until that program has ended. False where it had not after `most`: then its process group was killed.
+    async fn ended(&self, run: &Run, most: Duration) -> Result<bool, CommandError>;
+}
+
+/// What became of a program that runs once at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Once {
+    Ended(Output),
+    /// It runs already, so it was not started.
+    UnderWay(Run),
+}
+
+/// A program under way that was started under a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    pub name: String,
+    /// The process, which leads a group of its own.
+    pub pid: u32,
+    /// When the process began, in the kernel's ticks since the boot: tells it from a later one with its number.
+    pub ticks: u64,
+    /// Seconds since it was started.
+    pub age: u64,
 }
 
 /// One program run.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use futures::stream::BoxStream;
 use muster_catalog::kinds::container::ContainerSpec;
+use muster_plan::kinds::container::Volume;
 
 /// Images and containers.
 #[async_trait::async_trait]
@@ -12,12 +13,25 @@ pub trait Docker: Send + Sync {
     async fn image(&self, name: &str) -> Result<Option<String>, DockerError>;
     async fn pull(&self, name: &str) -> Result<(), DockerError>;
     async fn container(&self, name: &str) -> Result<Option<ContainerState>, DockerError>;
-    /// Creates and starts; pulls the image where it is missing.
-    async fn run(&self, spec: &ContainerSpec, labels: &BTreeMap<String, String>) -> Result<(), DockerError>;
+    /// Creates it, with these volumes besides its own; the image must be here.
+    async fn create(
+        &self,
+        spec: &ContainerSpec,
+        labels: &BTreeMap<String, String>,
+        volumes: &[Volume],
+    ) -> Result<(), DockerError>;
+    /// Starts it, also where it is paused; no error where it runs.
     async fn start(&self, name: &str) -> Result<(), DockerError>;
+    /// Asks it to end, and makes it after ten seconds; no error where it does not run.
+    async fn stop(&self, name: &str) -> Result<(), DockerError>;
     async fn restart(&self, name: &str) -> Result<(), DockerError>;
-    /// Stops and removes; no error where it is gone already.
+    async fn rename(&self, from: &str, to: &str) -> Result<(), DockerError>;
+    /// Stops and removes, and leaves all of its volumes; no error where it is gone already.
     async fn remove(&self, name: &str) -> Result<(), DockerError>;
+    /// The last lines that it wrote.
+    async fn last_words(&self, name: &str, lines: u32) -> Result<Vec<String>, DockerError>;
+    /// The names of the containers that live in its namespaces.
+    async fn lodgers(&self, name: &str) -> Result<Vec<String>, DockerError>;
     /// What happens to containers and images, until the daemon goes away.
     fn events(&self) -> BoxStream<'static, DockerEvent>;
 }
@@ -25,10 +39,22 @@ pub trait Docker: Send + Sync {
 /// A container as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ContainerState {
+    /// It runs, is not paused, and is not between two starts.
     pub running: bool,
+    /// How often Docker started it again by itself since it was started.
+    pub restarts: u64,
+    /// Seconds since it was last started.
+    pub up: u64,
+    /// The status of its last end.
+    pub status: i64,
     pub labels: BTreeMap<String, String>,
     /// The id of the image that it was made from.
     pub image: String,
+    /// The image as it was asked for.
+    pub image_name: String,
+    pub volumes: Vec<Volume>,
+    /// Docker removes it, and its volumes without a name, when it ends (`--rm`).
+    pub goes_when_it_ends: bool,
 }
 
 /// Something happened.

@@ -19,6 +19,10 @@ pub trait Files: Send + Sync {
     fn make_dir(&self, path: &str) -> Result<(), FileError>;
     fn set_mode(&self, path: &str, mode: u32) -> Result<(), FileError>;
     fn set_owner(&self, path: &str, uid: u32, gid: u32) -> Result<(), FileError>;
+    /// Makes a link, in place of a file or link that is there.
+    fn link(&self, path: &str, target: &str) -> Result<(), FileError>;
+    /// Where a link leads to; none where there is none.
+    fn target(&self, path: &str) -> Result<Option<String>, FileError>;
     /// Removes a file, link or empty folder; with `tree` a folder and all in it. No error where nothing is there.
     fn remove(&self, path: &str, tree: bool) -> Result<(), FileError>;
     /// Names in a folder, sorted; none where it is not there.

@@ -11,7 +11,7 @@ mod packages;
 mod units;
 
 pub use clock::Clock;
-pub use commands::{CommandError, Commands, Invocation, Output};
+pub use commands::{CommandError, Commands, Invocation, Once, Output, Run};
 pub use coordinator::{HeldTurn, JoinTicket, PortError, Secrets, Taken, Tickets, Turn, Turns};
 pub use docker::{ContainerState, Docker, DockerError, DockerEvent};
 pub use files::{FileError, FileKind, Files, Stat};

@@ -149,6 +149,15 @@ impl Lab {
         (status, report)
     }
 
+    /// `apply` of what is right after it, and nothing to do for the next one.
+    pub fn applied(&self, toml: &str) -> muster_plan::Report {
+        let (status, report) = self.apply(toml);
+        assert!(status == 2 && report.converged, "{toml}\n{report:#?}");
+        let (status, again) = self.apply(toml);
+        assert!(status == 0 && again.steps.is_empty(), "{toml}\n{again:#?}");
+        report
+    }
+
     pub fn put(&self, path: &str, content: &str) {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("x");
@@ -196,6 +205,15 @@ impl Lab {
             "[[apt_source]]\nname = \"muster\"\nurl = \"http://{}/debian\"\nsuites = [\"muster\"]\ncomponents = [\"main\"]\nkey = \"\"\"\n{key}\"\"\"\n",
             self.server_address
         )
+    }
+}
+
+/// Error and help of a resource that failed.
+pub fn failed(report: &muster_plan::Report, resource: &str) -> (String, String) {
+    let step = report.steps.iter().find(|step| step.resource.to_string() == resource);
+    match step.map(|step| &step.outcome) {
+        Some(muster_plan::Outcome::Failed { error, help, .. }) => (error.clone(), help.clone().unwrap_or_default()),
+        other => panic!("{resource}: {other:?}\n{report:#?}"),
     }
 }
 

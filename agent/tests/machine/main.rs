@@ -3,9 +3,13 @@
 //! What changes a machine runs in a container of the node image, and is left out unless it is asked for: those tests are ignored
 //! ones, and fail loudly where Docker or the artefacts are missing.
 
+mod accounts;
 mod apply;
+mod commands;
+mod containers;
 mod contract;
 mod errors;
 mod lab;
 mod packages;
 mod services;
+mod settings;

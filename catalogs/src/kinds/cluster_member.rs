@@ -122,7 +122,7 @@ pub(crate) struct Written {
 
 impl Kind for ClusterMemberSpec {
     fn claims(&self) -> Vec<Claim> {
-        vec![Claim::new("cluster member", "of this node")]
+        vec![Claim::new("cluster member", "of this node"), super::hostname::claim()]
     }
 
     fn needs(&self) -> Vec<Need> {

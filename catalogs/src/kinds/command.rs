@@ -9,7 +9,10 @@ use super::{Claim, Cost, Fault, Kind, Need, Owned, Presence, SecretName};
 use super::service::Disrupts;
 
 /// A program, given as an argument vector (never a shell line). At least one guard or `on_notify` is required,
-/// or it would run at every converge. Guards run without write access.
+/// or it would run at every converge. Guards run without write access; one that cannot be run is an error and no "no". A command
+/// has ended when its program itself ended, whatever that leaves running; what is to run on is better a service. It never runs
+/// twice at once: one that outlived its agent is waited for, and the guards say whether it is still due. It gets no rights by a
+/// set-uid program: to be another user write `runuser`, not `sudo`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a command")]
 #[serde(deny_unknown_fields)]

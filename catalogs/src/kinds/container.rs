@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Claim, Cost, Fault, Kind, Need, Owned, Presence, SecretName, Signal};
 
-/// A Docker container. A changed specification replaces it.
+/// A Docker container, kept running. A changed specification replaces it: the old one is set aside as `NAME.muster-replaced`, and
+/// put back where the new one does not stay up. Data is never deleted: volumes that the old one had without a name are mounted in
+/// the new one at their places, and with `absent` all volumes stay. What it wrote outside of volumes goes with it. A tag that
+/// moves in the registry is not followed: name another tag, or a digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a container")]
 #[serde(deny_unknown_fields)]
@@ -29,8 +32,19 @@ pub struct ContainerSpec {
     /// Docker's network; absent: its default bridge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
+    /// True takes over a container of this name that muster did not make, and replaces it. Without it that is an error, and so it
+    /// is where another tool manages it (Docker Compose, say) or another container lives in its network.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopt: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub absent: bool,
+}
+
+impl ContainerSpec {
+    /// Where the container that is being replaced waits.
+    pub fn aside(&self) -> String {
+        format!("{}.muster-replaced", self.name)
+    }
 }
 
 impl Kind for ContainerSpec {

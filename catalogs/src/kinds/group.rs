@@ -4,13 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{Claim, Kind, Need, Owned, Presence, SecretName, Signal};
 
-/// A group of the node.
+/// A group of the node. Its members are a matter of users. The primary group of a user is not removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a group")]
 #[serde(deny_unknown_fields)]
 pub struct GroupSpec {
     #[schemars(extend("format" = "account"))]
     pub name: String,
+    /// Where it changes, files keep the old number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gid: Option<u32>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -11,6 +11,9 @@ use super::{Claim, Kind, Need, Owned, Presence, SecretName};
 pub struct KernelModuleSpec {
     #[schemars(extend("format" = "file-name"))]
     pub name: String,
+    /// True removes the file that loads it at boot. A module that is loaded stays so until the next boot.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub absent: bool,
 }
 
 impl KernelModuleSpec {
@@ -36,7 +39,7 @@ impl Kind for KernelModuleSpec {
     }
 
     fn presence(&self) -> Presence {
-        Presence::Present
+        Presence::absent_if(self.absent)
     }
 
     fn secrets(&self) -> Vec<SecretName<'_>> {

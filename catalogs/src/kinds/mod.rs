@@ -1,12 +1,15 @@
 //! The kinds of resources: one file each, one table, and a closed enum over all of them.
 
 pub mod apt_source;
+pub mod authorized_key;
+pub mod ca_certificate;
 pub mod cluster_member;
 pub mod command;
 pub mod container;
 pub mod directory;
 pub mod file;
 pub mod group;
+pub mod hostname;
 pub mod image;
 pub mod kernel_module;
 mod kind;
@@ -17,6 +20,7 @@ pub mod pod_network;
 pub mod service;
 pub mod sysctl;
 pub mod timer;
+pub mod timezone;
 pub mod user;
 
 use std::{collections::BTreeMap, sync::LazyLock};
@@ -34,12 +38,15 @@ macro_rules! each_kind {
     ($callback:ident) => {
         $callback! {
             AptSource apt_source "apt_source" AptSourceSpec AptSourceSpec name;
+            AuthorizedKey authorized_key "authorized_key" AuthorizedKeySpec AuthorizedKeySpec name;
+            CaCertificate ca_certificate "ca_certificate" CaCertificateSpec CaCertificateSpec name;
             ClusterMember cluster_member "cluster_member" Written ClusterMemberSpec name;
             Command command "command" CommandSpec CommandSpec name;
             Container container "container" ContainerSpec ContainerSpec name;
             Directory directory "directory" DirectorySpec DirectorySpec path;
             File file "file" FileSpec FileSpec path;
             Group group "group" GroupSpec GroupSpec name;
+            Hostname hostname "hostname" HostnameSpec HostnameSpec name;
             Image image "image" ImageSpec ImageSpec name;
             KernelModule kernel_module "kernel_module" KernelModuleSpec KernelModuleSpec name;
             Manifest manifest "manifest" ManifestSpec ManifestSpec name;
@@ -49,6 +56,7 @@ macro_rules! each_kind {
             Service service "service" ServiceSpec ServiceSpec name;
             Sysctl sysctl "sysctl" SysctlSpec SysctlSpec key;
             Timer timer "timer" TimerSpec TimerSpec name;
+            Timezone timezone "timezone" TimezoneSpec TimezoneSpec name;
             User user "user" UserSpec UserSpec name;
         }
     };

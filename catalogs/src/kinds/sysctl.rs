@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Kind, Need, Owned, Presence, SecretName, Signal};
+use super::{Claim, Fault, Kind, Need, Owned, Presence, SecretName, Signal};
 
-/// A kernel setting, kept in `/etc/sysctl.d/90-muster-KEY.conf`.
+/// A kernel setting, kept in `/etc/sysctl.d/zz-muster-KEY.conf`, which a boot reads after the files of others. Equal is what the
+/// kernel calls equal: blanks and tabs, numbers in hexadecimal, lists of numbers and ranges. A value that the kernel makes
+/// another one of is an error that says which, and so is a file that a boot reads later with another value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a sysctl")]
 #[serde(deny_unknown_fields)]
@@ -12,22 +14,34 @@ pub struct SysctlSpec {
     #[schemars(extend("format" = "sysctl"))]
     pub key: String,
     pub value: String,
+    /// True removes the file that keeps it. The kernel keeps the value until the next boot.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub absent: bool,
 }
 
 impl SysctlSpec {
     /// The file that keeps it over a reboot. A slash, which stands for a dot in an interface's name, is written as a comma.
     pub fn file(&self) -> String {
-        format!("/etc/sysctl.d/90-muster-{}.conf", self.key.replace('/', ","))
+        format!("/etc/sysctl.d/zz-muster-{}.conf", self.key.replace('/', ","))
     }
 
     /// The live value's file below `/proc/sys`.
     pub fn live_file(&self) -> String {
+        format!("/proc/sys/{}", Self::path(&self.key))
+    }
+
+    /// The path of a key below `/proc/sys`, as sysctl.d(5) has it: the first separator decides. After a dot, dots separate and
+    /// slashes stand for dots; after a slash all is as it stands.
+    pub fn path(key: &str) -> String {
+        if key.find(['.', '/']).is_some_and(|first| key[first..].starts_with('/')) {
+            return key.to_owned();
+        }
         let turned = |character| match character {
             '.' => '/',
             '/' => '.',
             other => other,
         };
-        format!("/proc/sys/{}", self.key.chars().map(turned).collect::<String>())
+        key.chars().map(turned).collect()
     }
 }
 
@@ -47,7 +61,7 @@ impl Kind for SysctlSpec {
     }
 
     fn presence(&self) -> Presence {
-        Presence::Present
+        Presence::absent_if(self.absent)
     }
 
     fn secrets(&self) -> Vec<SecretName<'_>> {
@@ -56,5 +70,12 @@ impl Kind for SysctlSpec {
 
     fn signals(&self) -> Vec<Signal> {
         vec![Signal::Path(self.file()), Signal::Path(self.live_file())]
+    }
+    fn faults(&self) -> Vec<Fault> {
+        if self.value.contains(['\n', '\0']) {
+            let label = "expected one line: more would set other keys";
+            return vec![Fault::new("value", format!("the value of {} has several lines", self.key), label)];
+        }
+        Vec::new()
     }
 }

@@ -4,23 +4,28 @@ use serde::{Deserialize, Serialize};
 
 use super::{Claim, Fault, Kind, Need, Owned, Presence, SecretName, Signal};
 
-/// A user of the node.
+/// A user of the node. What is not written is left alone. A home is made when the user is, and never moved or removed: data
+/// outlives accounts. When the user is removed its own group goes with it, unless a resource keeps it or others are in it.
+/// Where processes still run as the user, it is not removed and gets no other number. A user of a directory service (LDAP,
+/// sssd) can be named and is right where it is as written, but only there it can be changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a user")]
 #[serde(deny_unknown_fields)]
 pub struct UserSpec {
     #[schemars(extend("format" = "account"))]
     pub name: String,
+    /// Where it changes, the files in the user's home follow; others keep the old number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
     /// The primary group; absent: one of the user's own name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "account"))]
     pub group: Option<String>,
-    /// Further groups; exactly these.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// Further groups: exactly these, and none where the list is empty. Absent: memberships are left alone. The primary group
+    /// may be among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("items" = { "type": "string", "format": "account" }))]
-    pub groups: Vec<String>,
+    pub groups: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "path"))]
     pub home: Option<String>,
@@ -45,8 +50,10 @@ impl Kind for UserSpec {
     }
 
     fn needs(&self) -> Vec<Need> {
+        // Without `group` the primary one has the user's name.
+        let primary = self.group.as_ref().unwrap_or(&self.name);
         let mut needs: Vec<Need> =
-            self.groups.iter().chain(&self.group).map(|g| Need::Named("group", g.clone())).collect();
+            self.groups.iter().flatten().chain([primary]).map(|g| Need::Named("group", g.clone())).collect();
         needs.extend(self.home.iter().map(|home| Need::Above(home.clone())));
         needs
     }

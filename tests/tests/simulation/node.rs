@@ -71,6 +71,7 @@ pub async fn agent(machine: Arc<Machine>, pin: Digest) -> turmoil::Result {
         node: machine.node.clone(),
         generation: Generation::default(),
         owned: Default::default(),
+        groups: Default::default(),
     };
     let ctx = Context {
         units: Arc::new(SlowUnits(machine.clone())),

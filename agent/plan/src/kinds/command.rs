@@ -5,7 +5,7 @@ use muster_catalog::kinds::{command::CommandSpec, service::Disrupts};
 use super::Describe;
 use crate::row::Action;
 
-/// What the guards said; none where there is no such guard.
+/// What the guards said; none where there is no such guard, and where it was not asked because the program runs.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Observed {
     /// `unless` succeeded.
@@ -14,6 +14,8 @@ pub struct Observed {
     pub only_if: Option<bool>,
     /// The path of `creates` is there.
     pub creates: Option<bool>,
+    /// The process that runs it, started by an agent that is gone or by another one.
+    pub under_way: Option<u32>,
 }
 
 impl Observed {
@@ -25,6 +27,10 @@ impl Observed {
 /// It would be run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
+    /// A process that runs it already: it is waited for, and what it did is asked of the guards.
+    pub waits_for: Option<u32>,
+    /// It was notified: due although its guards alone never ask for it.
+    pub told: bool,
     pub disrupts: Disrupts,
     pub detail: Vec<String>,
 }
@@ -45,16 +51,24 @@ impl Describe for Change {
 
 pub fn diff(spec: &CommandSpec, observed: &Observed) -> Option<Change> {
     let guarded = spec.unless.is_some() || spec.only_if.is_some() || spec.creates.is_some();
-    (!spec.on_notify && guarded && observed.wants_a_run()).then(|| change(spec))
+    let runs = observed.under_way.is_some();
+    (runs || (!spec.on_notify && guarded && observed.wants_a_run())).then(|| change(spec, observed, false))
 }
 
 /// A run of a command that waits to be told, where no guard says otherwise.
 pub fn on_notify(spec: &CommandSpec, observed: &Observed) -> Option<Change> {
-    (spec.on_notify && observed.wants_a_run()).then(|| change(spec))
+    (spec.on_notify && observed.wants_a_run()).then(|| change(spec, observed, true))
 }
 
-fn change(spec: &CommandSpec) -> Change {
-    Change { disrupts: spec.disrupts, detail: vec![spec.run.join(" ")] }
+fn change(spec: &CommandSpec, observed: &Observed, told: bool) -> Change {
+    let run = spec.run.join(" ");
+    let detail = match observed.under_way {
+        Some(pid) => {
+            vec![format!("wait for process {pid}, which runs it already"), format!("where it is still due: {run}")]
+        }
+        None => vec![run],
+    };
+    Change { waits_for: observed.under_way, told, disrupts: spec.disrupts, detail }
 }
 
 #[cfg(test)]
@@ -85,5 +99,15 @@ mod tests {
         assert!(on_notify(&told, &seen(false)).is_some());
         assert_eq!(on_notify(&told, &seen(true)), None);
         assert_eq!(on_notify(&spec(), &seen(false)), None);
+    }
+
+    #[test]
+    fn what_runs_already_is_waited_for_whatever_the_guards_say() {
+        let runs = Observed { under_way: Some(7), ..Observed::default() };
+        for spec in [spec(), CommandSpec { on_notify: true, creates: None, ..spec() }] {
+            let change = diff(&spec, &runs).unwrap();
+            assert_eq!((change.waits_for, change.told), (Some(7), false));
+            assert_eq!(change.detail, ["wait for process 7, which runs it already", "where it is still due: true"]);
+        }
     }
 }

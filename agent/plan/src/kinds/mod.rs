@@ -4,12 +4,15 @@
 
 // Written out, not made by the macro: rustfmt and editors follow only these.
 pub mod apt_source;
+pub mod authorized_key;
+pub mod ca_certificate;
 pub mod cluster_member;
 pub mod command;
 pub mod container;
 pub mod directory;
 pub mod file;
 pub mod group;
+pub mod hostname;
 pub mod image;
 pub mod kernel_module;
 pub mod manifest;
@@ -19,6 +22,7 @@ pub mod pod_network;
 pub mod service;
 pub mod sysctl;
 pub mod timer;
+pub mod timezone;
 pub mod user;
 
 use muster_catalog::{Spec, kinds::service::Disrupts};

@@ -168,6 +168,22 @@ impl Files for FakeFiles {
         Ok(())
     }
 
+    fn link(&self, path: &str, target: &str) -> Result<(), FileError> {
+        let path = clean(path);
+        let mut state = self.lock();
+        state.make_parents("link", &path)?;
+        let stat = Stat { kind: FileKind::Link, mode: 0o777, uid: 0, gid: 0, size: target.len() as u64 };
+        state.nodes.insert(path.clone(), Node { stat, content: target.as_bytes().to_vec() });
+        state.changed("link", &path);
+        Ok(())
+    }
+
+    fn target(&self, path: &str) -> Result<Option<String>, FileError> {
+        let state = self.lock();
+        let link = state.nodes.get(&clean(path)).filter(|node| node.stat.kind == FileKind::Link);
+        Ok(link.map(|node| String::from_utf8_lossy(&node.content).into_owned()))
+    }
+
     fn remove(&self, path: &str, tree: bool) -> Result<(), FileError> {
         let path = clean(path);
         let mut state = self.lock();

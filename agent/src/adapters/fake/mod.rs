@@ -54,6 +54,7 @@ impl FakeMachine {
             node: name.parse().expect("a node's name"),
             generation: Generation::default(),
             owned: Default::default(),
+            groups: Default::default(),
         })
     }
 

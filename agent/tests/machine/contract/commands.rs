@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use muster_agent::{
     adapters::{commands::SystemCommands, fake::FakeCommands},
-    ports::{CommandError, Commands, Invocation, Output},
+    ports::{CommandError, Commands, Invocation, Once, Output},
 };
 
 async fn keeps(commands: &dyn Commands) {
@@ -16,11 +16,24 @@ async fn keeps(commands: &dyn Commands) {
     assert!(matches!(missing, Err(CommandError::NotFound { program }) if program == "muster-no-such-program"));
     let guard = commands.run(Invocation::new(["false"]).read_only()).await.unwrap();
     assert_eq!(guard.status, 1);
+    assert_eq!(commands.under_way("once").await.unwrap(), None);
+    let once = commands.once("once", Invocation::new(["false"])).await.unwrap();
+    assert!(matches!(once, Once::Ended(output) if output.status == 1));
+    assert_eq!(commands.under_way("once").await.unwrap(), None, "what has ended is not under way");
+    let missing = commands.once("once", Invocation::new(["muster-no-such-program"])).await;
+    assert!(matches!(missing, Err(CommandError::NotFound { .. })));
+    assert_eq!(commands.under_way("once").await.unwrap(), None);
+}
+
+/// The real one, with a folder of its own for what is under way.
+fn system() -> SystemCommands {
+    let folder = tempfile::tempdir().unwrap().keep();
+    SystemCommands::below(folder)
 }
 
 #[tokio::test]
 async fn the_real_one_keeps_it() {
-    keeps(&SystemCommands).await;
+    keeps(&system()).await;
 }
 
 #[tokio::test]
@@ -37,7 +50,7 @@ async fn a_timeout_ends_the_whole_group() {
     // The grandchild holds the pipe: killing the shell alone would leave the reader waiting.
     let run =
         Invocation::new(["sh", "-c", "echo begun; sleep 300 & echo $! >&2; wait"]).timeout(Duration::from_millis(300));
-    let Err(CommandError::TimedOut { tail, .. }) = SystemCommands.run(run).await else { panic!("it ended") };
+    let Err(CommandError::TimedOut { tail, .. }) = system().run(run).await else { panic!("it ended") };
     assert!(began.elapsed() < Duration::from_secs(60), "it waited for the grandchild");
     let grandchild = tail.trim();
     for _ in 0..50 {
@@ -56,19 +69,116 @@ async fn a_guard_cannot_write() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x");
     let script = format!("echo x > {}", path.display());
-    let guarded = SystemCommands.run(Invocation::new(["sh", "-c", &script]).read_only()).await.unwrap();
+    let guarded = system().run(Invocation::new(["sh", "-c", &script]).read_only()).await.unwrap();
     assert!(!guarded.success() && !path.exists());
-    let looking =
-        SystemCommands.run(Invocation::new(["sh", "-c", "cat /etc/passwd > /dev/null"]).read_only()).await.unwrap();
+    let looking = system().run(Invocation::new(["sh", "-c", "cat /etc/passwd > /dev/null"]).read_only()).await.unwrap();
     assert!(looking.success(), "{looking:?}");
-    assert!(SystemCommands.run(Invocation::new(["sh", "-c", &script])).await.unwrap().success() && path.exists());
+    assert!(system().run(Invocation::new(["sh", "-c", &script])).await.unwrap().success() && path.exists());
 }
 
 #[tokio::test]
 async fn a_signal_is_told_as_shells_do_and_the_environment_is_small() {
-    let killed = SystemCommands.run(Invocation::new(["sh", "-c", "kill -9 $$"])).await.unwrap();
+    let killed = system().run(Invocation::new(["sh", "-c", "kill -9 $$"])).await.unwrap();
     assert_eq!(killed.status, 137);
-    let env = SystemCommands.run(Invocation::new(["env"]).env("MINE", "1")).await.unwrap().stdout();
+    let env = system().run(Invocation::new(["env"]).env("MINE", "1")).await.unwrap().stdout();
     let names: Vec<&str> = env.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
     assert_eq!(names, ["HOME", "LANG", "LC_ALL", "MINE", "PATH"]);
+}
+
+fn ended(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.is_empty() || stat.contains(") Z ")
+}
+
+fn end(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+}
+
+#[tokio::test]
+async fn a_program_has_ended_when_it_itself_ended_and_its_children_live_on() {
+    let script = "echo begun; sh -c 'while sleep 0.05; do echo more; done' & echo $! >&2";
+    // It would be late by days if the child that holds the output were waited for.
+    let run = Invocation::new(["sh", "-c", script]).timeout(Duration::from_secs(86_400));
+    let output = system().run(run).await.unwrap();
+    let child: u32 = String::from_utf8_lossy(&output.stderr).trim().parse().unwrap();
+    assert!(output.success() && output.stdout.starts_with(b"begun\n"), "{output:?}");
+    // It writes to nobody, many times, and lives.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let lives = !ended(child);
+    end(child);
+    assert!(lives, "a child was ended with a program that succeeded");
+}
+
+#[tokio::test]
+async fn more_output_than_memory_has_is_no_danger() {
+    let output =
+        system().run(Invocation::new(["sh", "-c", "echo first; yes | head -c 300000000; echo last"])).await.unwrap();
+    assert!(output.stdout.starts_with(b"first\n") && output.stdout.ends_with(b"last\n"));
+    assert!(output.stdout.len() < 40 * 1024 * 1024, "{}", output.stdout.len());
+}
+
+#[tokio::test]
+async fn a_named_program_runs_once_at_a_time_and_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let go = folder.path().join("go");
+    let script = format!("until [ -e {} ]; do sleep 0.05; done", go.display());
+    let first = SystemCommands::below(folder.path().join("runs"));
+    let second = SystemCommands::below(folder.path().join("runs"));
+    let running = tokio::spawn({
+        let script = script.clone();
+        async move { first.once("x", Invocation::new(["sh", "-c", &script])).await.unwrap() }
+    });
+    let run = loop {
+        if let Some(run) = second.under_way("x").await.unwrap() {
+            break run;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let again = second.once("x", Invocation::new(["sh", "-c", &script])).await.unwrap();
+    assert_eq!(again, Once::UnderWay(run.clone()));
+    assert!(matches!(second.once("y", Invocation::new(["true"])).await.unwrap(), Once::Ended(_)), "others are free");
+    let (ended, ()) =
+        tokio::join!(second.ended(&run, Duration::from_secs(600)), async { std::fs::write(&go, "").unwrap() });
+    assert!(ended.unwrap());
+    assert!(matches!(running.await.unwrap(), Once::Ended(output) if output.success()));
+    assert_eq!(second.under_way("x").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_named_program_that_does_not_end_is_ended_with_its_group() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (SystemCommands::below(folder.path()), SystemCommands::below(folder.path()));
+    let running =
+        tokio::spawn(async move { first.once("x", Invocation::new(["sh", "-c", "sleep 300 & wait"])).await.unwrap() });
+    let run = loop {
+        if let Some(run) = second.under_way("x").await.unwrap() {
+            break run;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert!(!second.ended(&run, Duration::from_millis(1)).await.unwrap());
+    assert!(matches!(running.await.unwrap(), Once::Ended(output) if output.status == 137));
+    assert_eq!(second.under_way("x").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_cannot_be_started_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str, mode: u32| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    for (name, text, mode, why) in [
+        ("plain", "#!/bin/sh\n", 0o644, "Permission denied"),
+        ("lost", "#!/no/such/shell\n", 0o755, "interpreter"),
+        ("text", "echo x\n", 0o755, "Exec format error"),
+    ] {
+        for run in [Invocation::new([put(name, text, mode)]), Invocation::new([put(name, text, mode)]).read_only()] {
+            let Err(CommandError::Start { source, .. }) = system().run(run).await else { panic!("{name}") };
+            assert!(source.to_string().contains(why), "{name}: {source}");
+        }
+    }
 }

@@ -56,7 +56,7 @@ async fn the_fake_keeps_it() {
 }
 
 fn real() -> Apt {
-    Apt::new(Arc::new(SystemCommands), Arc::new(RealFiles::new()))
+    Apt::new(Arc::new(SystemCommands::new()), Arc::new(RealFiles::new()))
 }
 
 #[tokio::test]

@@ -90,7 +90,7 @@ async fn inside_a_node_systemd_keeps_it() {
     write(SOON, "/bin/sh -c 'sleep 0.3; echo its last words; exit 3'", "exec");
     std::os::unix::fs::symlink(GOOD, format!("/usr/lib/systemd/system/{ALIAS}")).unwrap();
     std::os::unix::fs::symlink("/dev/null", format!("/etc/systemd/system/{MASKED}")).unwrap();
-    let units = Systemd::new(Arc::new(SystemCommands));
+    let units = Systemd::new(Arc::new(SystemCommands::new()));
     units.daemon_reload().await.unwrap();
     keeps(&units).await;
     // A unit file that is newer than what systemd read; one that is stopped it forgets, and reads anew.

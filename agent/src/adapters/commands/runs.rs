@@ -1,0 +1,243 @@
+//! Which named programs are under way, kept where an agent that comes after this one finds it.
+//!
+//! A name is written down before its program is started and again with the process once there is one, and is taken away when
+//! that ended. A process is known by its number and the time at which it began. Where the agent was killed between the two
+//! writes, the process is found by a token in its environment.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime},
+};
+
+use muster_ids::Digest;
+use rustix::{
+    fs::{FlockOperation, flock},
+    process::{Pid, Signal, kill_process_group},
+};
+use serde::{Deserialize, Serialize};
+use tokio::process::{Child, Command};
+
+use crate::ports::{CommandError, Run};
+
+/// The environment variable with the token.
+const TOKEN: &str = "MUSTER_RUN";
+/// Between two looks at a process that is waited for.
+const LOOK: Duration = Duration::from_millis(100);
+
+pub(super) struct Runs {
+    folder: PathBuf,
+}
+
+/// What is written down of one name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    name: String,
+    token: String,
+    /// Seconds since the epoch.
+    began: u64,
+    /// Number and beginning; none before it is started.
+    process: Option<(u32, u64)>,
+}
+
+/// Takes the record away when its program ended, or was given up.
+pub(super) struct Recorded(PathBuf);
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        // A record that stays names a process that is no more: it means nothing.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A start under a name.
+pub(super) enum Started {
+    Now(Child, Recorded),
+    UnderWay(Run),
+}
+
+/// Without a record nothing is started: the next agent would not know of it.
+fn unwritten(name: &str) -> impl Fn(io::Error) -> CommandError {
+    move |source| CommandError::Start { program: name.to_owned(), source }
+}
+
+impl Runs {
+    pub(super) fn below(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
+    /// Starts a program unless one is under way under this name.
+    pub(super) fn start(
+        &self,
+        name: &str,
+        mut command: Command,
+        start: impl FnOnce(Command) -> Result<Child, CommandError>,
+    ) -> Result<Started, CommandError> {
+        let failed = unwritten(name);
+        let _lock = self.lock().map_err(&failed)?;
+        if let Some(run) = self.find(name).map_err(&failed)? {
+            return Ok(Started::UnderWay(run));
+        }
+        let mut record = Record { name: name.to_owned(), token: token(), began: now(), process: None };
+        self.write(&record).map_err(&failed)?;
+        let recorded = Recorded(self.path(name));
+        command.env(TOKEN, &record.token);
+        let child = start(command)?;
+        // One that has ended by now needs no record.
+        if let Some(pid) = child.id()
+            && let Some(ticks) = began(pid)
+        {
+            record.process = Some((pid, ticks));
+            self.write(&record).map_err(&failed)?;
+        }
+        Ok(Started::Now(child, recorded))
+    }
+
+    pub(super) fn under_way(&self, name: &str) -> Result<Option<Run>, CommandError> {
+        self.find(name).map_err(unwritten(name))
+    }
+
+    pub(super) async fn ended(&self, run: &Run, most: Duration) -> Result<bool, CommandError> {
+        let end = async {
+            // It is no child of this agent, so nobody tells when it ends.
+            while began(run.pid) == Some(run.ticks) {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let ended = tokio::time::timeout(most, end).await.is_ok();
+        if !ended
+            && let Some(group) = Pid::from_raw(run.pid as i32)
+            && began(run.pid) == Some(run.ticks)
+        {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let failed = unwritten(&run.name);
+        let _lock = self.lock().map_err(&failed)?;
+        // Whoever waited for the same one may have started it anew.
+        if self.find(&run.name).map_err(&failed)?.is_none_or(|found| found.pid == run.pid) {
+            drop(Recorded(self.path(&run.name)));
+        }
+        Ok(ended)
+    }
+
+    fn find(&self, name: &str) -> io::Result<Option<Run>> {
+        let text = match fs::read(self.path(name)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // Half a record is one of an agent that had not started anything yet.
+        let Ok(record) = serde_json::from_slice::<Record>(&text) else { return Ok(None) };
+        let process = match record.process {
+            Some((pid, ticks)) => (began(pid) == Some(ticks)).then_some((pid, ticks)),
+            None => with_token(&record.token),
+        };
+        let age = now().saturating_sub(record.began);
+        Ok(process.map(|(pid, ticks)| Run { name: record.name, pid, ticks, age }))
+    }
+
+    /// Whole or not at all.
+    fn write(&self, record: &Record) -> io::Result<()> {
+        let path = self.path(&record.name);
+        let temporary = path.with_extension("new");
+        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(&serde_json::to_vec(record).map_err(io::Error::from)?)?;
+        fs::rename(temporary, path)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{}.json", Digest::of(name)))
+    }
+
+    /// One agent at a time begins or forgets a run; it is let go when the file is closed.
+    fn lock(&self) -> io::Result<File> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        let lock =
+            File::options().write(true).create(true).truncate(false).mode(0o600).open(self.folder.join("lock"))?;
+        flock(&lock, FlockOperation::LockExclusive)?;
+        Ok(lock)
+    }
+}
+
+/// When a process began; none where there is none with this number, or it has ended.
+fn began(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in parentheses and may hold anything.
+    let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+/// The process that leads its group and was started with this token.
+fn with_token(token: &str) -> Option<(u32, u64)> {
+    let wanted = format!("{TOKEN}={token}");
+    let processes = fs::read_dir("/proc").ok()?;
+    processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok()).find_map(|pid| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let ours = environment.split(|byte| *byte == 0).any(|line| line == wanted.as_bytes());
+        let leads = ours && rustix::process::getpgid(Pid::from_raw(pid as i32)).ok()?.as_raw_pid() == pid as i32;
+        if leads { Some((pid, began(pid)?)) } else { None }
+    })
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn token() -> String {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let nanoseconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    format!("{}-{}-{nanoseconds}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt as _;
+
+    use super::*;
+
+    #[test]
+    fn what_was_started_and_not_yet_written_down_is_found_by_its_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = Runs::below(folder.path());
+        assert_eq!(runs.find("x").unwrap(), None);
+        let record = Record { name: "x".to_owned(), token: token(), began: now(), process: None };
+        runs.write(&record).unwrap();
+        assert_eq!(runs.find("x").unwrap(), None, "killed before it started anything");
+        let start = |leads: bool| {
+            let mut command = std::process::Command::new("sleep");
+            command.arg("300").env(TOKEN, &record.token);
+            if leads {
+                command.process_group(0);
+            }
+            command.spawn().unwrap()
+        };
+        // What a program left running has its token and leads no group of its own.
+        let (mut other, mut ours) = (start(false), start(true));
+        let found = runs.find("x").unwrap().map(|run| run.pid);
+        for child in [&mut ours, &mut other] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert_eq!(found, Some(ours.id()));
+        assert_eq!(runs.find("x").unwrap(), None);
+    }
+
+    #[test]
+    fn a_number_that_passed_to_another_process_is_not_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = Runs::below(folder.path());
+        let ticks = began(std::process::id()).unwrap();
+        for (ticks, there) in [(ticks, true), (ticks + 1, false)] {
+            let process = Some((std::process::id(), ticks));
+            runs.write(&Record { name: "x".to_owned(), token: token(), began: now(), process }).unwrap();
+            assert_eq!(runs.find("x").unwrap().is_some(), there);
+        }
+    }
+}

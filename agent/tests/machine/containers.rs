@@ -1,0 +1,141 @@
+//! Docker's containers on a real node: their data, and those of others.
+
+use crate::lab::{Lab, failed};
+
+/// Docker alone, of what the node of another test has.
+fn docker(lab: &Lab) -> String {
+    let whole = crate::apply::site(lab);
+    let end = whole.find("[[file]]\npath = \"/etc/containerd/config.toml\"").expect("Docker comes first");
+    whole[..end].replace("after = [\"service.containerd\"]", "")
+}
+
+/// An image with a volume that has no name, a newer one, and one whose program ends at once.
+const IMAGES: &str = r#"
+docker pull --quiet postgres:15
+build() { printf "$2" | docker build --quiet --tag "$1" -; }
+build keeper:1 'FROM postgres:15\nUSER root\nSTOPSIGNAL SIGKILL\nVOLUME /data\nENTRYPOINT ["sh", "-c"]\nCMD ["exec sleep 100000"]\n'
+build keeper:2 'FROM keeper:1\nLABEL new=1\n'
+build keeper:broken 'FROM keeper:1\nCMD ["echo no such luck; exit 3"]\n'
+"#;
+
+/// The volume of a container at a place, by name.
+fn volume(lab: &Lab, container: &str, at: &str) -> String {
+    let format =
+        format!(r#"{{{{range .Mounts}}}}{{{{if eq .Destination "{at}"}}}}{{{{.Name}}}}{{{{end}}}}{{{{end}}}}"#);
+    lab.must(&["docker", "inspect", "--format", &format, container]).trim().to_owned()
+}
+
+fn names(lab: &Lab) -> String {
+    lab.must(&["docker", "ps", "--all", "--format", "{{.Names}} {{.State}}"]).trim().to_owned()
+}
+
+fn keeper(image: &str, more: &str) -> String {
+    format!("[[container]]\nname = \"keeper\"\nimage = \"{image}\"\nports = [\"127.0.0.1:8080:80\"]\n{more}\n")
+}
+
+/// What the container has in its volume.
+fn mark(lab: &Lab) -> String {
+    lab.must(&["docker", "exec", "keeper", "cat", "/data/mark"])
+}
+
+#[test]
+#[ignore = "needs Docker and MUSTER_ARTEFACTS; cargo xtask test asks for it"]
+fn containers_keep_their_data_and_those_of_others_are_left_alone() {
+    let lab = Lab::start();
+    lab.applied(&docker(&lab));
+    lab.must(&["sh", "-ec", IMAGES]);
+    a_replaced_one_keeps_its_data(&lab);
+    one_that_does_not_stay_up_is_put_back(&lab);
+    what_was_cut_off_is_brought_to_its_end(&lab);
+    data_outlives_the_container(&lab);
+    those_of_others(&lab);
+}
+
+fn a_replaced_one_keeps_its_data(lab: &Lab) {
+    lab.applied(&keeper("keeper:1", ""));
+    let data = volume(lab, "keeper", "/data");
+    assert_eq!(data.len(), 64, "it has no name of people's: {data}");
+    lab.must(&["docker", "exec", "keeper", "sh", "-c", "echo precious > /data/mark"]);
+    let report = lab.applied(&keeper("keeper:2", ""));
+    let detail = &report.steps[0].detail;
+    assert_eq!(detail[1], "image keeper:1 → keeper:2", "{detail:?}");
+    assert!(detail.contains(&"the volume at /data goes along".to_owned()), "{detail:?}");
+    assert_eq!(mark(lab), "precious\n");
+    let settings = keeper("keeper:2", "environment = { A = \"1\" }");
+    lab.applied(&settings);
+    assert_eq!(volume(lab, "keeper", "/data"), data);
+    assert_eq!(names(lab), "keeper running");
+    // Paused is not right.
+    lab.must(&["docker", "pause", "keeper"]);
+    lab.applied(&settings);
+    assert_eq!(names(lab), "keeper running");
+}
+
+fn one_that_does_not_stay_up_is_put_back(lab: &Lab) {
+    let (status, report) = lab.apply(&keeper("keeper:broken", ""));
+    let (error, help) = failed(&report, "container.keeper");
+    assert!(status == 4 && error.contains("ended with status 3: no such luck"), "{error}");
+    assert!(error.contains("the old container is back") && help.contains("docker logs"), "{error}; {help}");
+    assert_eq!(names(lab), "keeper running");
+    assert_eq!(mark(lab), "precious\n");
+    lab.applied(&keeper("keeper:1", ""));
+    // The first of its name: Docker goes on trying, but it is not right.
+    let broken = keeper("keeper:broken", "").replace("\"keeper\"", "\"hopeless\"").replace("8080", "8081");
+    for _ in 0..2 {
+        let (status, report) = lab.apply(&broken);
+        assert!(status == 4 && failed(&report, "container.hopeless").0.contains("no such luck"), "{report:#?}");
+    }
+    lab.applied(&format!("{broken}absent = true\n"));
+}
+
+fn what_was_cut_off_is_brought_to_its_end(lab: &Lab) {
+    let data = volume(lab, "keeper", "/data");
+    lab.must(&[
+        "sh",
+        "-ec",
+        "docker rename keeper keeper.muster-replaced; docker stop --time 0 keeper.muster-replaced",
+    ]);
+    lab.applied(&keeper("keeper:2", ""));
+    assert_eq!(names(lab), "keeper running");
+    assert_eq!(volume(lab, "keeper", "/data"), data);
+    lab.must(&["docker", "create", "--name", "keeper.muster-replaced", "keeper:1"]);
+    lab.applied(&keeper("keeper:2", ""));
+    assert_eq!(names(lab), "keeper running");
+}
+
+fn data_outlives_the_container(lab: &Lab) {
+    let data = volume(lab, "keeper", "/data");
+    let report = lab.applied(&keeper("keeper:2", "absent = true"));
+    let said = format!("the volume {data} of /data stays");
+    assert!(report.steps[0].detail.contains(&said), "{report:#?}");
+    assert_eq!(names(lab), "");
+    let at = format!("{data}:/old");
+    assert_eq!(lab.must(&["docker", "run", "--rm", "--volume", &at, "keeper:1", "cat /old/mark"]), "precious\n");
+}
+
+fn those_of_others(lab: &Lab) {
+    let theirs = "docker run --detach --name keeper keeper:1; docker exec keeper sh -c 'echo theirs > /data/mark'";
+    lab.must(&["sh", "-ec", theirs]);
+    let id = || lab.must(&["docker", "inspect", "--format", "{{.Id}} {{.State.Status}}", "keeper"]);
+    let before = id();
+    for toml in [keeper("keeper:2", ""), keeper("keeper:2", "absent = true")] {
+        let (status, report) = lab.apply(&toml);
+        let (error, help) = failed(&report, "container.keeper");
+        assert!(status == 4 && error.contains("muster did not make") && help.contains("adopt = true"), "{error}");
+        assert_eq!(id(), before);
+    }
+    let adopt = keeper("keeper:2", "adopt = true");
+    lab.must(&["docker", "run", "--detach", "--name", "lodger", "--network", "container:keeper", "keeper:1"]);
+    let (_, report) = lab.apply(&adopt);
+    assert!(failed(&report, "container.keeper").0.contains("in use by the container lodger"), "{report:#?}");
+    assert_eq!(id(), before);
+    lab.must(&["docker", "rm", "--force", "lodger"]);
+    lab.applied(&adopt);
+    assert_eq!(mark(lab), "theirs\n");
+    lab.applied(&keeper("keeper:2", "absent = true"));
+    // Docker would take the data of such a one along when it ends.
+    lab.must(&["docker", "run", "--detach", "--rm", "--name", "keeper", "keeper:1"]);
+    let (_, report) = lab.apply(&adopt);
+    assert!(failed(&report, "container.keeper").0.contains("--rm"), "{report:#?}");
+    lab.must(&["docker", "rm", "--force", "keeper"]);
+}
