@@ -115,15 +115,25 @@ impl Lab {
             "/sbin/init",
         ]);
         must(&run);
-        lab.wait("systemd runs", Duration::from_secs(60), || {
-            let state = lab.run(&["systemctl", "is-system-running"]);
-            ["running", "degraded"].contains(&state.1.trim())
-        });
+        lab.booted();
         lab.served();
         let key = std::fs::read_to_string(&lab.artefacts.apt_key).expect("the repository's key");
         lab.put("/root/key.asc", &key);
         must(&["cp", env!("CARGO_BIN_EXE_muster-agent"), &format!("{node}:/usr/local/bin/muster-agent")]);
         lab
+    }
+
+    fn booted(&self) {
+        self.wait("systemd runs", Duration::from_secs(60), || {
+            let state = self.run(&["systemctl", "is-system-running"]);
+            ["running", "degraded"].contains(&state.1.trim())
+        });
+    }
+
+    /// Ends the node's processes and boots it again. What lies on a tmpfs is gone.
+    pub fn reboot(&self) {
+        must(&["restart", "--time", "20", &self.node]);
+        self.booted();
     }
 
     /// Status and output of a program in the node.

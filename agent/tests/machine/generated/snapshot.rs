@@ -1,0 +1,48 @@
+//! What is on a node, as lines of a key and a value: so that what belongs to others can be shown to be the same.
+
+use std::collections::BTreeMap;
+
+use super::case::Case;
+use crate::lab::Lab;
+
+/// Every file and folder that a catalog may touch with its metadata, ACL and digest; accounts, units, mounts, packages.
+const SCRIPT: &str = r#"
+places="/etc /srv /home /opt /usr/local /var/lib/demo"
+find $places -xdev \( -path /etc/passwd -o -path /etc/group -o -path /etc/shadow -o -path /etc/gshadow -o -path /etc/subuid -o -path /etc/subgid \
+  -o -name 'passwd-' -o -name 'group-' -o -name 'shadow-' -o -name 'gshadow-' -o -name 'subuid-' -o -name 'subgid-' -o -path /etc/.pwd.lock \
+  -o -path /etc/fstab -o -path /etc/ld.so.cache -o -path /etc/mtab -o -path /etc/hosts -o -path /etc/resolv.conf -o -path /etc/hostname \) -prune \
+  -o -printf 'path:%p\t%y %m %U %G %l\n' 2>/dev/null
+find $places -xdev -type f ! -path '/etc/*shadow*' ! -path '/etc/passwd*' ! -path '/etc/group*' ! -path '/etc/sub?id*' ! -path /etc/fstab ! -path /etc/ld.so.cache \
+  -exec sha256sum {} + 2>/dev/null | sed 's/^\\//; s/^\([0-9a-f]*\)  \(.*\)$/path:\2 content\t\1/'
+getfacl --absolute-names --skip-base --recursive $places 2>/dev/null | awk '/^# file: /{f=substr($0,9)} /^(user|group|mask|default)/{print "path:" f " acl " $0 "\tyes"}'
+for base in passwd shadow group gshadow; do sed "s/^\([^:]*\):\(.*\)$/$base:\1\t\2/" /etc/$base; done
+nl -ba -w1 -s'	' /etc/fstab 2>/dev/null | cut -f2- | sed 's/$/\tline/; s/^/fstab:/'
+findmnt --raw --noheadings --output TARGET,FSTYPE,SOURCE | sed 's/^\([^ ]*\) /mount:\1\t/'
+dpkg-query --show --showformat 'package:${binary:Package}\t${Version} ${Status}\n'
+systemctl list-unit-files --no-legend --plain | sed 's/^\([^ ]*\) */unit:\1\t/'
+"#;
+
+/// Lines by key.
+pub type Snapshot = BTreeMap<String, String>;
+
+pub fn take(lab: &Lab) -> Snapshot {
+    let text = lab.must(&["bash", "-c", SCRIPT]);
+    let line = |line: &str| line.split_once('\t').map(|(key, value)| (key.to_owned(), value.to_owned()));
+    text.lines().filter_map(line).collect()
+}
+
+/// What is different and not the case's own.
+pub fn others(case: &Case, before: &Snapshot, after: &Snapshot) -> Vec<String> {
+    let mut found = Vec::new();
+    for (key, was) in before {
+        match after.get(key) {
+            Some(is) if is == was => {}
+            Some(is) if !case.owns(key) => found.push(format!("{key}: {was} → {is}")),
+            None if !case.owns(key) => found.push(format!("{key}: {was} → gone")),
+            Some(_) | None => {}
+        }
+    }
+    let new = after.iter().filter(|(key, _)| !before.contains_key(*key) && !case.owns(key));
+    found.extend(new.map(|(key, is)| format!("{key}: new: {is}")));
+    found
+}

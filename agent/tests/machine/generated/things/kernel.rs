@@ -1,0 +1,26 @@
+//! Kernel parameters of the node's own network, in the words of people and of the kernel.
+
+use super::pick;
+use crate::generated::case::{Dice, Thing, toml};
+
+/// As written, the parameter, as `sysctl` says it.
+const PARAMETERS: [(&str, &str, &str, &str); 6] = [
+    (
+        "net.ipv4.ip_local_reserved_ports",
+        "32000,30000-30010,30011",
+        "net.ipv4.ip_local_reserved_ports",
+        "30000-30011,32000",
+    ),
+    ("net.ipv4.ip_local_port_range", "20000  50000", "net.ipv4.ip_local_port_range", "20000\t50000"),
+    ("net/ipv4/conf/lo/forwarding", "1", "net.ipv4.conf.lo.forwarding", "1"),
+    ("net.ipv4.tcp_rmem", "4096\t131072\t6291456", "net.ipv4.tcp_rmem", "4096\t131072\t6291456"),
+    ("net.ipv4.conf.all.rp_filter", "2", "net.ipv4.conf.all.rp_filter", "2"),
+    ("net.ipv4.tcp_keepalive_time", "600", "net.ipv4.tcp_keepalive_time", "600"),
+];
+
+pub fn parameter(_tag: &str, dice: &mut Dice) -> Thing {
+    let (written, value, name, says) = pick(dice, &PARAMETERS);
+    Thing { present: format!("[[sysctl]]\nkey = {}\nvalue = {}\n", toml(written), toml(value)), ..Thing::default() }
+        .check(format!("sysctl --values {name}"), says)
+        .owns("path:/etc/sysctl.d/90-muster-")
+}

@@ -1,0 +1,78 @@
+//! Mounts: options in words of their own, odd places, and lines that somebody had in fstab.
+
+use rand::Rng;
+
+use super::pick;
+use crate::generated::case::{Dice, Thing, sh, toml};
+
+/// As written, as the kernel must have it.
+const TMPFS: [(&[&str], &[&str]); 6] = [
+    (&["size=1m"], &["size=1024k"]),
+    (&["size=2m", "mode=0755"], &["size=2048k", "mode=755"]),
+    (&["size=1m", "nosuid", "noexec", "nodev"], &["nosuid", "noexec", "nodev"]),
+    (&["ro", "size=512k"], &["ro", "size=512k"]),
+    (&["defaults", "nofail", "x-systemd.device-timeout=5", "size=1m"], &["rw"]),
+    (&["noatime", "uid=65534", "nr_inodes=64"], &["noatime", "uid=65534", "nr_inodes=64"]),
+];
+
+pub fn mount(tag: &str, dice: &mut Dice) -> Thing {
+    let (written, real) = match dice.random_range(0..3) {
+        0 => (format!("/srv/{tag}/m"), format!("/srv/{tag}/m")),
+        1 => (format!("/srv/{tag}/a mount"), format!("/srv/{tag}/a mount")),
+        _ => (format!("/srv/{tag}/ж"), format!("/srv/{tag}/ж")),
+    };
+    let at = sh(&real);
+    let escaped = real.replace(' ', "\\040");
+    let bind = dice.random_bool(0.4);
+    let mut thing = Thing { prep: format!("mkdir -p {at}\n"), ..Thing::default() };
+    let (source, fstype, options, says): (String, &str, Vec<&str>, Vec<&str>) = if bind {
+        let source = format!("/var/lib/demo/{tag}");
+        thing.prep.push_str(&format!("mkdir -p {0}; printf bound > {0}/which\n", sh(&source)));
+        let (options, says): (&[&str], &[&str]) = pick(
+            dice,
+            &[
+                (&["bind"][..], &["rw"][..]),
+                (&["bind", "ro"], &["ro"]),
+                (&["bind", "nosuid", "nodev"], &["nosuid", "nodev"]),
+            ],
+        );
+        thing = thing.check(format!("cat {at}/which"), "bound").gone(format!("cat {}/which", sh(&source)), "bound");
+        (source, "none", options.to_vec(), says.to_vec())
+    } else {
+        let (options, says) = pick(dice, &TMPFS);
+        ("tmpfs".to_owned(), "tmpfs", options.to_vec(), says.to_vec())
+    };
+    match dice.random_range(0..5) {
+        // A stranger's mount is there, or two.
+        0 => thing.prep.push_str(&format!("mount -t tmpfs -o size=64k stranger {at}\n")),
+        1 => thing.prep.push_str(&format!("mount -t tmpfs a {at}; mount -t tmpfs b {at}\n")),
+        // A line for it by hand.
+        2 => thing
+            .prep
+            .push_str(&format!("printf '%s\\n' 'tmpfs {escaped}/ tmpfs size=1m 0 0 # by hand' >> /etc/fstab\n")),
+        _ => {}
+    }
+    let list = |words: &[&str]| words.iter().map(|word| toml(word)).collect::<Vec<_>>().join(", ");
+    let head = format!("[[mount]]\npath = {}\nsource = {}\nfstype = \"{fstype}\"\n", toml(&written), toml(&source));
+    thing.present.push_str(&format!("{head}options = [{}]\n", list(&options)));
+    thing.absent.push_str(&format!("{head}absent = true\n"));
+    for option in says {
+        thing = thing.check(
+            format!("findmnt --noheadings --raw --first-only --direction backward --output OPTIONS --mountpoint {at} | tr ',' '\\n' | grep -cx -- {}", sh(option)),
+            "1",
+        );
+    }
+    thing
+        .check(
+            format!("findmnt --noheadings --raw --output TARGET | grep -cxF -- {}", sh(&real.replace(' ', "\\x20"))),
+            "1",
+        )
+        .check(format!("awk '$2==\"{e}\" || $2==\"{e}/\"' /etc/fstab | wc -l", e = escaped.replace('\\', "\\\\")), "1")
+        .gone(format!("findmnt --mountpoint {at} >/dev/null || echo none"), "none")
+        .gone(format!("awk '$2==\"{e}\" || $2==\"{e}/\"' /etc/fstab | wc -l", e = escaped.replace('\\', "\\\\")), "0")
+        .owns(format!("mount:{}", real.replace(' ', "\\x20")))
+        .owns(format!("fstab:tmpfs {escaped}"))
+        .owns(format!("fstab:/var/lib/demo/{tag} {escaped}"))
+        .owns(format!("path:{real}"))
+        .owns(format!("unit:srv-{tag}"))
+}
