@@ -86,7 +86,6 @@ impl Systemd {
         if matches!(verb, Verb::Start | Verb::Restart) {
             // What was tried too often before may be mended now. Of a unit that nobody knows yet there is nothing to forget.
             let _unknown = manager.reset_failed_unit(unit.clone()).await;
-            self.hold(&manager, name).await;
         }
         let asked = match verb {
             Verb::Start => manager.start_unit(unit, mode).await,
@@ -214,7 +213,6 @@ impl Units for Systemd {
         if !matches!(before.active.as_str(), "inactive" | "failed") {
             self.job(Verb::Stop, name).await?;
         }
-        self.let_go(&self.manager().await?, name).await;
         self.end_what_is_left(name).await
     }
 

@@ -70,11 +70,10 @@ pub async fn apply(ctx: &Context, spec: &TimerSpec, change: &Change) -> Result<D
 async fn startable(ctx: &Context, spec: &TimerSpec) -> Result<(), StepError> {
     let timer = spec.timer();
     if ctx.units.state(&timer).await?.masked {
-        return Err(UnitError::Masked { name: timer.clone() }.into()).map_err(|error: StepError| {
-            error.help(format!(
-                "somebody ran `systemctl mask {timer}`: unmask it on the node, if it should run all the same"
-            ))
-        });
+        let help =
+            format!("somebody ran `systemctl mask {timer}`: unmask it on the node, if it should run all the same");
+        let error: StepError = UnitError::Masked { name: timer }.into();
+        return Err(error.help(help));
     }
     let (Some(service), starts) = (&spec.service, spec.starts()) else { return Ok(()) };
     if ctx.units.state(&starts).await?.loaded {

@@ -473,7 +473,7 @@ fn a_timer_runs_its_program_at_its_times_and_at_no_other() {
     lab.right("[[timer]]\nname = \"theirs\"\nabsent = true\n[[timer]]\nname = \"nightly\"\nabsent = true\n");
     assert!(lab.shell("cat /etc/systemd/system/theirs.service").contains("/bin/true"));
     for gone in ["nightly.timer", "nightly.service", "theirs.timer"] {
-        assert_eq!(lab.shown(gone, "LoadState") == "not-found", true, "{gone}");
+        assert_eq!(lab.shown(gone, "LoadState"), "not-found", "{gone}");
         assert_ne!(lab.run(&["test", "-e", &format!("/etc/systemd/system/{gone}")]).0, 0, "{gone}");
     }
     let (_, report) = lab.apply("[[timer]]\nname = \"lost\"\nservice = \"muster-no-such\"\nevery = \"1h\"\n");

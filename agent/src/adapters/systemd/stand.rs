@@ -16,6 +16,8 @@ use crate::ports::UnitError;
 const SETTLES: Duration = Duration::from_secs(3);
 /// So long after a reload a program is watched that the signal may have ended.
 const RELOADED: Duration = Duration::from_secs(1);
+/// What is said of a program of which no more is known.
+const BY_ITSELF: &str = "its program ended with status 0";
 /// Between two looks; the first come sooner.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -112,25 +114,7 @@ impl Run {
 }
 
 impl Systemd {
-    /// systemd forgets how a unit ended that nobody refers to: until [`Systemd::let_go`] we do.
-    pub(super) async fn hold(&self, manager: &ManagerProxy<'_>, name: &str) {
-        // A timer that is held remembers when it last ran, and makes up for times that it never had.
-        if name.ends_with(".service") {
-            refer(manager, name, "Ref").await;
-        }
-    }
-
-    pub(super) async fn let_go(&self, manager: &ManagerProxy<'_>, name: &str) {
-        refer(manager, name, "Unref").await;
-    }
-
     pub(super) async fn wait_until_it_stands(&self, name: &str) -> Result<(), UnitError> {
-        let stands = self.see_whether_it_stands(name).await;
-        self.let_go(&self.manager().await?, name).await;
-        stands
-    }
-
-    async fn see_whether_it_stands(&self, name: &str) -> Result<(), UnitError> {
         let (manager, began) = (self.manager().await?, SystemTime::now());
         let first = Run::read(&manager, name).await;
         let settles = match first.restarts {
@@ -185,20 +169,17 @@ impl Systemd {
         if run.is_up() && run.restarts > 0 {
             how = format!("systemd has started it again {} times", run.restarts);
         }
-        if how.is_empty() {
-            how = format!("it is {}", run.active);
-        }
         let tail = self.tail(&run, began).await;
+        if how.is_empty() {
+            // systemd forgets a unit that ended well and that nobody refers to; the log does not.
+            if let Some((_, condition)) = tail.split_once("unmet condition check (") {
+                let condition = condition.split(')').next().unwrap_or(condition).to_owned();
+                return Err(UnitError::Condition { name: name.to_owned(), condition });
+            }
+            how = if run.active == "inactive" { BY_ITSELF.to_owned() } else { format!("it is {}", run.active) };
+        }
         Err(UnitError::Ended { name: name.to_owned(), how, tail })
     }
-}
-
-async fn refer(manager: &ManagerProxy<'_>, name: &str, verb: &str) {
-    let Ok(path) = manager.load_unit(name.to_owned()).await else { return };
-    let unit = Some("org.freedesktop.systemd1.Unit");
-    let bus = manager.inner().connection();
-    // One that is not held is let go all the same.
-    let _unheld = bus.call_method(Some("org.freedesktop.systemd1"), &path, unit, verb, &()).await;
 }
 
 #[cfg(test)]
