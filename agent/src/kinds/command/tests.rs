@@ -1,3 +1,5 @@
+//! Guards that give no answer, and what an agent before this one began.
+
 use muster_catalog::kinds::service::Disrupts;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Containers step by step on a fake daemon, cut off at each point too.
+
 use muster_plan::kinds::container::diff;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What differs, what goes along, and what is refused.
+
 use super::*;
 
 fn spec() -> ContainerSpec {
