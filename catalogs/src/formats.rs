@@ -63,7 +63,7 @@ pub(crate) fn format(name: &str, text: &str) -> Result<(), Fault> {
     let good = match name {
         "path" => return path(text),
         "site-path" => return site_path(text),
-        "mode" => (3..=5).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b)),
+        "mode" => return mode(text),
         "cidr" => return cidr(text).map(|_| ()),
         "ip" => text.parse::<IpAddr>().is_ok(),
         "size" => size(text).is_some_and(|bytes| bytes >= LEAST),
@@ -140,6 +140,23 @@ fn path(text: &str) -> Result<(), Fault> {
         return Err(fault("a path of one line"));
     }
     Ok(())
+}
+
+/// Octal, at most 7777, as chmod takes it.
+fn mode(text: &str) -> Result<(), Fault> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    let number = u32::from_str_radix(digits, 8).ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()));
+    let short = (3..=5).contains(&digits.len());
+    let help = match number {
+        Some(number) if number <= 0o7777 && short && digits == text => return Ok(()),
+        Some(number) if number <= 0o7777 => Some(format!("put it in quotes, in octal digits alone: \"{number:04o}\"")),
+        Some(_) => Some("the highest is \"7777\": set-user-id, set-group-id, sticky and all rights".to_owned()),
+        None if text.bytes().any(|b| b"rwxugoa+-=st".contains(&b)) => {
+            Some("in digits: 4 to read, 2 to write, 1 to run or enter, for owner, group and others".to_owned())
+        }
+        None => None,
+    };
+    Err(Fault { expected: noun("mode").to_owned(), help })
 }
 
 fn site_path(text: &str) -> Result<(), Fault> {
@@ -317,6 +334,11 @@ mod tests {
             ("site-path", "files/a.j2", "../../etc/passwd"),
             ("site-path", "a", "/etc/passwd"),
             ("mode", "0644", "0899"),
+            ("mode", "7777", "17777"),
+            ("mode", "00644", "000644"),
+            ("mode", "644", "0o644"),
+            ("mode", "2775", "u+rwx"),
+            ("mode", "000", "+644"),
             ("cidr", "10.244.0.0/16", "10.244.0.1/16"),
             ("cidr", "fd00::/64", "10.244.0.0"),
             ("version", "1.34.4", "1.34"),
