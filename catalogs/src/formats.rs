@@ -47,6 +47,7 @@ pub(crate) const FORMATS: &[(&str, &str)] = &[
     ("image", "an image as in \"registry.example.org/shop/web:1.4\""),
     ("label-name", "a label's name as in \"disk\" or \"example.org/disk\""),
     ("label", "a label's value: letters, digits, `-`, `_` and `.`, at most 63"),
+    ("comment", "what a comment begins with, as `#` or `//`, without letters and digits"),
     ("sha256", "a SHA-256 digest of 64 hexadecimal digits"),
     ("host-name", "a host name of lower-case letters, digits and `-`, in parts joined by dots, at most 64"),
     ("time-zone", "a time zone as in \"Europe/Zurich\" or \"UTC\""),
@@ -86,6 +87,7 @@ pub(crate) fn format(name: &str, text: &str) -> Result<(), Fault> {
         "image" => image(text),
         "label-name" => label_name(text),
         "label" => text.is_empty() || label(text),
+        "comment" => (1..=8).contains(&text.len()) && one_word(text) && !text.chars().any(char::is_alphanumeric),
         "sha256" => text.parse::<muster_ids::Digest>().is_ok(),
         "host-name" => {
             text.len() <= 64
@@ -370,6 +372,8 @@ mod tests {
                 "h.example/x@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
                 "x@sha256:aaaa",
             ),
+            ("comment", "//", "rem"),
+            ("comment", "\"", "# x"),
             ("taint", "example.org/a:NoExecute", "a b=c:NoSchedule"),
             ("label-name", "example.org/disk", "a b"),
             ("label", "", "x y"),

@@ -9,6 +9,7 @@ mod commands;
 mod containers;
 mod contract;
 mod errors;
+mod files;
 mod lab;
 mod packages;
 mod services;
