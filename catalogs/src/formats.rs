@@ -47,7 +47,7 @@ pub(crate) const FORMATS: &[(&str, &str)] = &[
     ("image", "an image as in \"registry.example.org/shop/web:1.4\""),
     ("label-name", "a label's name as in \"disk\" or \"example.org/disk\""),
     ("label", "a label's value: letters, digits, `-`, `_` and `.`, at most 63"),
-    ("comment", "what a comment begins with, as `#` or `//`, without letters and digits"),
+    ("comment", "a sign as `#` or `//`, without letters and digits"),
     ("sha256", "a SHA-256 digest of 64 hexadecimal digits"),
     ("host-name", "a host name of lower-case letters, digits and `-`, in parts joined by dots, at most 64"),
     ("time-zone", "a time zone as in \"Europe/Zurich\" or \"UTC\""),
