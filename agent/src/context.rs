@@ -9,7 +9,7 @@ use std::{
 };
 
 use muster_catalog::{Catalog, Spec, kinds::Owned};
-use muster_ids::{ClusterName, EnvName, Generation, NodeName};
+use muster_ids::{ClusterName, EnvName, Generation, NodeName, ResourceId};
 
 use crate::ports::{Clock, Commands, Docker, Files, Kube, Packages, Secrets, Tickets, Turns, Units};
 
@@ -39,10 +39,18 @@ pub struct Scope {
     pub environment: EnvName,
     pub node: NodeName,
     pub generation: Generation,
-    /// What the node's resources own, by path, and whether all below it is owned, too. Filled where a folder is purged.
-    pub owned: BTreeMap<String, bool>,
+    /// What the node's resources own, by path. Filled where a folder is purged.
+    pub owned: BTreeMap<String, Owner>,
     /// The groups that it keeps.
     pub groups: BTreeSet<String>,
+}
+
+/// Whose a path is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    pub by: ResourceId,
+    /// With all below it.
+    pub tree: bool,
 }
 
 impl Scope {
@@ -69,11 +77,15 @@ fn group(spec: &Spec) -> Option<String> {
     }
 }
 
-fn owned(catalog: &Catalog) -> BTreeMap<String, bool> {
-    let mut all = BTreeMap::new();
-    let present = catalog.resource.iter().filter(|resource| !resource.spec.absent());
-    for Owned { path, tree } in present.flat_map(|resource| resource.spec.owns()) {
-        *all.entry(path).or_default() |= tree;
+fn owned(catalog: &Catalog) -> BTreeMap<String, Owner> {
+    let mut all: BTreeMap<String, Owner> = BTreeMap::new();
+    for resource in catalog.resource.iter().filter(|resource| !resource.spec.absent()) {
+        for Owned { path, tree } in resource.spec.owns() {
+            // Who owns all below it speaks for it.
+            if tree || !all.contains_key(&path) {
+                all.insert(path, Owner { by: resource.id(), tree });
+            }
+        }
     }
     all
 }

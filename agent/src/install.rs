@@ -22,7 +22,8 @@ pub async fn install(ctx: &Context, start: bool) -> Result<Vec<String>, StepErro
     let own =
         std::env::current_exe().map_err(|error| StepError::failed("cannot find the running binary").because(error))?;
     if own.as_path() != std::path::Path::new(BINARY) {
-        let content = std::fs::read(&own).map_err(|source| FileError { what: "read", path: own.clone(), source })?;
+        let content =
+            std::fs::read(&own).map_err(|source| FileError { what: "read", path: own.clone(), source, help: None })?;
         if ctx.files.read(BINARY)?.as_deref() != Some(&content) {
             ctx.files.write(BINARY, &content, 0o755, 0, 0)?;
             did.push(format!("wrote {BINARY}"));

@@ -20,5 +20,5 @@ pub mod ports;
 pub mod service;
 pub mod standalone;
 
-pub use context::{Context, Scope};
+pub use context::{Context, Owner, Scope};
 pub use error::{Done, Failure, StepError};

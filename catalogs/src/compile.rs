@@ -157,6 +157,8 @@ pub(crate) fn resources(site: &Site, node: &NodeInput, all: bool, errors: &mut V
     }
     let drafts = owners::one_each(drafts, site, compiler.errors);
     owners::no_file_holds_another(&drafts, site, compiler.errors);
+    owners::no_block_in_a_whole_file(&drafts, site, compiler.errors);
+    owners::nothing_is_taken_away(&drafts, site, compiler.errors);
     let drafts = targets(drafts, &elsewhere, site, compiler.errors);
     ordered(drafts, site, compiler.errors)
 }

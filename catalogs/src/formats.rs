@@ -47,6 +47,7 @@ pub(crate) const FORMATS: &[(&str, &str)] = &[
     ("image", "an image as in \"registry.example.org/shop/web:1.4\""),
     ("label-name", "a label's name as in \"disk\" or \"example.org/disk\""),
     ("label", "a label's value: letters, digits, `-`, `_` and `.`, at most 63"),
+    ("comment", "a sign as `#` or `//`, without letters and digits"),
     ("sha256", "a SHA-256 digest of 64 hexadecimal digits"),
     ("host-name", "a host name of lower-case letters, digits and `-`, in parts joined by dots, at most 64"),
     ("time-zone", "a time zone as in \"Europe/Zurich\" or \"UTC\""),
@@ -63,7 +64,7 @@ pub(crate) fn format(name: &str, text: &str) -> Result<(), Fault> {
     let good = match name {
         "path" => return path(text),
         "site-path" => return site_path(text),
-        "mode" => (3..=5).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b)),
+        "mode" => return mode(text),
         "cidr" => return cidr(text).map(|_| ()),
         "ip" => text.parse::<IpAddr>().is_ok(),
         "size" => size(text).is_some_and(|bytes| bytes >= LEAST),
@@ -86,6 +87,7 @@ pub(crate) fn format(name: &str, text: &str) -> Result<(), Fault> {
         "image" => image(text),
         "label-name" => label_name(text),
         "label" => text.is_empty() || label(text),
+        "comment" => (1..=8).contains(&text.len()) && one_word(text) && !text.chars().any(char::is_alphanumeric),
         "sha256" => text.parse::<muster_ids::Digest>().is_ok(),
         "host-name" => {
             text.len() <= 64
@@ -140,6 +142,23 @@ fn path(text: &str) -> Result<(), Fault> {
         return Err(fault("a path of one line"));
     }
     Ok(())
+}
+
+/// Octal, at most 7777, as chmod takes it.
+fn mode(text: &str) -> Result<(), Fault> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    let number = u32::from_str_radix(digits, 8).ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()));
+    let short = (3..=5).contains(&digits.len());
+    let help = match number {
+        Some(number) if number <= 0o7777 && short && digits == text => return Ok(()),
+        Some(number) if number <= 0o7777 => Some(format!("put it in quotes, in octal digits alone: \"{number:04o}\"")),
+        Some(_) => Some("the highest is \"7777\": set-user-id, set-group-id, sticky and all rights".to_owned()),
+        None if text.bytes().any(|b| b"rwxugoa+-=st".contains(&b)) => {
+            Some("in digits: 4 to read, 2 to write, 1 to run or enter, for owner, group and others".to_owned())
+        }
+        None => None,
+    };
+    Err(Fault { expected: noun("mode").to_owned(), help })
 }
 
 fn site_path(text: &str) -> Result<(), Fault> {
@@ -317,6 +336,11 @@ mod tests {
             ("site-path", "files/a.j2", "../../etc/passwd"),
             ("site-path", "a", "/etc/passwd"),
             ("mode", "0644", "0899"),
+            ("mode", "7777", "17777"),
+            ("mode", "00644", "000644"),
+            ("mode", "644", "0o644"),
+            ("mode", "2775", "u+rwx"),
+            ("mode", "000", "+644"),
             ("cidr", "10.244.0.0/16", "10.244.0.1/16"),
             ("cidr", "fd00::/64", "10.244.0.0"),
             ("version", "1.34.4", "1.34"),
@@ -348,6 +372,8 @@ mod tests {
                 "h.example/x@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
                 "x@sha256:aaaa",
             ),
+            ("comment", "//", "rem"),
+            ("comment", "\"", "# x"),
             ("taint", "example.org/a:NoExecute", "a b=c:NoSchedule"),
             ("label-name", "example.org/disk", "a b"),
             ("label", "", "x y"),

@@ -25,6 +25,14 @@ key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINamXkH41eWasofAyy3K2Qefk14Co+M/7JgkW
 options = ['from="10.0.0.0/8"', "no-agent-forwarding"]"#,
     ),
     (
+        "block",
+        r#"[[block]]
+name = "orders-hosts"
+path = "/etc/hosts"
+content = "10.0.0.9 orders-database"
+notify = ["service.orders"]"#,
+    ),
+    (
         "ca_certificate",
         r#"[[ca_certificate]]
 name = "internal"
@@ -89,6 +97,12 @@ name = "docker.io/library/redis:7""#,
         r#"[[kernel_module]]
 name = "overlay"
 when = 'facts.virtualization != "container"'"#,
+    ),
+    (
+        "link",
+        r#"[[link]]
+path = "/srv/orders/current"
+target = "releases/42""#,
     ),
     (
         "manifest",

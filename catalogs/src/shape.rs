@@ -366,8 +366,10 @@ fn quoting_help(schema: &Json, node: &Node, sources: &Sources) -> Option<String>
     match &node.value {
         Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Date(_) if wants_text => {
             let text = sources.slice(node.at);
-            let fits = schema.get("format").and_then(Json::as_str).is_none_or(|f| formats::format(f, text).is_ok());
-            fits.then(|| format!("put it in quotes: \"{text}\""))
+            match schema.get("format").and_then(Json::as_str).map_or(Ok(()), |f| formats::format(f, text)) {
+                Ok(()) => Some(format!("put it in quotes: \"{text}\"")),
+                Err(fault) => fault.help,
+            }
         }
         Value::String(text) if type_words(schema) == "a list of texts" => Some(format!("make it a list: [\"{text}\"]")),
         Value::String(text) if text.parse::<i64>().is_ok() || text == "true" || text == "false" => {

@@ -106,6 +106,69 @@ name = "localhost:5000/shop/web_1:1.4@sha256:e3b0c44298fc1c149afbf4c8996fb92427a
     )]);
 }
 
+#[test]
+fn folders_links_and_blocks_as_admins_write_them() {
+    site(&[(
+        "roles/worker.toml",
+        r##"
+[[directory]]
+path = "/srv/shop/conf.d"
+mode = "2775"
+purge = true
+
+[[user]]
+name = "shop"
+home = "/srv/shop"
+
+[[mount]]
+path = "/srv/scratch"
+source = "tmpfs"
+
+[[directory]]
+path = "/srv/scratch"
+mode = "1777"
+purge = true
+
+[[directory]]
+path = "/home/gone"
+absent = true
+purge = true
+
+[[link]]
+path = "/srv/shop/current"
+target = "releases/{{ 40 + 2 }}"
+
+[[link]]
+path = "/etc/localtime"
+target = "/usr/share/zoneinfo/Etc/UTC"
+replace = true
+
+[[link]]
+path = "/srv/shop/old"
+absent = true
+
+[[block]]
+name = "shop-hosts"
+path = "/etc/hosts"
+content = """
+10.0.0.9 shop-database
+# BEGIN of a comment
+"""
+
+[[block]]
+name = "shop_sql"
+path = "/srv/shop/init.sql"
+content = "select 1;"
+comment = "--"
+
+[[block]]
+name = "shop.old"
+path = "/etc/hosts"
+absent = true
+"##,
+    )]);
+}
+
 /// A pod is only ever spread over nodes that take it.
 #[test]
 fn closed_pools_are_no_place_for_pods() {

@@ -1,39 +1,53 @@
 //! The real file system, below a root that is `/` but in tests.
+//!
+//! A path is opened in one call that follows no link. Only where there is one it is walked name by name, see [`walk`].
+
+mod kept;
+mod replace;
+mod temporary;
+mod tree;
+mod trouble;
+mod walk;
+
+#[cfg(test)]
+mod tests;
 
 use std::{
-    fs::{self, File},
-    io::{self, ErrorKind, Read as _, Write as _},
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
-    },
+    collections::BTreeSet,
+    ffi::{OsStr, OsString},
+    fs::File,
+    io::{ErrorKind, Read as _, Write as _},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
 };
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::{
+    fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, readlinkat, unlinkat},
+    io::Errno,
+};
 
-use crate::ports::{FileError, FileKind, Files, Stat};
+pub use self::temporary::is_being_written;
+use self::{
+    temporary::Swept,
+    trouble::Trouble,
+    walk::{Last, Missing, Root, Spot},
+};
+use crate::ports::{Beside, Entry, FileError, FileKind, Files, InUse, Inside, Stat};
 
 /// Files below a root.
 pub struct RealFiles {
-    root: PathBuf,
+    root: Root,
+    swept: Swept,
 }
-
-static TEMPORARY: AtomicU64 = AtomicU64::new(0);
 
 impl RealFiles {
     pub fn new() -> Self {
         Self::below("/")
     }
 
-    /// Absolute paths are taken relative to `root`.
+    /// Absolute paths are taken relative to `root`, targets of links too.
     pub fn below(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
-    }
-
-    fn at(&self, path: &str) -> PathBuf {
-        self.root.join(path.trim_start_matches('/'))
+        Self { root: Root::new(root.into()), swept: Swept::default() }
     }
 }
 
@@ -43,176 +57,293 @@ impl Default for RealFiles {
     }
 }
 
-fn failed(what: &'static str, path: &str) -> impl Fn(io::Error) -> FileError {
-    move |source| FileError { what, path: PathBuf::from(path), source }
-}
-
 fn stat_of(meta: &rustix::fs::Stat) -> Stat {
-    let kind = match rustix::fs::FileType::from_raw_mode(meta.st_mode) {
-        rustix::fs::FileType::RegularFile => FileKind::File,
-        rustix::fs::FileType::Directory => FileKind::Directory,
-        rustix::fs::FileType::Symlink => FileKind::Link,
-        _other => FileKind::Other,
-    };
-    Stat { kind, mode: meta.st_mode & 0o7777, uid: meta.st_uid, gid: meta.st_gid, size: meta.st_size as u64 }
+    let kind = tree::kind_of(FileType::from_raw_mode(meta.st_mode));
+    Stat {
+        kind,
+        mode: meta.st_mode & 0o7777,
+        uid: meta.st_uid,
+        gid: meta.st_gid,
+        size: meta.st_size as u64,
+        shared: kind == FileKind::File && meta.st_nlink > 1,
+    }
 }
 
 /// Nothing is there: no such file, or a parent that is no folder.
-fn absent(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+fn absent(error: Errno) -> bool {
+    matches!(error, Errno::NOENT | Errno::NOTDIR)
+}
+
+/// Non-blocking, so that a pipe with nobody at its other end does not stop the agent.
+const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+
+impl RealFiles {
+    /// Opens what is at the path, a link at its end not followed unless `last` says so; none where nothing is there.
+    fn open(&self, path: &str, flags: OFlags, last: Last) -> Result<Option<OwnedFd>, Trouble> {
+        match self.root.quick(path, flags | OFlags::NOFOLLOW) {
+            Ok(opened) => return Ok(Some(opened)),
+            Err(Errno::LOOP) => {}
+            Err(error) if absent(error) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        let Some(spot) = self.root.walk(Path::new(path), Missing::Stop, last)? else { return Ok(None) };
+        match spot.open(flags) {
+            Ok(opened) => Ok(Some(opened)),
+            Err(error) if absent(error) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn spot(&self, path: &Path, missing: Missing) -> Result<Option<Spot>, Trouble> {
+        self.root.walk(path, missing, Last::Keep)
+    }
+
+    /// As [`Self::spot`], where the path has to be there up to its last name.
+    fn must(&self, path: &str) -> Result<Spot, Trouble> {
+        self.spot(Path::new(path), Missing::Stop)?.ok_or_else(|| Errno::NOENT.into())
+    }
+
+    fn remove_at(spot: &Spot, tree: bool) -> Result<(), Trouble> {
+        let Some(stat) = spot.stat()? else { return Ok(()) };
+        let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if directory && tree {
+            return tree::remove(&spot.folder, &spot.name, &spot.real);
+        }
+        let flags = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        match unlinkat(&spot.folder, &spot.name, flags) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(Errno::BUSY) => Err(Trouble::mounted(&spot.real)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes a change at a spot, and says why not.
+    fn change(
+        &self,
+        what: &'static str,
+        path: &str,
+        missing: Missing,
+        change: impl FnOnce(&Spot) -> Result<(), Trouble>,
+    ) -> Result<(), FileError> {
+        let spot = match missing {
+            Missing::Make => self.spot(Path::new(path), missing).and_then(|spot| Ok(spot.ok_or(Errno::NOENT)?)),
+            Missing::Stop => self.must(path),
+        };
+        let spot = spot.map_err(|trouble| trouble.of(what, path))?;
+        change(&spot).map_err(|trouble| trouble.explained(&spot).of(what, path))
+    }
+}
+
+/// All of an open regular file.
+fn whole(opened: OwnedFd) -> Result<Vec<u8>, Trouble> {
+    let mut file = File::from(opened);
+    let stat = fstat(&file)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile | FileType::Directory => {}
+        _other => return Err(std::io::Error::new(ErrorKind::InvalidInput, "it is no regular file").into()),
+    }
+    let mut content = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0));
+    file.read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// The beginning of an open file, at most `wanted` bytes.
+fn beginning(file: &File, wanted: usize) -> std::io::Result<Vec<u8>> {
+    let mut content = vec![0; wanted];
+    let mut filled = 0;
+    while filled < wanted {
+        match (&*file).read(&mut content[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    content.truncate(filled);
+    Ok(content)
 }
 
 impl Files for RealFiles {
     fn stat(&self, path: &str) -> Result<Option<Stat>, FileError> {
-        match rustix::fs::lstat(self.at(path)) {
-            Ok(meta) => Ok(Some(stat_of(&meta))),
-            Err(error) if absent(&error.into()) => Ok(None),
-            Err(error) => Err(failed("look at", path)(error.into())),
-        }
+        let look = || -> Result<_, Trouble> {
+            let Some(opened) = self.open(path, OFlags::PATH, Last::Keep)? else { return Ok(None) };
+            Ok(Some(stat_of(&fstat(opened)?)))
+        };
+        look().map_err(|trouble| trouble.of("look at", path))
     }
 
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>, FileError> {
-        match fs::read(self.at(path)) {
-            Ok(content) => Ok(Some(content)),
-            Err(error) if absent(&error) => Ok(None),
-            Err(error) => Err(failed("read", path)(error)),
-        }
+        let read = || self.open(path, READ, Last::Follow)?.map(whole).transpose();
+        read().map_err(|trouble| trouble.of("read", path))
     }
 
     fn look(&self, path: &str, limit: usize) -> Result<Option<(Stat, Vec<u8>)>, FileError> {
-        // Non-blocking, so that a pipe with nobody at its other end does not stop the agent.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = match rustix::fs::open(self.at(path), flags, Mode::empty()) {
-            Ok(file) => File::from(file),
-            Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO | rustix::io::Errno::NODEV) => {
+        let file = match self.open(path, READ, Last::Keep) {
+            Ok(Some(file)) => File::from(file),
+            Ok(None) => return Ok(None),
+            // A link, a socket, a device without a driver: there is nothing to read.
+            Err(Trouble { source, help: None })
+                if matches!(
+                    Errno::from_io_error(&source),
+                    Some(Errno::LOOP | Errno::NXIO | Errno::NODEV | Errno::OPNOTSUPP)
+                ) =>
+            {
                 return Ok(self.stat(path)?.map(|stat| (stat, Vec::new())));
             }
-            Err(error) if absent(&error.into()) => return Ok(None),
-            Err(error) => return Err(failed("open", path)(error.into())),
+            Err(trouble) => return Err(trouble.of("open", path)),
         };
-        let meta = rustix::fs::fstat(&file).map_err(|error| failed("look at", path)(error.into()))?;
-        let stat = stat_of(&meta);
-        let mut content = Vec::new();
-        if stat.kind == FileKind::File && stat.size > 0 {
-            let wanted = usize::try_from(stat.size).unwrap_or(limit).min(limit);
-            content.resize(wanted, 0);
-            let mut filled = 0;
-            while filled < wanted {
-                match (&file).read(&mut content[filled..]) {
-                    Ok(0) => break,
-                    Ok(read) => filled += read,
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Err(error) => return Err(failed("read", path)(error)),
-                }
-            }
-            content.truncate(filled);
-        }
+        let stat = fstat(&file).map_err(|error| Trouble::from(error).of("look at", path))?;
+        let stat = stat_of(&stat);
+        let wanted = match stat.kind {
+            FileKind::File => usize::try_from(stat.size).unwrap_or(limit).min(limit),
+            FileKind::Directory | FileKind::Link | FileKind::Socket | FileKind::Other => 0,
+        };
+        let content = beginning(&file, wanted).map_err(|error| Trouble::from(error).of("read", path))?;
         Ok(Some((stat, content)))
     }
 
-    fn write(&self, path: &str, content: &[u8], mode: u32, uid: u32, gid: u32) -> Result<(), FileError> {
-        let target = self.at(path);
-        let (Some(folder), Some(name)) = (target.parent(), target.file_name()) else {
-            return Err(failed("write", path)(ErrorKind::InvalidInput.into()));
-        };
-        self.make_parents(folder).map_err(failed("make the folder of", path))?;
-        let number = TEMPORARY.fetch_add(1, Ordering::Relaxed);
-        // Cut so that the temporary's name stays within the 255 bytes that a name may have.
-        let stem = String::from_utf8_lossy(&name.as_bytes()[..name.len().min(150)]).into_owned();
-        let temporary = folder.join(format!(".{stem}.muster-{}-{number}", std::process::id()));
-        let written = (|| {
-            let mut file = File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;
-            file.write_all(content)?;
-            // The owner first: a change of owner clears the set-id bits.
-            let meta = file.metadata()?;
-            if (meta.uid(), meta.gid()) != (uid, gid) {
-                std::os::unix::fs::fchown(&file, Some(uid), Some(gid))?;
+    fn beside(&self, path: &str, uid: Option<u32>) -> Result<Beside, FileError> {
+        let look = || -> Result<_, Trouble> {
+            let Some(spot) = self.spot(Path::new(path), Missing::Stop)? else { return Ok(Beside::default()) };
+            let opened = match spot.open(READ) {
+                Ok(opened) => opened,
+                Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::NODEV) => return Ok(Beside::default()),
+                Err(error) => return Err(error.into()),
+            };
+            let stat = fstat(&opened)?;
+            let mounted = kept::is_mount(&opened, OsStr::new(""))?;
+            let mut lost = Vec::new();
+            match FileType::from_raw_mode(stat.st_mode) {
+                // It stays as it is, and so does what it has.
+                FileType::RegularFile if mounted => {}
+                FileType::RegularFile => {
+                    let attributes = kept::of(&opened, &stat, &spot, uid.unwrap_or(stat.st_uid))?;
+                    lost.extend(attributes.lost.iter().map(|name| kept::shown(name)));
+                }
+                FileType::Directory if !kept::is_trusted(&stat, &spot, uid.unwrap_or(stat.st_uid)) => {
+                    lost.extend(kept::lists(&opened)?.iter().map(|name| kept::shown(name)));
+                }
+                _other => {}
             }
-            file.set_permissions(fs::Permissions::from_mode(mode))?;
-            file.sync_all()?;
-            fs::rename(&temporary, &target)?;
-            File::open(folder)?.sync_all()
-        })();
-        written.map_err(|error| {
-            // Where it was renamed already nothing is there to remove; where the disk is full it must not stay.
-            let _ = fs::remove_file(&temporary);
-            failed("write", path)(error)
+            Ok(Beside { lost, mounted })
+        };
+        look().map_err(|trouble| trouble.of("look at", path))
+    }
+
+    fn write(&self, path: &str, content: &[u8], mode: u32, uid: u32, gid: u32) -> Result<(), FileError> {
+        self.change("write", path, Missing::Make, |spot| {
+            self.swept.sweep(spot)?;
+            replace::replace(spot, &replace::New { content, mode, uid, gid })
         })
     }
 
     fn write_in_place(&self, path: &str, content: &[u8]) -> Result<(), FileError> {
-        let written = File::options().write(true).open(self.at(path)).and_then(|mut file| file.write_all(content));
-        written.map_err(failed("write", path))
+        let write = || -> Result<(), Trouble> {
+            let spot = self.root.walk(Path::new(path), Missing::Stop, Last::Follow)?.ok_or(Errno::NOENT)?;
+            let opened = spot.open(OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+            if !spot.private && fstat(&opened)?.st_nlink > 1 {
+                return Err(Trouble::another_name(&spot.real));
+            }
+            Ok(File::from(opened).write_all(content)?)
+        };
+        write().map_err(|trouble| trouble.of("write", path))
     }
 
     fn make_dir(&self, path: &str) -> Result<(), FileError> {
-        self.make_parents(&self.at(path)).map_err(failed("make the folder", path))
+        // A name behind it makes all before it.
+        let inside = Path::new(path).join(".muster");
+        let made = self.root.walk(&inside, Missing::Make, Last::Keep);
+        made.map(drop).map_err(|trouble| trouble.of("make the folder", path))
     }
 
-    fn set_mode(&self, path: &str, mode: u32) -> Result<(), FileError> {
-        fs::set_permissions(self.at(path), fs::Permissions::from_mode(mode)).map_err(failed("set the mode of", path))
-    }
-
-    fn set_owner(&self, path: &str, uid: u32, gid: u32) -> Result<(), FileError> {
-        let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-        rustix::fs::chownat(rustix::fs::CWD, self.at(path), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|error| failed("set the owner of", path)(error.into()))
+    fn set(&self, path: &str, mode: u32, uid: u32, gid: u32) -> Result<(), FileError> {
+        self.change("set the owner and mode of", path, Missing::Stop, |spot| replace::set(spot, mode, uid, gid))
     }
 
     fn link(&self, path: &str, target: &str) -> Result<(), FileError> {
-        let place = self.at(path);
-        let number = TEMPORARY.fetch_add(1, Ordering::Relaxed);
-        let temporary = place.with_extension(format!("muster-{}-{number}", std::process::id()));
-        let linked = std::os::unix::fs::symlink(target, &temporary).and_then(|()| fs::rename(&temporary, &place));
-        linked.map_err(|error| {
-            let _ = fs::remove_file(&temporary);
-            failed("link", path)(error)
+        self.change("make the link", path, Missing::Make, |spot| {
+            self.swept.sweep(spot)?;
+            replace::link(spot, target)
         })
     }
 
     fn target(&self, path: &str) -> Result<Option<String>, FileError> {
-        match fs::read_link(self.at(path)) {
-            Ok(target) => Ok(Some(target.to_string_lossy().into_owned())),
-            Err(error) if absent(&error) || error.kind() == ErrorKind::InvalidInput => Ok(None),
-            Err(error) => Err(failed("look at", path)(error)),
-        }
+        let look = || -> Result<_, Trouble> {
+            let Some(spot) = self.spot(Path::new(path), Missing::Stop)? else { return Ok(None) };
+            match readlinkat(&spot.folder, &spot.name, Vec::new()) {
+                Ok(target) => Ok(Some(target.to_string_lossy().into_owned())),
+                Err(Errno::NOENT | Errno::INVAL) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        };
+        look().map_err(|trouble| trouble.of("look at", path))
     }
 
     fn remove(&self, path: &str, tree: bool) -> Result<(), FileError> {
-        let target = self.at(path);
-        let removed = match fs::symlink_metadata(&target) {
-            Err(error) => Err(error),
-            Ok(meta) if meta.is_dir() && tree => fs::remove_dir_all(&target),
-            Ok(meta) if meta.is_dir() => fs::remove_dir(&target),
-            Ok(_) => fs::remove_file(&target),
-        };
-        match removed {
-            Err(error) if !absent(&error) => Err(failed("remove", path)(error)),
-            Ok(()) | Err(_) => Ok(()),
-        }
+        self.remove_path(Path::new(path), tree)
+    }
+
+    fn remove_path(&self, path: &Path, tree: bool) -> Result<(), FileError> {
+        let spot = self.spot(path, Missing::Stop).map_err(|trouble| trouble.of("remove", path))?;
+        let Some(spot) = spot else { return Ok(()) };
+        Self::remove_at(&spot, tree).map_err(|trouble| trouble.explained(&spot).of("remove", path))
     }
 
     fn list(&self, path: &str) -> Result<Option<Vec<String>>, FileError> {
-        let entries = match fs::read_dir(self.at(path)) {
-            Ok(entries) => entries,
-            Err(error) if absent(&error) => return Ok(None),
-            Err(error) => return Err(failed("list", path)(error)),
+        let name = |entry: Entry| entry.name.to_string_lossy().into_owned();
+        Ok(self.entries(Path::new(path))?.map(|entries| entries.into_iter().map(name).collect()))
+    }
+
+    fn entries(&self, folder: &Path) -> Result<Option<Vec<Entry>>, FileError> {
+        let look = || -> Result<_, Trouble> {
+            let Some(spot) = self.root.walk(folder, Missing::Stop, Last::Follow)? else { return Ok(None) };
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            match openat(&spot.folder, &spot.name, flags, Mode::empty()) {
+                Ok(opened) => Ok(Some(tree::entries(opened)?)),
+                Err(error) if absent(error) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
         };
-        let mut names = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(failed("list", path))?;
-            names.push(entry.file_name().to_string_lossy().into_owned());
-        }
-        names.sort_unstable();
-        Ok(Some(names))
+        look().map_err(|trouble| trouble.of("list", folder))
+    }
+
+    fn inside(&self, folder: &Path) -> Result<Inside, FileError> {
+        let look = || -> Result<_, Trouble> {
+            let mut found = Inside::default();
+            if let Some(spot) = self.spot(folder, Missing::Stop)? {
+                tree::inside(&spot.folder, &spot.name, folder, 0, &mut found)?;
+            }
+            Ok(found)
+        };
+        look().map_err(|trouble| trouble.of("look through", folder))
+    }
+
+    fn real(&self, path: &Path) -> Result<Option<PathBuf>, FileError> {
+        let spot = self.spot(path, Missing::Stop).map_err(|trouble| trouble.of("look at", path))?;
+        Ok(spot.map(|spot| spot.real))
+    }
+
+    fn in_use(&self) -> Result<InUse, FileError> {
+        let table = "/proc/self/mountinfo";
+        let mounts = std::fs::read(table).map_err(|error| Trouble::from(error).of("read", table))?;
+        let root = self.root.path();
+        let below = |path: PathBuf| path.strip_prefix(root).ok().map(|path| Path::new("/").join(path));
+        Ok(InUse { mounts: tree::mounts(&mounts).into_iter().filter_map(below).collect(), sockets: sockets_in_use() })
     }
 }
 
-impl RealFiles {
-    fn make_parents(&self, folder: &Path) -> io::Result<()> {
-        if folder.is_dir() {
-            return Ok(());
+/// In every network namespace: a service or container may have one of its own.
+fn sockets_in_use() -> BTreeSet<OsString> {
+    let mut found = BTreeSet::new();
+    let mut networks = BTreeSet::new();
+    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path()) {
+        // Processes end meanwhile.
+        let Ok(network) = std::fs::read_link(process.join("ns/net")) else { continue };
+        if networks.insert(network)
+            && let Ok(table) = std::fs::read(process.join("net/unix"))
+        {
+            tree::sockets(&table, &mut found);
         }
-        fs::DirBuilder::new().recursive(true).create(folder)
     }
+    found
 }

@@ -15,7 +15,7 @@ use muster_plan::kinds::{Change, Observed, diff};
 
 use crate::{
     Context, StepError,
-    kinds::{self, accounts::Accounts, directory, file, package, service},
+    kinds::{self, accounts::Accounts, directory, file, link, package, service},
 };
 
 /// What the first look saw.
@@ -114,11 +114,18 @@ async fn look_at_files(ctx: &Context, catalog: &Arc<Catalog>, steps: Vec<usize>)
 
 fn look_at_file(ctx: &Context, accounts: &Accounts<'_>, spec: &Spec) -> Seen {
     match spec {
-        Spec::File(file) => Seen::of(spec, file::look(&*ctx.files, accounts, file).map(Observed::File)),
+        Spec::File(file) => match file::look(&*ctx.files, accounts, file) {
+            Ok(observed) if muster_plan::kinds::file::diff(file, &observed).is_none() => Seen::Right,
+            observed => {
+                let closer = observed.and_then(|observed| file::look_closer(&*ctx.files, file, observed));
+                Seen::of(spec, closer.map(Observed::File))
+            }
+        },
         Spec::Directory(folder) => {
             let observed = directory::look(&*ctx.files, accounts, &ctx.scope, folder);
             Seen::of(spec, observed.map(Observed::Directory))
         }
+        Spec::Link(one) => Seen::of(spec, link::look(&*ctx.files, one).map(Observed::Link)),
         // Of another kind: it is looked at when its turn comes.
         _other => Seen::Nothing,
     }

@@ -159,6 +159,8 @@ fn changed_settings(
 fn hangs_on_others(spec: &Spec, observed: &Observed) -> bool {
     match (spec, observed) {
         (Spec::Service(_), Observed::Service(service)) => !service.loaded,
+        // A package may bring its file.
+        (Spec::Block(_), Observed::Block(block)) => block.file == muster_plan::kinds::block::Seen::Missing,
         (Spec::Command(_) | Spec::ClusterMember(_) | Spec::Manifest(_) | Spec::Image(_) | Spec::Container(_), _) => {
             true
         }

@@ -50,7 +50,7 @@ fn read(ctx: &Context, user: &User) -> Result<Option<(Stat, Vec<u8>)>, StepError
         None => return Ok(None),
         Some(FileKind::Directory) => {}
         Some(FileKind::Link) => return Err(refused(&folder, "is a link, which the user may turn to anywhere")),
-        Some(FileKind::File | FileKind::Other) => return Err(refused(&folder, "is no folder")),
+        Some(FileKind::File | FileKind::Socket | FileKind::Other) => return Err(refused(&folder, "is no folder")),
     }
     let path = file(user);
     let Some((stat, content)) = ctx.files.look(&path, MOST)? else { return Ok(None) };
@@ -60,7 +60,7 @@ fn read(ctx: &Context, user: &User) -> Result<Option<(Stat, Vec<u8>)>, StepError
         FileKind::File if stat.uid != user.uid && stat.uid != 0 => Err(refused(&path, "belongs to another user")),
         FileKind::File => Ok(Some((stat, content))),
         FileKind::Link => Err(refused(&path, "is a link, which the user may turn to anywhere")),
-        FileKind::Directory | FileKind::Other => Err(refused(&path, "is no file")),
+        FileKind::Directory | FileKind::Socket | FileKind::Other => Err(refused(&path, "is no file")),
     }
 }
 
@@ -82,8 +82,7 @@ pub async fn apply(ctx: &Context, spec: &AuthorizedKeySpec, _change: &Change) ->
             return Err(StepError::failed(message).help("make it with a [[directory]], and name that in `after`"));
         }
         ctx.files.make_dir(&folder)?;
-        ctx.files.set_owner(&folder, user.uid, user.gid)?;
-        ctx.files.set_mode(&folder, 0o700)?;
+        ctx.files.set(&folder, 0o700, user.uid, user.gid)?;
     }
     ctx.files.write(&file(&user), &edited(spec, content), mode, uid, gid)?;
     Ok(Done::default())

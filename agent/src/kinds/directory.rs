@@ -3,7 +3,10 @@
 use muster_catalog::kinds::directory::DirectorySpec;
 use muster_plan::kinds::directory::{Change, Current, Does, Observed};
 
-use super::accounts::{Accounts, known, mode};
+use super::{
+    accounts::{Accounts, known, mode},
+    purge,
+};
 use crate::{
     Context, Done, Scope, StepError,
     ports::{FileKind, Files},
@@ -26,52 +29,33 @@ pub fn look(
         uid: stat.uid,
         gid: stat.gid,
     });
-    let mut strangers = Vec::new();
-    if spec.purge && !spec.absent && current.as_ref().is_some_and(|current| current.directory) {
-        find_strangers(files, scope, spec.path.trim_end_matches('/'), &mut strangers)?;
-    }
+    let there = current.as_ref().is_some_and(|current| current.directory);
+    let found = match (there && spec.purge, spec.absent) {
+        (false, _) => purge::Found::default(),
+        (true, false) => purge::strangers(files, accounts, scope, &spec.path)?,
+        (true, true) => purge::removal(files, accounts, scope, &spec.path)?,
+    };
+    let uid = accounts.uid(&spec.owner)?;
+    let taken_over = current.as_ref().filter(|current| current.directory && uid != Some(current.uid));
+    let lost = if taken_over.is_some() { files.beside(&spec.path, uid)?.lost } else { Vec::new() };
     Ok(Observed {
         current,
         mode: mode(&spec.mode)?,
-        uid: accounts.uid(&spec.owner)?,
+        uid,
         gid: accounts.gid(&spec.group)?,
-        strangers,
+        lost,
+        strangers: found.strangers,
+        reasons: found.reasons,
     })
-}
-
-/// What is in `folder`, owned by no resource and holding nothing that is.
-fn find_strangers(files: &dyn Files, scope: &Scope, folder: &str, found: &mut Vec<String>) -> Result<(), StepError> {
-    for name in files.list(folder)?.unwrap_or_default() {
-        let path = format!("{folder}/{name}");
-        let inside = format!("{path}/");
-        let holds = scope.owned.range(inside.clone()..).next().is_some_and(|(next, _)| next.starts_with(&inside));
-        match scope.owned.get(&path) {
-            Some(true) => continue,
-            Some(false) if !holds => continue,
-            Some(false) | None => {}
-        }
-        if !holds {
-            found.push(path);
-        } else if files.stat(&path)?.is_some_and(|stat| stat.kind == FileKind::Directory) {
-            find_strangers(files, scope, &path, found)?;
-        }
-    }
-    Ok(())
 }
 
 pub async fn apply(ctx: &Context, spec: &DirectorySpec, change: &Change) -> Result<Done, StepError> {
     let set = |uid: &Option<u32>, gid: &Option<u32>, mode: u32| {
         let (uid, gid) = (known(*uid, "user", &spec.owner)?, known(*gid, "group", &spec.group)?);
-        ctx.files.set_owner(&spec.path, uid, gid)?;
-        ctx.files.set_mode(&spec.path, mode)?;
-        Ok::<_, StepError>(())
+        Ok::<_, StepError>(ctx.files.set(&spec.path, mode, uid, gid)?)
     };
     match &change.does {
         Does::Make { mode, uid, gid } => {
-            if ctx.files.stat(&spec.path)?.is_some_and(|stat| stat.kind != FileKind::Directory) {
-                return Err(StepError::failed(format!("{} is there and is no folder", spec.path))
-                    .help("move it away by hand, or manage it with `[[file]] absent = true`"));
-            }
             ctx.files.make_dir(&spec.path)?;
             set(uid, gid, *mode)?;
         }
@@ -80,10 +64,11 @@ pub async fn apply(ctx: &Context, spec: &DirectorySpec, change: &Change) -> Resu
                 set(uid, gid, *mode)?;
             }
             for path in purge {
-                ctx.files.remove(path, true)?;
+                ctx.files.remove_path(&path.path, true)?;
             }
         }
         Does::Remove { tree } => ctx.files.remove(&spec.path, *tree)?,
+        Does::Refuse { because, help } => return Err(StepError::failed(because).help(help)),
     }
     Ok(Done::default())
 }
@@ -91,27 +76,78 @@ pub async fn apply(ctx: &Context, spec: &DirectorySpec, change: &Change) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapters::files::RealFiles;
+    use crate::{Owner, adapters::files::RealFiles};
+
+    fn spec(path: &str, absent: bool) -> DirectorySpec {
+        let (owner, group, mode) = ("root".into(), "root".into(), "0755".into());
+        DirectorySpec { path: path.into(), mode, owner, group, purge: true, absent }
+    }
+
+    fn scope(owned: &[(&str, bool)]) -> Scope {
+        let owner = |tree| Owner { by: "file./x".parse().unwrap(), tree };
+        Scope {
+            cluster: "c".parse().unwrap(),
+            environment: "e".parse().unwrap(),
+            node: "n".parse().unwrap(),
+            generation: Default::default(),
+            groups: Default::default(),
+            owned: owned.iter().map(|(path, tree)| ((*path).to_owned(), owner(*tree))).collect(),
+        }
+    }
+
+    fn names(observed: &Observed) -> Vec<&str> {
+        observed.strangers.iter().map(|stranger| stranger.path.to_str().unwrap()).collect()
+    }
 
     #[test]
     fn a_purge_spares_what_others_own_however_deep() {
         let root = tempfile::tempdir().unwrap();
         let files = RealFiles::below(root.path());
-        for path in ["/d/own", "/d/stranger", "/d/sub/own", "/d/sub/stranger", "/d/old/x", "/d/home/x"] {
+        for path in ["/d/own", "/d/stranger", "/d/sub/own", "/d/sub/stranger", "/d/old/x", "/d/home/x", "/d/max/x"] {
             files.write(path, b"", 0o644, 0, 0).unwrap();
         }
-        let mut scope = Scope {
-            cluster: "c".parse().unwrap(),
-            environment: "e".parse().unwrap(),
-            node: "n".parse().unwrap(),
-            generation: Default::default(),
-            owned: Default::default(),
-            groups: Default::default(),
-        };
-        let owned = ["/d", "/d/own", "/d/sub/own", "/d-other"].map(|path| (path.to_owned(), false));
-        scope.owned = owned.into_iter().chain([("/d/home".to_owned(), true)]).collect();
-        let mut found = Vec::new();
-        find_strangers(&files, &scope, "/d", &mut found).unwrap();
-        assert_eq!(found, ["/d/old", "/d/stranger", "/d/sub/stranger"]);
+        files.write("/etc/passwd", b"max:x:1000:1000::/d/max:/bin/sh\n", 0o644, 0, 0).unwrap();
+        let scope =
+            scope(&[("/d", false), ("/d/own", false), ("/d/sub/own", false), ("/d-other", false), ("/d/home", true)]);
+        let observed = look(&files, &Accounts::new(&files), &scope, &spec("/d", false)).unwrap();
+        assert_eq!(names(&observed), ["/d/old", "/d/stranger", "/d/sub/stranger"]);
+        assert_eq!((observed.strangers[0].inside, observed.strangers[1].folder), (1, false));
+        let scope = self::scope(&[("/d/max", false)]);
+        let observed = look(&files, &Accounts::new(&files), &scope, &spec("/d/max", false)).unwrap();
+        assert_eq!(observed.reasons, ["/d/max is the home of max"]);
+    }
+
+    #[test]
+    fn a_purge_knows_what_is_owned_by_another_name() {
+        let root = tempfile::tempdir().unwrap();
+        let files = RealFiles::below(root.path());
+        files.write("/run/d/own", b"", 0o644, 0, 0).unwrap();
+        files.write("/run/d/stranger", b"", 0o644, 0, 0).unwrap();
+        files.link("/var/run", "/run").unwrap();
+        for (folder, own) in [("/var/run/d", "/run/d/own"), ("/run/d", "/var/run/d/own")] {
+            let scope = scope(&[(folder, false), (own, false)]);
+            let observed = look(&files, &Accounts::new(&files), &scope, &spec(folder, false)).unwrap();
+            assert_eq!(names(&observed), [format!("{folder}/stranger")]);
+        }
+        files.link("/srv/l", "/").unwrap();
+        let observed = look(&files, &Accounts::new(&files), &scope(&[]), &spec("/srv/l/run", false)).unwrap();
+        assert_eq!(observed.reasons, ["/run is a folder that the system needs"]);
+    }
+
+    #[test]
+    fn sockets_that_are_held_stay_and_forbid_a_removal() {
+        let root = tempfile::tempdir().unwrap();
+        let files = RealFiles::below(root.path());
+        files.make_dir("/d/sub").unwrap();
+        let socket = |name: &str| std::os::unix::net::UnixListener::bind(root.path().join(name)).unwrap();
+        let held = socket("d/sub/muster-test-held.sock");
+        drop(socket("d/muster-test-left.sock"));
+        let observed = look(&files, &Accounts::new(&files), &scope(&[]), &spec("/d", false)).unwrap();
+        assert_eq!(names(&observed), ["/d/muster-test-left.sock"]);
+        let observed = look(&files, &Accounts::new(&files), &scope(&[]), &spec("/d", true)).unwrap();
+        assert_eq!(observed.reasons, ["/d/sub/muster-test-held.sock is a socket that a program holds"]);
+        drop(held);
+        let observed = look(&files, &Accounts::new(&files), &scope(&[]), &spec("/d", true)).unwrap();
+        assert_eq!((observed.reasons.len(), names(&observed).len()), (0, 2));
     }
 }

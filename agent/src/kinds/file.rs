@@ -1,7 +1,7 @@
 //! `[[file]]`: read whole, replaced whole.
 
 use muster_catalog::kinds::file::FileSpec;
-use muster_plan::kinds::file::{Change, Current, Does, Observed};
+use muster_plan::kinds::file::{Change, Current, Does, Observed, diff};
 
 use super::accounts::{Accounts, known, mode};
 use crate::{
@@ -17,6 +17,15 @@ pub async fn observe(ctx: &Context, spec: &FileSpec) -> Result<Observed, StepErr
     if let Some(name) = &spec.secret {
         observed.secret = Some(ctx.secrets.get(name).await?);
     }
+    if diff(spec, &observed).is_some() { look_closer(&*ctx.files, spec, observed) } else { Ok(observed) }
+}
+
+/// What hangs on a difference: looked at only where there is one, which most files have not.
+pub fn look_closer(files: &dyn Files, spec: &FileSpec, mut observed: Observed) -> Result<Observed, StepError> {
+    if observed.current.is_some() {
+        let beside = files.beside(&spec.path, observed.uid)?;
+        (observed.lost, observed.mounted) = (beside.lost, beside.mounted);
+    }
     Ok(observed)
 }
 
@@ -29,11 +38,15 @@ pub fn look(files: &dyn Files, accounts: &Accounts<'_>, spec: &FileSpec) -> Resu
         uid: stat.uid,
         gid: stat.gid,
         size: stat.size,
+        shared: stat.shared,
+        folder: stat.kind == FileKind::Directory,
         content,
     });
     Ok(Observed {
         current,
         secret: None,
+        lost: Vec::new(),
+        mounted: false,
         mode: mode(spec.mode())?,
         uid: accounts.uid(&spec.owner)?,
         gid: accounts.gid(&spec.group)?,
@@ -51,11 +64,13 @@ pub async fn apply(ctx: &Context, spec: &FileSpec, change: &Change) -> Result<Do
         }
         Does::Attributes { mode, uid, gid } => {
             let (uid, gid) = ids(uid, gid)?;
-            // The owner first: a change of owner clears the set-id bits.
-            ctx.files.set_owner(&spec.path, uid, gid)?;
-            ctx.files.set_mode(&spec.path, *mode)?;
+            ctx.files.set(&spec.path, *mode, uid, gid)?;
         }
         Does::Remove => ctx.files.remove(&spec.path, false)?,
+        Does::Refuse => {
+            return Err(StepError::failed(format!("{} is there and is a folder", spec.path))
+                .help("move it away by hand, or manage it with `[[directory]]`"));
+        }
     }
     Ok(Done::default())
 }

@@ -14,7 +14,7 @@ pub use clock::Clock;
 pub use commands::{CommandError, Commands, Invocation, Once, Output, Run};
 pub use coordinator::{HeldTurn, JoinTicket, PortError, Secrets, Taken, Tickets, Turn, Turns};
 pub use docker::{ContainerState, Docker, DockerError, DockerEvent};
-pub use files::{FileError, FileKind, Files, Stat};
+pub use files::{Beside, Entry, FileError, FileKind, Files, InUse, Inside, Stat};
 pub use health::Health;
 pub use kube::Kube;
 pub use packages::{Installed, Known, Owed, PackageError, Packages, Transaction};

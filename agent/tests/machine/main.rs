@@ -10,6 +10,7 @@ mod containers;
 mod contract;
 mod errors;
 mod generated;
+mod files;
 mod lab;
 mod packages;
 mod services;

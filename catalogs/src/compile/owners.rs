@@ -1,11 +1,12 @@
-//! No two resources of a node own the same thing, and none lies in what another makes a file.
+//! No two resources of a node own the same thing, none lies in what another makes a file, and none takes away what another
+//! makes.
 
 use std::collections::HashMap;
 
 use super::Draft;
 use crate::{
     diagnostic::Diagnostic,
-    kinds::{Claim, Place},
+    kinds::{Claim, Place, Spec},
     site::Site,
 };
 
@@ -52,6 +53,71 @@ pub(super) fn no_file_holds_another(drafts: &[Draft], site: &Site, errors: &mut 
                 .at(site.sources.place(holder.named, "a file"))
                 .at(site.sources.place(draft.named, label));
             errors.push(error.help("make the first a [[directory]], or give one another path"));
+        }
+    }
+}
+
+/// A block in a file that the site writes as a whole.
+pub(super) fn no_block_in_a_whole_file(drafts: &[Draft], site: &Site, errors: &mut Vec<Diagnostic>) {
+    let blocks = drafts.iter().filter_map(|draft| match &draft.resource.spec {
+        Spec::Block(block) => Some((draft, block)),
+        _other => None,
+    });
+    for (draft, block) in blocks {
+        let whole = |other: &&Draft| match &other.resource.spec {
+            Spec::File(file) => file.path == block.path,
+            Spec::Link(link) => link.path == block.path,
+            _other => false,
+        };
+        if let Some(owner) = drafts.iter().find(whole) {
+            let error = Diagnostic::new(format!("{} is written as a whole and has a block", block.path))
+                .at(site.sources.place(owner.named, "all of it"))
+                .at(site.sources.place(draft.named, "a part of it"));
+            errors.push(
+                error.help("write the block's lines where the rest stands, or leave the rest to whom it belongs"),
+            );
+        }
+    }
+}
+
+/// A folder that is to go with what is to be in it, and one that is to hold nothing else than the site's, and is another's as a
+/// whole: a home, what a command creates, a container's volume.
+pub(super) fn nothing_is_taken_away(drafts: &[Draft], site: &Site, errors: &mut Vec<Diagnostic>) {
+    let empties =
+        |draft: &Draft| matches!(&draft.resource.spec, Spec::Directory(folder) if folder.absent || folder.purge);
+    if !drafts.iter().any(empties) {
+        return;
+    }
+    let present = drafts.iter().filter(|draft| !draft.resource.spec.absent());
+    let mut owned: Vec<(String, bool, &Draft)> = present
+        .flat_map(|draft| draft.resource.spec.owns().into_iter().map(move |owned| (owned.path, owned.tree, draft)))
+        .collect();
+    owned.sort_by(|a, b| a.0.cmp(&b.0));
+    for draft in drafts {
+        let Spec::Directory(folder) = &draft.resource.spec else { continue };
+        let inside = format!("{}/", folder.path.trim_end_matches('/'));
+        let from = |start: &str| owned[owned.partition_point(|(path, ..)| path.as_str() < start)..].iter();
+        let same = from(&folder.path).take_while(|(path, ..)| *path == folder.path);
+        let below = from(&inside).take_while(|(path, ..)| path.starts_with(&inside));
+        let found = match (folder.absent, folder.purge) {
+            (true, _) => same
+                .chain(below)
+                .next()
+                .map(|(path, _, owner)| (format!("{} is to go, and {path} is to be there", folder.path), path, *owner)),
+            // A mount's folder may be kept clean: it is the mount's file system that is.
+            (false, true) => same
+                .filter(|(_, tree, owner)| *tree && !matches!(owner.resource.spec, Spec::Mount(_)))
+                .map(|(path, _, owner)| {
+                    (format!("a purge of {path} would empty what {} owns", owner.resource.id()), path, *owner)
+                })
+                .next(),
+            (false, false) => None,
+        };
+        if let Some((message, path, owner)) = found {
+            let error = Diagnostic::new(message)
+                .at(site.sources.place(draft.named, if folder.absent { "`absent`" } else { "`purge`" }))
+                .at(site.sources.place(owner.named, format!("owns {path}")));
+            errors.push(error.help("keep one of the two, or give each a `when` of its own"));
         }
     }
 }

@@ -21,10 +21,13 @@ pub struct DirectorySpec {
     #[serde(default = "super::root")]
     #[schemars(extend("format" = "word"))]
     pub group: String,
-    /// True removes what is in the folder and in no resource.
+    /// True removes what is in the folder and in no resource. Left alone are other file systems and what is mounted in it, what any
+    /// resource of the node owns (homes, what a command `creates`, volumes of containers), homes of the node's accounts, and sockets
+    /// that a program holds. The plan names what goes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub purge: bool,
-    /// True removes the folder; it must be empty or `purge` be set.
+    /// True removes the folder; it must be empty or `purge` be set. What a purge would leave alone forbids the removal: then nothing
+    /// goes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub absent: bool,
 }
@@ -71,19 +74,152 @@ impl Kind for DirectorySpec {
     }
 
     fn faults(&self) -> Vec<Fault> {
-        let mut faults = Vec::new();
-        let system = [
-            "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/proc", "/root", "/run", "/sbin", "/sys", "/usr",
-            "/var", "/var/lib",
-        ];
-        if (self.purge || self.absent) && system.contains(&self.path.as_str()) {
-            let key = if self.purge { "purge" } else { "absent" };
-            faults.push(Fault::new(
-                key,
-                format!("`{key}` would empty {}", self.path),
-                "the node needs what is in there",
-            ));
+        let key = match (self.purge, self.absent) {
+            (true, false) => "purge",
+            (_, true) => "absent",
+            (false, false) => return Vec::new(),
+        };
+        let fault = |label: &str| Fault::new(key, format!("`{key}` would empty {}", self.path), label);
+        if is_system(&self.path) {
+            return vec![fault("the node needs what is in there").help("name the folders in it that are yours")];
         }
-        faults
+        if key == "purge" && plain(&self.path).strip_prefix("/home/").is_some_and(|name| !name.contains('/')) {
+            let help = "name the folders in it that are yours; where its user is gone, `absent = true` removes it";
+            return vec![fault("it is somebody's home").help(help)];
+        }
+        Vec::new()
+    }
+}
+
+/// Without slashes at its end, doubled ones and dots.
+fn plain(path: &str) -> String {
+    let mut names = Vec::new();
+    for name in path.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    format!("/{}", names.join("/"))
+}
+
+/// Folders of which no node can do without what is in them: as the Filesystem Hierarchy Standard names them, with those of
+/// Debian's package management, systemd, Kubernetes, containers and muster itself.
+const SYSTEM: &[&str] = &[
+    "/",
+    "/bin",
+    "/boot",
+    "/boot/efi",
+    "/boot/grub",
+    "/etc",
+    "/etc/apt",
+    "/etc/default",
+    "/etc/kubernetes",
+    "/etc/kubernetes/pki",
+    "/etc/muster",
+    "/etc/network",
+    "/etc/pam.d",
+    "/etc/security",
+    "/etc/ssh",
+    "/etc/ssl",
+    "/etc/ssl/certs",
+    "/etc/systemd",
+    "/etc/systemd/system",
+    "/home",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/lost+found",
+    "/media",
+    "/mnt",
+    "/opt",
+    "/root",
+    "/run",
+    "/run/lock",
+    "/run/systemd",
+    "/sbin",
+    "/srv",
+    "/tmp",
+    "/usr",
+    "/usr/bin",
+    "/usr/include",
+    "/usr/lib",
+    "/usr/lib/systemd",
+    "/usr/lib/systemd/system",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/libexec",
+    "/usr/libx32",
+    "/usr/local",
+    "/usr/local/bin",
+    "/usr/local/lib",
+    "/usr/local/sbin",
+    "/usr/sbin",
+    "/usr/share",
+    "/var",
+    "/var/cache",
+    "/var/lib",
+    "/var/lib/apt",
+    "/var/lib/containerd",
+    "/var/lib/docker",
+    "/var/lib/dpkg",
+    "/var/lib/etcd",
+    "/var/lib/kubelet",
+    "/var/lib/muster",
+    "/var/lib/muster-agent",
+    "/var/lib/systemd",
+    "/var/lock",
+    "/var/log",
+    "/var/run",
+    "/var/spool",
+    "/var/tmp",
+];
+
+/// Whether the system needs what is in the folder.
+pub fn is_system(path: &str) -> bool {
+    let path = plain(path);
+    // The kernel's own: all that is in there.
+    let kernel = ["/dev", "/proc", "/sys"]
+        .iter()
+        .any(|top| path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
+    kernel || SYSTEM.binary_search(&path.as_str()).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn system_folders_are_known_however_they_are_written() {
+        assert!(SYSTEM.is_sorted());
+        for path in
+            ["/", "//", "/etc", "/etc/", "//etc//", "/srv/../etc", "/etc/.", "/../var/lib", "/proc/1/x", "/dev/shm"]
+        {
+            assert!(is_system(path), "{path}");
+        }
+        for path in ["/etc/x.d", "/devices", "/srv/etc", "/etcetera", "/var/lib/app", "/data"] {
+            assert!(!is_system(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_home_is_not_purged() {
+        let spec = |path: &str, purge, absent| DirectorySpec {
+            path: path.into(),
+            mode: mode(),
+            owner: "root".into(),
+            group: "root".into(),
+            purge,
+            absent,
+        };
+        let faults = |path: &str, purge, absent| spec(path, purge, absent).faults().len();
+        assert_eq!(
+            (faults("/home/max", true, false), faults("/home/max/", true, false), faults("/root", true, false)),
+            (1, 1, 1)
+        );
+        assert_eq!((faults("/home/max", true, true), faults("/home/max/.config/x", true, false)), (0, 0));
+        assert_eq!((faults("/etc", false, false), faults("/etc", false, true)), (0, 1));
     }
 }

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::{Claim, Cost, Fault, Kind, Need, Owned, Place, Presence, SecretName, Texts, owned};
 
 /// A regular file with exactly this content: one of `content`, `source`, `template` and `secret`.
+///
+/// Content, mode and owner count. What is replaced keeps its access control list and attributes where they were root's or the
+/// owner's doing; what goes is in the plan. A link or another thing in its place is replaced, a folder never.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a file")]
 #[serde(deny_unknown_fields)]

@@ -2,6 +2,7 @@
 
 pub mod apt_source;
 pub mod authorized_key;
+pub mod block;
 pub mod ca_certificate;
 pub mod cluster_member;
 pub mod command;
@@ -13,6 +14,7 @@ pub mod hostname;
 pub mod image;
 pub mod kernel_module;
 mod kind;
+pub mod link;
 pub mod manifest;
 pub mod mount;
 pub mod package;
@@ -39,6 +41,7 @@ macro_rules! each_kind {
         $callback! {
             AptSource apt_source "apt_source" AptSourceSpec AptSourceSpec name;
             AuthorizedKey authorized_key "authorized_key" AuthorizedKeySpec AuthorizedKeySpec name;
+            Block block "block" BlockSpec BlockSpec name;
             CaCertificate ca_certificate "ca_certificate" CaCertificateSpec CaCertificateSpec name;
             ClusterMember cluster_member "cluster_member" Written ClusterMemberSpec name;
             Command command "command" CommandSpec CommandSpec name;
@@ -49,6 +52,7 @@ macro_rules! each_kind {
             Hostname hostname "hostname" HostnameSpec HostnameSpec name;
             Image image "image" ImageSpec ImageSpec name;
             KernelModule kernel_module "kernel_module" KernelModuleSpec KernelModuleSpec name;
+            Link link "link" LinkSpec LinkSpec path;
             Manifest manifest "manifest" ManifestSpec ManifestSpec name;
             Mount mount "mount" MountSpec MountSpec path;
             Package package "package" PackageSpec PackageSpec name;

@@ -12,6 +12,10 @@ pub struct Observed {
     pub current: Option<Current>,
     /// The content, where it is a secret.
     pub secret: Option<Vec<u8>>,
+    /// In words, what a replacement would take away; looked for only where there is a difference.
+    pub lost: Vec<String>,
+    /// Something is mounted on the file; looked for only where there is a difference.
+    pub mounted: bool,
     /// The mode that the specification asks for.
     pub mode: u32,
     /// The ids of the owner and group asked for; none where there is no such account (yet).
@@ -30,6 +34,9 @@ impl std::fmt::Debug for Observed {
 pub struct Current {
     /// A regular file; else the rest says little.
     pub regular: bool,
+    pub folder: bool,
+    /// It has another name elsewhere, whose owner and mode it shares.
+    pub shared: bool,
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
@@ -55,17 +62,33 @@ impl std::fmt::Debug for Change {
 /// The act.
 #[derive(Clone, PartialEq)]
 pub enum Does {
-    Create { content: Vec<u8>, mode: u32, uid: Option<u32>, gid: Option<u32> },
-    Replace { content: Vec<u8>, mode: u32, uid: Option<u32>, gid: Option<u32> },
-    Attributes { mode: u32, uid: Option<u32>, gid: Option<u32> },
+    Create {
+        content: Vec<u8>,
+        mode: u32,
+        uid: Option<u32>,
+        gid: Option<u32>,
+    },
+    Replace {
+        content: Vec<u8>,
+        mode: u32,
+        uid: Option<u32>,
+        gid: Option<u32>,
+    },
+    Attributes {
+        mode: u32,
+        uid: Option<u32>,
+        gid: Option<u32>,
+    },
     Remove,
+    /// A folder is there.
+    Refuse,
 }
 
 impl Describe for Change {
     fn action(&self) -> Action {
         match self.does {
             Does::Create { .. } => Action::Create,
-            Does::Replace { .. } | Does::Attributes { .. } => Action::Change,
+            Does::Replace { .. } | Does::Attributes { .. } | Does::Refuse => Action::Change,
             Does::Remove => Action::Remove,
         }
     }
@@ -76,6 +99,10 @@ impl Describe for Change {
 }
 
 pub fn diff(spec: &FileSpec, observed: &Observed) -> Option<Change> {
+    if observed.current.as_ref().is_some_and(|current| current.folder) {
+        let detail = vec!["a folder is there: it has to be moved away by hand".to_owned()];
+        return Some(Change { does: Does::Refuse, detail });
+    }
     if spec.absent {
         return observed.current.as_ref().map(|_| Change { does: Does::Remove, detail: Vec::new() });
     }
@@ -104,9 +131,28 @@ pub fn diff(spec: &FileSpec, observed: &Observed) -> Option<Change> {
         } else {
             detail.extend(text::diff(&current.content, wanted));
         }
+        detail.extend(consequences(observed));
         return Some(Change { does: Does::Replace { content: wanted.to_vec(), mode, uid, gid }, detail });
     }
-    if detail.is_empty() { None } else { Some(Change { does: Does::Attributes { mode, uid, gid }, detail }) }
+    if detail.is_empty() {
+        return None;
+    }
+    // Who owned it may hold it open or have another name for it: the new owner gets a file of his own. So does a file
+    // whose other name has its own owner and mode.
+    if current.shared || uid != Some(current.uid) {
+        detail.extend(current.shared.then(|| "another name of this file keeps what it has".to_owned()));
+        detail.extend(consequences(observed));
+        return Some(Change { does: Does::Replace { content: wanted.to_vec(), mode, uid, gid }, detail });
+    }
+    Some(Change { does: Does::Attributes { mode, uid, gid }, detail })
+}
+
+/// What a replacement means beside what was asked for.
+fn consequences(observed: &Observed) -> Vec<String> {
+    if observed.mounted {
+        return vec!["something is mounted on it: it is written in place".to_owned()];
+    }
+    observed.lost.iter().map(|lost| format!("{lost} goes")).collect()
 }
 
 fn attributes(spec: &FileSpec, observed: &Observed, current: &Current) -> Vec<String> {
@@ -147,6 +193,8 @@ mod tests {
         Observed {
             current: Some(Current {
                 regular: true,
+                folder: false,
+                shared: false,
                 mode,
                 uid: 0,
                 gid: 0,
@@ -154,6 +202,8 @@ mod tests {
                 content: content.to_vec(),
             }),
             secret: None,
+            lost: Vec::new(),
+            mounted: false,
             mode: 0o644,
             uid: Some(0),
             gid: Some(0),
@@ -165,6 +215,8 @@ mod tests {
         let current = match &change.does {
             Does::Create { content, mode, uid, gid } | Does::Replace { content, mode, uid, gid } => Some(Current {
                 regular: true,
+                folder: false,
+                shared: false,
                 mode: *mode,
                 uid: uid.unwrap_or(0),
                 gid: gid.unwrap_or(0),
@@ -178,6 +230,7 @@ mod tests {
                 ..current
             }),
             Does::Remove => None,
+            Does::Refuse => observed.current.clone(),
         };
         Observed { current, ..observed.clone() }
     }
@@ -206,6 +259,26 @@ mod tests {
             let change = diff(&spec("no secret any more"), &observed).unwrap();
             assert_eq!(change.detail[1..], ["content differs; not shown, as others may not read it"]);
         }
+    }
+
+    #[test]
+    fn another_owner_gets_a_file_of_his_own() {
+        let theirs = |uid, shared| {
+            let mut observed = seen(b"x", 0o644);
+            let current = observed.current.as_mut().unwrap();
+            (current.uid, current.shared) = (uid, shared);
+            observed.lost = vec!["its access control list".into()];
+            observed
+        };
+        let change = diff(&spec("x"), &theirs(1000, false)).unwrap();
+        assert_eq!(change.detail, ["owner 1000 → root", "its access control list goes"]);
+        assert!(matches!(change.does, Does::Replace { .. }));
+        assert_eq!(diff(&spec("x"), &theirs(0, true)), None, "a second name alone is no difference");
+        let change = diff(&spec("x"), &Observed { mode: 0o600, ..theirs(0, true) }).unwrap();
+        assert!(matches!(change.does, Does::Replace { .. }));
+        assert_eq!(change.detail[1], "another name of this file keeps what it has");
+        let change = diff(&spec("x"), &Observed { mode: 0o600, ..theirs(0, false) }).unwrap();
+        assert!(matches!(change.does, Does::Attributes { .. }));
     }
 
     proptest! {

@@ -5,6 +5,7 @@
 // Written out, not made by the macro: rustfmt and editors follow only these.
 pub mod apt_source;
 pub mod authorized_key;
+pub mod block;
 pub mod ca_certificate;
 pub mod cluster_member;
 pub mod command;
@@ -15,6 +16,7 @@ pub mod group;
 pub mod hostname;
 pub mod image;
 pub mod kernel_module;
+pub mod link;
 pub mod manifest;
 pub mod mount;
 pub mod package;

@@ -3,11 +3,11 @@
 use std::{
     collections::BTreeMap,
     io::{self, ErrorKind},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::ports::{FileError, FileKind, Files, Stat};
+use crate::ports::{Beside, Entry, FileError, FileKind, Files, InUse, Inside, Stat};
 
 #[derive(Default)]
 pub struct FakeFiles {
@@ -29,11 +29,14 @@ struct Node {
 }
 
 fn folder() -> Node {
-    Node { stat: Stat { kind: FileKind::Directory, mode: 0o755, uid: 0, gid: 0, size: 0 }, content: Vec::new() }
+    Node {
+        stat: Stat { kind: FileKind::Directory, mode: 0o755, uid: 0, gid: 0, size: 0, shared: false },
+        content: Vec::new(),
+    }
 }
 
 fn failed(what: &'static str, path: &str, kind: ErrorKind) -> FileError {
-    FileError { what, path: PathBuf::from(path), source: io::Error::from(kind) }
+    FileError { what, path: PathBuf::from(path), source: io::Error::from(kind), help: None }
 }
 
 fn clean(path: &str) -> String {
@@ -73,7 +76,8 @@ impl FakeFiles {
     pub fn put(&self, path: &str, content: &str) {
         let mut state = self.lock();
         let _ = state.make_parents("put", path);
-        let stat = Stat { kind: FileKind::File, mode: 0o644, uid: 0, gid: 0, size: content.len() as u64 };
+        let stat =
+            Stat { kind: FileKind::File, mode: 0o644, uid: 0, gid: 0, size: content.len() as u64, shared: false };
         state.nodes.insert(path.to_owned(), Node { stat, content: content.as_bytes().to_vec() });
     }
 
@@ -111,6 +115,10 @@ impl Files for FakeFiles {
             .map(|node| (node.stat, node.content[..node.content.len().min(limit)].to_vec())))
     }
 
+    fn beside(&self, _path: &str, _uid: Option<u32>) -> Result<Beside, FileError> {
+        Ok(Beside::default())
+    }
+
     fn write(&self, path: &str, content: &[u8], mode: u32, uid: u32, gid: u32) -> Result<(), FileError> {
         let path = clean(path);
         let mut state = self.lock();
@@ -121,7 +129,7 @@ impl Files for FakeFiles {
         if state.nodes.get(&path).is_some_and(|node| node.stat.kind == FileKind::Directory) {
             return Err(failed("write", &path, ErrorKind::IsADirectory));
         }
-        let stat = Stat { kind: FileKind::File, mode, uid, gid, size: content.len() as u64 };
+        let stat = Stat { kind: FileKind::File, mode, uid, gid, size: content.len() as u64, shared: false };
         state.nodes.insert(path.clone(), Node { stat, content: content.to_vec() });
         state.changed("write", &path);
         Ok(())
@@ -151,33 +159,29 @@ impl Files for FakeFiles {
         Ok(())
     }
 
-    fn set_mode(&self, path: &str, mode: u32) -> Result<(), FileError> {
+    fn set(&self, path: &str, mode: u32, uid: u32, gid: u32) -> Result<(), FileError> {
         let path = clean(path);
         let mut state = self.lock();
-        state.get_mut("set the mode of", &path)?.stat.mode = mode;
-        state.changed("mode", &path);
-        Ok(())
-    }
-
-    fn set_owner(&self, path: &str, uid: u32, gid: u32) -> Result<(), FileError> {
-        let path = clean(path);
-        let mut state = self.lock();
-        let stat = &mut state.get_mut("set the owner of", &path)?.stat;
-        (stat.uid, stat.gid) = (uid, gid);
-        state.changed("owner", &path);
+        let stat = &mut state.get_mut("set the owner and mode of", &path)?.stat;
+        (stat.mode, stat.uid, stat.gid) = (mode, uid, gid);
+        state.changed("set", &path);
         Ok(())
     }
 
     fn link(&self, path: &str, target: &str) -> Result<(), FileError> {
         let path = clean(path);
         let mut state = self.lock();
-        state.make_parents("link", &path)?;
-        let stat = Stat { kind: FileKind::Link, mode: 0o777, uid: 0, gid: 0, size: target.len() as u64 };
+        state.make_parents("make the link", &path)?;
+        if state.nodes.get(&path).is_some_and(|node| node.stat.kind == FileKind::Directory) {
+            return Err(failed("make the link", &path, ErrorKind::IsADirectory));
+        }
+        let stat = Stat { kind: FileKind::Link, mode: 0o777, uid: 0, gid: 0, size: target.len() as u64, shared: false };
         state.nodes.insert(path.clone(), Node { stat, content: target.as_bytes().to_vec() });
         state.changed("link", &path);
         Ok(())
     }
 
+    /// Links are not followed: a path is one of its nodes or nothing.
     fn target(&self, path: &str) -> Result<Option<String>, FileError> {
         let state = self.lock();
         let link = state.nodes.get(&clean(path)).filter(|node| node.stat.kind == FileKind::Link);
@@ -219,5 +223,33 @@ impl Files for FakeFiles {
         let inside = format!("{path}/");
         let names = state.nodes.keys().filter_map(|key| key.strip_prefix(&inside));
         Ok(Some(names.filter(|name| !name.contains('/')).map(str::to_owned).collect()))
+    }
+    fn remove_path(&self, path: &Path, tree: bool) -> Result<(), FileError> {
+        self.remove(&path.to_string_lossy(), tree)
+    }
+
+    fn entries(&self, folder: &Path) -> Result<Option<Vec<Entry>>, FileError> {
+        let folder = clean(&folder.to_string_lossy());
+        let Some(names) = self.list(&folder)? else { return Ok(None) };
+        let state = self.lock();
+        let entry = |name: String| {
+            let kind = state.nodes.get(&format!("{folder}/{name}"))?.stat.kind;
+            Some(Entry { name: name.into(), kind })
+        };
+        Ok(Some(names.into_iter().filter_map(entry).collect()))
+    }
+
+    fn inside(&self, folder: &Path) -> Result<Inside, FileError> {
+        let inside = format!("{}/", clean(&folder.to_string_lossy()));
+        let count = self.lock().nodes.keys().filter(|key| key.starts_with(&inside)).count();
+        Ok(Inside { count, ..Inside::default() })
+    }
+
+    fn real(&self, path: &Path) -> Result<Option<PathBuf>, FileError> {
+        Ok(Some(path.to_owned()))
+    }
+
+    fn in_use(&self) -> Result<InUse, FileError> {
+        Ok(InUse::default())
     }
 }

@@ -1,10 +1,10 @@
 //! Files.
 
-use std::io::ErrorKind;
+use std::{io::ErrorKind, path::Path};
 
 use muster_agent::{
     adapters::{fake::FakeFiles, files::RealFiles},
-    ports::{FileKind, Files},
+    ports::{Beside, FileKind, Files},
 };
 
 fn keeps(files: &dyn Files) {
@@ -27,20 +27,35 @@ fn keeps(files: &dyn Files) {
     assert_eq!((stat.mode, stat.uid, stat.size, content.len()), (0o4755, 0, 0, 0));
     assert_eq!(files.list("/a/b").unwrap().unwrap(), ["x"]);
 
-    files.set_owner("/a/b/x", 3, 4).unwrap();
-    files.set_mode("/a/b/x", 0o600).unwrap();
+    files.set("/a/b/x", 0o4600, 3, 4).unwrap();
     let stat = files.stat("/a/b/x").unwrap().unwrap();
-    assert_eq!((stat.mode, stat.uid, stat.gid), (0o600, 3, 4));
+    assert_eq!((stat.mode, stat.uid, stat.gid, stat.shared), (0o4600, 3, 4, false));
+    files.set("/a/b/x", 0o600, 3, 4).unwrap();
+    assert_eq!(files.set("/a/b/none", 0o600, 3, 4).unwrap_err().source.kind(), ErrorKind::NotFound);
 
     files.write_in_place("/a/b/x", b"in place").unwrap();
     let (kept, content) = files.look("/a/b/x", 99).unwrap().unwrap();
     assert_eq!((kept.mode, kept.uid, content.as_slice()), (0o600, 3, &b"in place"[..]));
     assert_eq!(files.write_in_place("/a/b/none", b"").unwrap_err().source.kind(), ErrorKind::NotFound);
 
+    // Links.
+    files.link("/a/l", "b/x").unwrap();
+    files.link("/a/l", "b").unwrap();
+    assert_eq!((files.target("/a/l").unwrap().as_deref(), files.target("/a/b/x").unwrap()), (Some("b"), None));
+    assert_eq!(files.stat("/a/l").unwrap().unwrap().kind, FileKind::Link);
+    assert!(files.link("/a/b", "x").is_err(), "a folder is in the way");
+    files.remove("/a/l", true).unwrap();
+    assert!(files.target("/a/l").unwrap().is_none() && files.stat("/a/b/x").unwrap().is_some());
+
     // Folders.
     files.make_dir("/a/c/d").unwrap();
     files.make_dir("/a/c/d").unwrap();
     assert_eq!(files.list("/a").unwrap().unwrap(), ["b", "c"]);
+    let entries = files.entries(Path::new("/a")).unwrap().unwrap();
+    assert!(entries.iter().all(|entry| entry.kind == FileKind::Directory) && entries.len() == 2);
+    assert_eq!(files.inside(Path::new("/a")).unwrap().count, 4);
+    assert_eq!(files.inside(Path::new("/none")).unwrap().count, 0);
+    assert_eq!(files.beside("/a/b/x", None).unwrap(), Beside::default());
     assert_eq!(files.list("/a/b/x").unwrap_or_default(), None, "a file has no list");
     assert_eq!(files.write("/a/c", b"", 0o644, 0, 0).unwrap_err().source.kind(), ErrorKind::IsADirectory);
     assert!(files.make_dir("/a/b/x").is_err(), "a file is in the way");

@@ -1,0 +1,145 @@
+//! A file as a whole: another one takes its place.
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io::{self, Write as _},
+    os::unix::fs::FileExt as _,
+};
+
+use rustix::{
+    fs::{
+        AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, fstat, openat, renameat, symlinkat, unlinkat,
+    },
+    io::Errno,
+};
+
+use super::{
+    kept::{self, Attribute},
+    temporary,
+    trouble::{Trouble, frozen},
+    walk::Spot,
+};
+
+/// What a file is to be.
+pub struct New<'a> {
+    pub content: &'a [u8],
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// A reader sees the old or the new one. Where something is mounted on the file itself, as on a container's `/etc/hosts`,
+/// no other can take its place: that one is written in place.
+pub fn replace(spot: &Spot, new: &New<'_>) -> Result<(), Trouble> {
+    let old = spot.stat()?;
+    let mut keep = Vec::new();
+    match old.map(|old| FileType::from_raw_mode(old.st_mode)) {
+        Some(FileType::RegularFile) => {
+            if kept::is_mount(&spot.folder, &spot.name)? {
+                return write_on_mount(spot, new);
+            }
+            let file = File::from(spot.open(OFlags::RDONLY | OFlags::NONBLOCK)?);
+            let stat = fstat(&file)?;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+                keep = kept::of(&file, &stat, spot, new.uid)?.kept;
+            }
+        }
+        Some(FileType::Directory) => return Err(Errno::ISDIR.into()),
+        Some(_) | None => {}
+    }
+    // In a frozen folder the temporary could be made and not be renamed nor removed.
+    if let Some(trouble) = frozen(&spot.folder, OsStr::new("."), spot.real.parent().unwrap_or(&spot.real)) {
+        return Err(trouble);
+    }
+    let temporary = temporary::name(&spot.name);
+    let written = write_new(spot, &temporary, new, old.as_ref(), &keep).and_then(|()| {
+        renameat(&spot.folder, &temporary, &spot.folder, &spot.name)?;
+        Ok(spot.sync()?)
+    });
+    // Where it was renamed already nothing is there to remove; where the disk is full it must not stay.
+    if written.is_err() {
+        let _ = unlinkat(&spot.folder, &temporary, AtFlags::empty());
+    }
+    written
+}
+
+fn write_new(
+    spot: &Spot,
+    temporary: &OsStr,
+    new: &New<'_>,
+    old: Option<&Stat>,
+    keep: &[Attribute],
+) -> Result<(), Trouble> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(openat(&spot.folder, temporary, flags, Mode::from_raw_mode(0o600))?);
+    // A list from the folder is for what is made there anew, and only where it is root's or the owner's will.
+    if old.is_some() || !(spot.private || spot.owner == new.uid) {
+        kept::take(&file)?;
+    }
+    file.write_all(new.content)?;
+    own(&file, new)?;
+    kept::give(&file, keep)?;
+    fchmod(&file, Mode::from_raw_mode(new.mode))?;
+    Ok(file.sync_all()?)
+}
+
+/// The owner before the mode: a change of owner clears the set-id bits.
+fn own(file: &File, new: &New<'_>) -> Result<(), Errno> {
+    let stat = fstat(file)?;
+    if (stat.st_uid, stat.st_gid) == (new.uid, new.gid) {
+        return Ok(());
+    }
+    fchown(file, Some(Uid::from_raw(new.uid)), Some(Gid::from_raw(new.gid)))
+}
+
+fn write_on_mount(spot: &Spot, new: &New<'_>) -> Result<(), Trouble> {
+    let file = File::from(spot.open(OFlags::WRONLY | OFlags::NONBLOCK)?);
+    let stat = fstat(&file)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || !kept::is_mount(&file, OsStr::new(""))? {
+        // It was unmounted meanwhile: the next look decides.
+        return Err(io::Error::from(io::ErrorKind::ResourceBusy).into());
+    }
+    file.write_all_at(new.content, 0)?;
+    file.set_len(new.content.len() as u64)?;
+    own(&file, new)?;
+    fchmod(&file, Mode::from_raw_mode(new.mode))?;
+    Ok(file.sync_all()?)
+}
+
+/// Puts a link in place of a file or link.
+pub fn link(spot: &Spot, target: &str) -> Result<(), Trouble> {
+    let temporary = temporary::name(&spot.name);
+    symlinkat(target, &spot.folder, &temporary)?;
+    let renamed = renameat(&spot.folder, &temporary, &spot.folder, &spot.name).and_then(|()| spot.sync());
+    if renamed.is_err() {
+        let _ = unlinkat(&spot.folder, &temporary, AtFlags::empty());
+    }
+    Ok(renamed?)
+}
+
+/// Owner and mode of a file or folder, on one descriptor.
+pub fn set(spot: &Spot, mode: u32, uid: u32, gid: u32) -> Result<(), Trouble> {
+    let opened = spot.open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY);
+    let file = File::from(match opened {
+        Err(Errno::LOOP | Errno::NXIO | Errno::NODEV) => return Err(Trouble::of_no_kind(&spot.real)),
+        opened => opened?,
+    });
+    let stat = fstat(&file)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => {
+            // Lists that the former owner set would let him in for good.
+            if !kept::is_trusted(&stat, spot, uid) {
+                kept::take(&file)?;
+            }
+        }
+        FileType::RegularFile if !spot.private && stat.st_nlink > 1 => return Err(Trouble::another_name(&spot.real)),
+        FileType::RegularFile => {}
+        _other => return Err(Trouble::of_no_kind(&spot.real)),
+    }
+    if (stat.st_uid, stat.st_gid) != (uid, gid) {
+        fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    }
+    fchmod(&file, Mode::from_raw_mode(mode))?;
+    Ok(())
+}
