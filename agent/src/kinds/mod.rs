@@ -9,6 +9,7 @@
 // Written out, not made by the macro: rustfmt and editors follow only these.
 pub mod accounts;
 pub mod apt_source;
+pub mod archive;
 pub mod authorized_key;
 pub mod ca_certificate;
 pub mod cluster_member;
@@ -16,6 +17,7 @@ pub mod command;
 pub mod container;
 pub mod directory;
 pub mod file;
+pub mod fstab_file;
 pub mod group;
 pub mod hostname;
 pub mod image;
@@ -26,6 +28,7 @@ pub mod package;
 pub mod pod_network;
 pub mod program;
 pub mod service;
+pub mod swap;
 pub mod sysctl;
 pub mod timer;
 pub mod timezone;

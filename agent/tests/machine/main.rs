@@ -5,11 +5,13 @@
 
 mod accounts;
 mod apply;
+mod archives;
 mod commands;
 mod containers;
 mod contract;
 mod errors;
 mod lab;
+mod mounts;
 mod packages;
 mod services;
 mod settings;
