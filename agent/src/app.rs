@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     Context, Scope,
     adapters::{
-        apt::Apt, clock::SystemClock, commands::SystemCommands, docker::Bollard, files::RealFiles, local::Alone,
-        systemd::Systemd,
+        apt::Apt, archive::RealArchives, clock::SystemClock, commands::SystemCommands, docker::Bollard,
+        files::RealFiles, local::Alone, mounts::RealMounts, systemd::Systemd,
     },
     cluster::{self, client::KubeFiles},
     converge::Engine,
@@ -34,6 +34,8 @@ pub fn context(coordinator: Coordinator, scope: Scope) -> Context {
     let files: Arc<dyn Files> = Arc::new(RealFiles::new());
     let commands: Arc<dyn Commands> = Arc::new(SystemCommands::new());
     Context {
+        mounts: Arc::new(RealMounts::new(Arc::clone(&commands))),
+        archives: Arc::new(RealArchives::new()),
         packages: Arc::new(Apt::new(Arc::clone(&commands), Arc::clone(&files))),
         units: Arc::new(Systemd::new(Arc::clone(&commands))),
         docker: Arc::new(Bollard::new()),

@@ -11,12 +11,14 @@ use std::{
 use muster_catalog::{Catalog, Spec, kinds::Owned};
 use muster_ids::{ClusterName, EnvName, Generation, NodeName, ResourceId};
 
-use crate::ports::{Clock, Commands, Docker, Files, Kube, Packages, Secrets, Tickets, Turns, Units};
+use crate::ports::{Archives, Clock, Commands, Docker, Files, Kube, Mounts, Packages, Secrets, Tickets, Turns, Units};
 
 /// The ports and the scope of one converge.
 #[derive(Clone)]
 pub struct Context {
     pub files: Arc<dyn Files>,
+    pub mounts: Arc<dyn Mounts>,
+    pub archives: Arc<dyn Archives>,
     pub packages: Arc<dyn Packages>,
     pub units: Arc<dyn Units>,
     pub docker: Arc<dyn Docker>,

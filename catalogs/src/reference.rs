@@ -17,6 +17,14 @@ key = "{{ packages.kubernetes.key }}"
 suites = ["/"]"#,
     ),
     (
+        "archive",
+        r#"[[archive]]
+path = "/opt/node_exporter"
+url = "https://example.org/node_exporter-1.9.1.linux-amd64.tar.gz"
+sha256 = "becb950ee80daa8ae7331d77966d94a611af79ad0d3307380907e0ec08f5b4e8"
+strip = 1"#,
+    ),
+    (
         "authorized_key",
         r#"[[authorized_key]]
 name = "alice"
@@ -138,6 +146,14 @@ on_notify = "reload"
 disrupts = "service""#,
     ),
     (
+        "swap",
+        r#"[[swap]]
+path = "/var/swapfile"
+size = "2Gi"
+priority = 10
+when = 'facts.virtualization == "vm"'"#,
+    ),
+    (
         "sysctl",
         r#"[[sysctl]]
 key = "vm.max_map_count"
@@ -218,7 +234,8 @@ Resources are converged in parallel along a graph, and a failure stops only what
 - `after` names resources that come before, `notify` resources that come after and are told of a change. A resource is named by its kind and
   its naming key: `service.containerd`, `file./etc/motd`. A name that no role of the pool has is an error; one that `when` leaves out on this node
   is not.
-- Needs: a file, folder or mount comes after the folders and mounts above it and after its owner and group; a package after all package
+- Needs: a file, folder or mount comes after the folders and mounts above it and after its owner and group; a folder after what is mounted
+  at it, because its mode and owner are then those of what is mounted; a package after all package
   sources and the configuration of apt; a service after the package of its own name, its unit and drop-ins, or, where there is neither and
   `after` names no package, after all packages; a sysctl after kernel modules; a user after its groups, a key after its user; an image after its runtime's service; a container
   after Docker, its image and its volumes' folders; the cluster member after the packages, settings and services that kubeadm uses; `service.kubelet` and

@@ -151,6 +151,7 @@ group = "shops"
 [[mount]]
 path = "/srv/shop"
 source = "tmpfs"
+fstype = "tmpfs"
 
 [[directory]]
 path = "/srv/shop/data"
@@ -172,7 +173,7 @@ name = "shops"
     }
     let order: Vec<String> = catalog.resource.iter().map(|r| r.id().to_string()).collect();
     let position = |id: &str| order.iter().position(|o| o == id).unwrap();
-    assert!(position("directory./srv/shop") < position("mount./srv/shop"));
+    assert!(position("mount./srv/shop") < position("directory./srv/shop"), "its mode is that of what is mounted");
     assert!(position("mount./srv/shop") < position("directory./srv/shop/data"));
 }
 

@@ -1,6 +1,8 @@
 //! Pure: what is observed and what is written in, changes out; and the words in which agents report.
 
+pub mod fstab;
 pub mod kinds;
+pub mod mounts;
 pub mod report;
 pub mod row;
 pub mod schedule;

@@ -47,7 +47,8 @@ pub fn watch(ctx: Context, catalog: Arc<Catalog>) -> BoxStream<'static, Resource
                 | Signal::Unit(_)
                 | Signal::Container(_)
                 | Signal::Image(_)
-                | Signal::Mounts => {}
+                | Signal::Mounts
+                | Signal::Swaps => {}
             }
         }
     }

@@ -23,6 +23,7 @@ pub fn of(catalog: &Catalog) -> Places {
                 | Signal::Container(_)
                 | Signal::Image(_)
                 | Signal::Mounts
+                | Signal::Swaps
                 | Signal::Routes
                 | Signal::Objects { .. } => {}
             }

@@ -22,8 +22,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 type Names = HashMap<String, ResourceId>;
 
 pub fn spawn(tasks: &mut JoinSet<()>, ctx: &Context, catalog: &Catalog, tell: &UnboundedSender<ResourceId>) {
-    let (mut units_by_name, mut containers, mut images, mut mounts) =
-        (Names::new(), Names::new(), Names::new(), Vec::new());
+    let (mut units_by_name, mut containers, mut images) = (Names::new(), Names::new(), Names::new());
+    let (mut mounts, mut swaps) = (Vec::new(), Vec::new());
     for resource in &catalog.resource {
         let id = resource.id();
         for signal in resource.spec.signals() {
@@ -32,6 +32,7 @@ pub fn spawn(tasks: &mut JoinSet<()>, ctx: &Context, catalog: &Catalog, tell: &U
                 Signal::Container(name) => drop(containers.insert(name, id.clone())),
                 Signal::Image(name) => drop(images.insert(name, id.clone())),
                 Signal::Mounts => mounts.push(id.clone()),
+                Signal::Swaps => swaps.push(id.clone()),
                 Signal::Path(_) | Signal::Inside(_) | Signal::Routes | Signal::Objects { .. } => {}
             }
         }
@@ -42,8 +43,10 @@ pub fn spawn(tasks: &mut JoinSet<()>, ctx: &Context, catalog: &Catalog, tell: &U
     if !containers.is_empty() {
         tasks.spawn(docker(Arc::clone(&ctx.docker), containers, images, tell.clone()));
     }
-    if !mounts.is_empty() {
-        tasks.spawn(mount_table(mounts, tell.clone()));
+    for (path, resources) in [("/proc/self/mountinfo", mounts), ("/proc/swaps", swaps)] {
+        if !resources.is_empty() {
+            tasks.spawn(table(path, resources, tell.clone()));
+        }
     }
 }
 
@@ -120,16 +123,16 @@ async fn docker(docker: Arc<dyn Docker>, containers: Names, images: Names, tell:
     }
 }
 
-/// The kernel marks the mount table as urgent whenever it changes.
-async fn mount_table(mounts: Vec<ResourceId>, tell: UnboundedSender<ResourceId>) {
+/// The kernel marks these tables as urgent whenever they change, a remount included; a change of propagation alone is not told.
+async fn table(path: &'static str, resources: Vec<ResourceId>, tell: UnboundedSender<ResourceId>) {
     #[expect(deprecated, reason = "a File owns its descriptor, which is all that the successor's unsafe contract asks")]
-    let table = std::fs::File::open("/proc/self/mountinfo").and_then(|file| {
+    let table = std::fs::File::open(path).and_then(|file| {
         AsyncFd::try_with_interest(file, Interest::PRIORITY | Interest::ERROR).map_err(std::io::Error::from)
     });
     let table = match table {
         Ok(table) => table,
         Err(error) => {
-            tracing::warn!(%error, "mounts are not watched");
+            tracing::warn!(%error, path, "changes are found by the timer alone");
             return;
         }
     };
@@ -137,7 +140,7 @@ async fn mount_table(mounts: Vec<ResourceId>, tell: UnboundedSender<ResourceId>)
         let Ok(mut ready) = table.ready(Interest::PRIORITY | Interest::ERROR).await else { return };
         ready.clear_ready();
         drop(ready);
-        if !mounts.iter().all(|id| tell.send(id.clone()).is_ok()) {
+        if !resources.iter().all(|id| tell.send(id.clone()).is_ok()) {
             return;
         }
         // Pods mount in bursts.

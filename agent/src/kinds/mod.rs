@@ -9,6 +9,7 @@
 // Written out, not made by the macro: rustfmt and editors follow only these.
 pub mod accounts;
 pub mod apt_source;
+pub mod archive;
 pub mod authorized_key;
 pub mod block;
 pub mod ca_certificate;
@@ -17,6 +18,7 @@ pub mod command;
 pub mod container;
 pub mod directory;
 pub mod file;
+pub mod fstab_file;
 pub mod group;
 pub mod hostname;
 pub mod image;
@@ -29,6 +31,7 @@ pub mod pod_network;
 pub mod program;
 mod purge;
 pub mod service;
+pub mod swap;
 pub mod sysctl;
 pub mod timer;
 pub mod timezone;

@@ -226,7 +226,7 @@ fn a_nodes_ports_keep_their_contracts() {
     assert!(report.converged, "{report:#?}");
     let (status, out, err) = lab.run(&["/root/contracts", "--ignored", "--test-threads", "1", "inside_a_node"]);
     assert_eq!(status, 0, "{out}\n{err}");
-    assert!(out.contains("2 passed"), "{out}");
+    assert!(out.contains("4 passed"), "{out}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod apply;
+mod archives;
 mod commands;
 mod containers;
 mod contract;
@@ -12,6 +13,7 @@ mod errors;
 mod generated;
 mod files;
 mod lab;
+mod mounts;
 mod packages;
 mod services;
 mod settings;

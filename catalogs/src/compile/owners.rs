@@ -38,14 +38,23 @@ pub(super) fn one_each(drafts: Vec<Draft>, site: &Site, errors: &mut Vec<Diagnos
     kept
 }
 
-/// `/etc/motd` as a file, and something at `/etc/motd/x`.
+/// `/etc/motd` as a file, and something at `/etc/motd/x`, or mounted at `/etc/motd`.
 pub(super) fn no_file_holds_another(drafts: &[Draft], site: &Site, errors: &mut Vec<Diagnostic>) {
     let is_file =
         |draft: &&Draft| !draft.resource.spec.absent() && draft.resource.spec.place().is_some_and(|place| !place.holds);
     let files: HashMap<&str, &Draft> =
         drafts.iter().filter(is_file).map(|draft| (draft.resource.spec.name(), draft)).collect();
     for draft in drafts {
-        let Some(Place { path, .. }) = draft.resource.spec.place() else { continue };
+        let Some(Place { path, holds }) = draft.resource.spec.place() else { continue };
+        if holds
+            && !draft.resource.spec.absent()
+            && let Some(file) = files.get(path)
+        {
+            let error = Diagnostic::new(format!("{path} is a file and a {}", draft.resource.spec.kind()))
+                .at(site.sources.place(file.named, "a file"))
+                .at(site.sources.place(draft.named, "needs a folder"));
+            errors.push(error.help("give one another path"));
+        }
         let above = path.match_indices('/').map(|(end, _)| &path[..end]);
         for holder in above.filter_map(|above| files.get(above)) {
             let label = format!("lies in {}", holder.resource.spec.name());

@@ -42,7 +42,12 @@ impl Kind for DirectorySpec {
     }
 
     fn needs(&self) -> Vec<Need> {
-        owned(&self.path, &self.owner, &self.group)
+        let mut needs = owned(&self.path, &self.owner, &self.group);
+        if !self.absent {
+            // What is mounted there has a root folder of its own, which is then the folder.
+            needs.push(Need::Named("mount", self.path.clone()));
+        }
+        needs
     }
 
     fn owns(&self) -> Vec<Owned> {

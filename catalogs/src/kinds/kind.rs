@@ -124,6 +124,8 @@ pub enum Signal {
     Image(String),
     /// The kernel's table of mounts.
     Mounts,
+    /// The kernel's list of swap space in use.
+    Swaps,
     /// The kernel's routes and devices.
     Routes,
     /// Kubernetes objects of one set, as YAML.

@@ -1,6 +1,7 @@
 //! The kinds of resources: one file each, one table, and a closed enum over all of them.
 
 pub mod apt_source;
+pub mod archive;
 pub mod authorized_key;
 pub mod block;
 pub mod ca_certificate;
@@ -20,6 +21,7 @@ pub mod mount;
 pub mod package;
 pub mod pod_network;
 pub mod service;
+pub mod swap;
 pub mod sysctl;
 pub mod timer;
 pub mod timezone;
@@ -40,6 +42,7 @@ macro_rules! each_kind {
     ($callback:ident) => {
         $callback! {
             AptSource apt_source "apt_source" AptSourceSpec AptSourceSpec name;
+            Archive archive "archive" ArchiveSpec ArchiveSpec path;
             AuthorizedKey authorized_key "authorized_key" AuthorizedKeySpec AuthorizedKeySpec name;
             Block block "block" BlockSpec BlockSpec name;
             CaCertificate ca_certificate "ca_certificate" CaCertificateSpec CaCertificateSpec name;
@@ -58,6 +61,7 @@ macro_rules! each_kind {
             Package package "package" PackageSpec PackageSpec name;
             PodNetwork pod_network "pod_network" Written PodNetworkSpec pods;
             Service service "service" ServiceSpec ServiceSpec name;
+            Swap swap "swap" SwapSpec SwapSpec path;
             Sysctl sysctl "sysctl" SysctlSpec SysctlSpec key;
             Timer timer "timer" TimerSpec TimerSpec name;
             Timezone timezone "timezone" TimezoneSpec TimezoneSpec name;

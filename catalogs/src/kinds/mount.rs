@@ -2,22 +2,34 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Kind, Need, Owned, Place, Presence, SecretName, Signal};
+use super::{Claim, Fault, Kind, Need, Owned, Place, Presence, SecretName, Signal};
 
-/// A mount.
+/// A file system that is mounted, with a line in `/etc/fstab` for the next boot.
+///
+/// What the kernel has mounted there is compared with what is written: the device and the folder of it, or for a bind mount those of its source; the type; and the
+/// options `ro`, `nosuid`, `nodev`, `noexec`, `nosymfollow`, `noatime` and its kind, `sync`, `lazytime`, the propagation (`shared`, …), of tmpfs `size`,
+/// `nr_inodes`, `mode`, `uid` and `gid`, `discard`, `errors` and `commit` of ext4. What of these is not written is the default: a remount by
+/// hand with `ro` is put back. Options of other file systems are in words of their own and count from the next mount; those for programs
+/// (`nofail`, `_netdev`, `x-systemd.…`) are in fstab alone. Another device, source or type is unmounted and mounted anew, which takes a turn;
+/// what is in use is named and left. With `noauto` only the line is kept.
+///
+/// In fstab a line for the same path is changed in its place, and keeps its numbers for dump and fsck. All other lines stay as they are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a mount")]
 #[serde(deny_unknown_fields)]
 pub struct MountSpec {
-    /// Where.
+    /// The folder to mount it at, made where it is missing. None that the node itself lives in, as `/`, `/etc` or `/usr`.
     #[schemars(extend("format" = "path"))]
     pub path: String,
-    /// What: a device, `UUID=…`, `tmpfs`, or a folder with the option `bind`.
+    /// What: a device, `UUID=…`, `LABEL=…`, `host:/folder`, `tmpfs`, or a folder with the option `bind`.
     pub source: String,
     #[serde(default = "auto")]
+    #[schemars(extend("format" = "word"))]
     pub fstype: String,
+    /// As in mount(8).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
+    /// True unmounts all that is mounted at the path, and takes its line out of fstab. The folder stays.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub absent: bool,
 }
@@ -26,15 +38,81 @@ fn auto() -> String {
     "auto".to_owned()
 }
 
+impl MountSpec {
+    /// The options one by one, also of texts that hold several. Commas between quotes part nothing.
+    pub fn words(&self) -> Vec<&str> {
+        let mut words = Vec::new();
+        for text in &self.options {
+            let mut quoted = false;
+            let parts = text.split(|c: char| {
+                quoted ^= c == '"';
+                c == ',' && !quoted
+            });
+            words.extend(parts.map(str::trim).filter(|word| !word.is_empty()));
+        }
+        words
+    }
+
+    /// Its source is a folder of the node.
+    pub fn binds(&self) -> bool {
+        self.words().iter().any(|word| matches!(*word, "bind" | "rbind"))
+    }
+
+    /// The mode or owner of its root folder is an option of the file system.
+    fn sets_attributes(&self) -> bool {
+        let memory = matches!(self.fstype.as_str(), "tmpfs" | "ramfs");
+        memory && self.words().iter().any(|word| ["mode=", "uid=", "gid="].iter().any(|key| word.starts_with(key)))
+    }
+}
+
+/// The node lives in this folder: nothing is mounted over it, and it is not unmounted.
+pub fn is_essential(path: &str) -> bool {
+    const FOLDERS: &[&str] = &[
+        "/",
+        "/bin",
+        "/boot",
+        "/dev",
+        "/etc",
+        "/lib",
+        "/lib32",
+        "/lib64",
+        "/proc",
+        "/root",
+        "/run",
+        "/sbin",
+        "/sys",
+        "/usr",
+        "/usr/bin",
+        "/usr/lib",
+        "/usr/lib/systemd",
+        "/usr/sbin",
+        "/var",
+        "/var/cache",
+        "/var/lib",
+        "/var/lib/dpkg",
+        "/var/lib/muster-agent",
+    ];
+    FOLDERS.contains(&path) || path.starts_with("/proc/")
+}
+
 impl Kind for MountSpec {
     const ENDS_WITH_BOOT: bool = true;
 
     fn claims(&self) -> Vec<Claim> {
-        vec![Claim::new("mount at", &self.path)]
+        let mut claims = vec![Claim::new("mount at", &self.path)];
+        if self.sets_attributes() && !self.absent {
+            // A folder resource sets them, too.
+            claims.push(Claim::path(&self.path));
+        }
+        claims
     }
 
     fn needs(&self) -> Vec<Need> {
-        let mut needs = vec![Need::Above(self.path.clone()), Need::Named("directory", self.path.clone())];
+        let mut needs = vec![Need::Above(self.path.clone())];
+        if self.absent {
+            // Turned round, as all needs of what goes: unmounted before the folder goes.
+            needs.push(Need::Named("directory", self.path.clone()));
+        }
         if self.source.starts_with('/') {
             needs.push(Need::Above(self.source.clone()));
             needs.push(Need::Named("directory", self.source.clone()));
@@ -60,5 +138,62 @@ impl Kind for MountSpec {
 
     fn place(&self) -> Option<Place<'_>> {
         Some(Place { path: &self.path, holds: true })
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        if is_essential(&self.path) {
+            faults.push(
+                Fault::new("path", format!("nothing is mounted at {}", self.path), "the node lives in there")
+                    .help("mount it elsewhere, and bind or link what belongs there"),
+            );
+        }
+        let words = self.words();
+        let binds = self.binds();
+        if self.source.trim().is_empty() || self.source.contains(char::is_control) {
+            faults.push(Fault::new(
+                "source",
+                "the source is empty or of several lines",
+                "expected what is to be mounted",
+            ));
+        } else if binds && !self.source.starts_with('/') {
+            faults.push(
+                Fault::new("source", format!("`{}` cannot be bound", self.source), "expected a folder of the node")
+                    .help("a bind mount shows a folder at a second place: name it with its whole path"),
+            );
+        }
+        let word = !self.source.contains(['/', '=', ':']);
+        if self.fstype == "auto" && word && !binds && !self.absent && !self.source.trim().is_empty() {
+            faults.push(
+                Fault::new("source", format!("`{}` is no device", self.source), "expected `fstype` with it")
+                    .help("what has no device needs its type: `fstype = \"tmpfs\"`"),
+            );
+        }
+        if self.fstype == "swap" {
+            faults.push(
+                Fault::new("fstype", "swap is not mounted", "expected a file system").help("write it as a [[swap]]"),
+            );
+        }
+        if binds && !matches!(self.fstype.as_str(), "auto" | "none") {
+            faults.push(
+                Fault::new("fstype", "a bind mount has no type of its own", "expected \"none\"")
+                    .help("it is what its source is; take out `fstype`, or `bind`"),
+            );
+        }
+        for word in words {
+            if word.contains(char::is_whitespace) {
+                faults.push(
+                    Fault::new("options", format!("`{word}` holds a blank"), "expected options of mount(8)")
+                        .help("give each option an entry of its own; the numbers for dump and fsck are no options"),
+                );
+            } else if matches!(word, "remount" | "move") {
+                faults.push(Fault::new(
+                    "options",
+                    format!("`{word}` is something to do"),
+                    "expected how it is mounted",
+                ));
+            }
+        }
+        faults
     }
 }

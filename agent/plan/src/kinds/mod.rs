@@ -4,6 +4,7 @@
 
 // Written out, not made by the macro: rustfmt and editors follow only these.
 pub mod apt_source;
+pub mod archive;
 pub mod authorized_key;
 pub mod block;
 pub mod ca_certificate;
@@ -22,6 +23,7 @@ pub mod mount;
 pub mod package;
 pub mod pod_network;
 pub mod service;
+pub mod swap;
 pub mod sysctl;
 pub mod timer;
 pub mod timezone;

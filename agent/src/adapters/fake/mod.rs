@@ -1,20 +1,24 @@
 //! A machine in memory: fakes of all ports that hold to the same contract as the real ones, and can be told to fail.
 
+mod archives;
 mod clock;
 mod commands;
 mod coordinator;
 mod docker;
 mod files;
+mod mounts;
 mod packages;
 mod units;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+pub use archives::FakeArchives;
 pub use clock::FakeClock;
 pub use commands::FakeCommands;
 pub use coordinator::FakeCoordinator;
 pub use docker::FakeDocker;
 pub use files::FakeFiles;
+pub use mounts::FakeMounts;
 pub use packages::FakePackages;
 pub use units::FakeUnits;
 
@@ -29,6 +33,8 @@ use crate::{
 #[derive(Clone, Default)]
 pub struct FakeMachine {
     pub files: Arc<FakeFiles>,
+    pub mounts: Arc<FakeMounts>,
+    pub archives: Arc<FakeArchives>,
     pub packages: Arc<FakePackages>,
     pub units: Arc<FakeUnits>,
     pub docker: Arc<FakeDocker>,
@@ -61,6 +67,8 @@ impl FakeMachine {
     pub fn context(&self, scope: Scope) -> Context {
         Context {
             files: Arc::clone(&self.files) as _,
+            mounts: Arc::clone(&self.mounts) as _,
+            archives: Arc::clone(&self.archives) as _,
             packages: Arc::clone(&self.packages) as _,
             units: Arc::clone(&self.units) as _,
             docker: Arc::clone(&self.docker) as _,

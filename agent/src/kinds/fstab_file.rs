@@ -1,0 +1,32 @@
+//! `/etc/fstab` as it is changed: by one step at a time, as a whole, and made known to systemd.
+
+use std::sync::{Mutex, PoisonError};
+
+use muster_plan::fstab::{Edited, PATH};
+
+use crate::{Context, StepError, ports::UnitError};
+
+/// Each line is written into what the line before left: steps of a converge run side by side.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// Changes lines, where `edit` finds something to change in the file as it is now. Mode and owner stay.
+pub async fn change(ctx: &Context, edit: impl FnOnce(&[u8]) -> Option<Edited>) -> Result<(), StepError> {
+    if !replace(ctx, edit)? {
+        return Ok(());
+    }
+    // systemd makes units of the file, and acts on what it read last.
+    match ctx.units.daemon_reload().await {
+        Ok(()) | Err(UnitError::Unreachable(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn replace(ctx: &Context, edit: impl FnOnce(&[u8]) -> Option<Edited>) -> Result<bool, StepError> {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let text = ctx.files.read(PATH)?.unwrap_or_default();
+    let Some(edited) = edit(&text) else { return Ok(false) };
+    let path = ctx.mounts.resolve(PATH)?;
+    let (mode, uid, gid) = ctx.files.stat(&path)?.map_or((0o644, 0, 0), |stat| (stat.mode, stat.uid, stat.gid));
+    ctx.files.write(&path, &edited.text, mode, uid, gid)?;
+    Ok(true)
+}

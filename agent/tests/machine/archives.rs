@@ -1,0 +1,132 @@
+//! Archives and swap on a real node: fetched by apt's downloader, unpacked, refused; a swap file that is made and never switched on.
+
+use base64::Engine as _;
+use muster_ids::Digest;
+use muster_plan::{Outcome, Report};
+use tar::{Builder, EntryType, Header};
+
+use crate::lab::Lab;
+
+fn header(kind: EntryType, size: usize) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(0o755);
+    header.set_mtime(1_700_000_000);
+    header.set_size(size as u64);
+    header
+}
+
+/// With a program that says this, and a link to it.
+fn archive(says: &str, link: &str) -> Vec<u8> {
+    let script = format!("#!/bin/sh\necho {says}\n");
+    let mut builder = Builder::new(Vec::new());
+    builder.append_data(&mut header(EntryType::Regular, script.len()), "tool-1/bin/tool", script.as_bytes()).unwrap();
+    builder.append_link(&mut header(EntryType::Symlink, 0), "tool-1/tool", link).unwrap();
+    builder.into_inner().unwrap()
+}
+
+fn served(lab: &Lab, content: &[u8]) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(content);
+    lab.at_server(&format!("mkdir -p /srv/broken; echo {text} | base64 --decode > /srv/broken/tool.tar"));
+    format!(
+        "[[archive]]\npath = \"/opt/tool\"\nurl = \"http://{}/broken/tool.tar\"\nsha256 = \"{}\"\nstrip = 1\nowner = \"daemon\"\n",
+        lab.server_address,
+        Digest::of(content)
+    )
+}
+
+fn changes(lab: &Lab, toml: &str) -> Report {
+    let (status, report) = lab.apply(toml);
+    assert!(status == 2 && report.converged, "{toml}\n{report:#?}");
+    let (status, again) = lab.apply(toml);
+    assert!(status == 0 && again.steps.is_empty(), "{toml}\n{again:#?}");
+    report
+}
+
+fn fails(lab: &Lab, toml: &str) -> String {
+    let (_, report) = lab.apply(toml);
+    match &report.steps[0].outcome {
+        Outcome::Failed { error, .. } => error.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+#[ignore = "needs Docker and MUSTER_ARTEFACTS; cargo xtask test asks for it"]
+fn an_archive_becomes_a_folder_once_per_digest() {
+    let lab = Lab::start();
+    let says = || lab.must(&["/opt/tool/tool"]).trim().to_owned();
+    let one = served(&lab, &archive("one", "bin/tool"));
+    changes(&lab, &one);
+    assert_eq!(says(), "one");
+    assert_eq!(lab.must(&["stat", "--format", "%U %G %a", "/opt/tool/bin/tool"]).trim(), "daemon root 755");
+    assert_eq!(lab.must(&["ls", "-A", "/var/lib/muster-agent/archives"]), "");
+    // Changed by hand, and with something of others in it.
+    lab.must(&["sh", "-c", "echo exit 1 > /opt/tool/bin/tool; touch /opt/tool/log"]);
+    let report = changes(&lab, &one);
+    assert_eq!(report.steps[0].detail, ["changed: /opt/tool/bin/tool", "- /opt/tool/log"]);
+    assert_eq!((says(), report.drift.len()), ("one".into(), 1));
+    let two = served(&lab, &archive("two", "bin/tool"));
+    changes(&lab, &two);
+    assert_eq!(says(), "two");
+
+    // What is served is not what was asked for; what leads out is refused. What was there stays.
+    assert!(fails(&lab, &one).contains("was asked for"));
+    for (link, words) in [("/etc", "the link `tool` to `/etc` leads out of it"), ("../../etc", "leads out of it")] {
+        let out = served(&lab, &archive("three", link));
+        assert!(fails(&lab, &out).contains(words));
+    }
+    assert_eq!((says(), lab.must(&["ls", "-A", "/opt"]).trim()), ("two".into(), "tool"));
+    // Cut off while it unpacked: a half lies beside, and one was fetched.
+    lab.must(&[
+        "sh",
+        "-c",
+        "rm -r /opt/tool; mkdir -p /opt/.tool.muster-archive/bin; echo x > /var/lib/muster-agent/archives/x",
+    ]);
+    let two = served(&lab, &archive("two", "bin/tool"));
+    changes(&lab, &two);
+    assert_eq!((says(), lab.must(&["ls", "-A", "/opt"]).trim()), ("two".into(), "tool"));
+    changes(&lab, &format!("{two}absent = true\n"));
+    assert_eq!(lab.must(&["ls", "-A", "/opt"]).trim(), "");
+    lab.must(&["sh", "-c", "mkdir /opt/tool; echo mine > /opt/tool/x"]);
+    assert_eq!(fails(&lab, &two), "/opt/tool holds something that no archive brought");
+    assert_eq!(lab.must(&["cat", "/opt/tool/x"]).trim(), "mine");
+}
+
+#[test]
+#[ignore = "needs Docker and MUSTER_ARTEFACTS; cargo xtask test asks for it"]
+fn a_swap_file_is_made_whole_or_not_at_all() {
+    let lab = Lab::start();
+    // The node shares its host's swap: nothing may be switched on here.
+    for program in ["swapon", "swapoff"] {
+        lab.put(&format!("/usr/local/sbin/{program}"), "#!/bin/sh\necho \"$0 $*\" >> /run/swaps\n");
+        lab.must(&["chmod", "755", &format!("/usr/local/sbin/{program}")]);
+        let found = lab.must(&["sh", "-c", &format!("PATH=/usr/local/sbin:$PATH command -v {program}")]);
+        assert_eq!(found.trim(), format!("/usr/local/sbin/{program}"));
+    }
+    let swap = |path: &str| format!("[[swap]]\npath = \"{path}\"\nsize = \"3Mi\"\n");
+    let error = fails(&lab, &swap("/run/swapfile"));
+    assert_eq!(error, "/run/swapfile would be on tmpfs, which cannot hold a swap file");
+    lab.must(&["sh", "-c", "echo data > /var/data"]);
+    assert_eq!(fails(&lab, &swap("/var/data")), "/var/data is there and is no swap");
+    assert_eq!(lab.must(&["cat", "/var/data"]).trim(), "data");
+
+    let fstype = lab.must(&["findmnt", "--noheadings", "--output", "FSTYPE", "--target", "/var"]);
+    let error = fails(&lab, &swap("/var/swapfile"));
+    if !["ext4", "xfs", "btrfs", "f2fs"].contains(&fstype.trim()) {
+        assert!(error.contains("cannot hold a swap file"), "{error}");
+        return;
+    }
+    assert!(error.contains("still differs after it was changed: switch it on"), "{error}");
+    assert_eq!(lab.must(&["cat", "/run/swaps"]).trim(), "/usr/local/sbin/swapon -- /var/swapfile");
+    assert_eq!(lab.must(&["blkid", "-o", "value", "-s", "TYPE", "/var/swapfile"]).trim(), "swap");
+    let stat = lab.must(&["stat", "--format", "%a %U %s %b %B", "/var/swapfile"]);
+    let numbers: Vec<&str> = stat.split_whitespace().collect();
+    assert_eq!(numbers[..3], ["600", "root", "3145728"]);
+    let held = numbers[3].parse::<u64>().unwrap() * numbers[4].parse::<u64>().unwrap();
+    assert!(held >= 3_145_728, "no holes: {stat}");
+    let (_, report) = lab.apply(&format!("{}absent = true\n", swap("/var/swapfile")));
+    assert!(report.converged, "{report:#?}");
+    assert_ne!(lab.run(&["ls", "/var/swapfile"]).0, 0);
+    assert!(!lab.must(&["cat", "/etc/fstab"]).contains("swapfile"));
+}
