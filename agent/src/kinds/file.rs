@@ -22,7 +22,7 @@ pub async fn observe(ctx: &Context, spec: &FileSpec) -> Result<Observed, StepErr
 
 /// All but a secret's value, without a task switch: for many files in a row on one blocking thread.
 pub fn look(files: &dyn Files, accounts: &Accounts<'_>, spec: &FileSpec) -> Result<Observed, StepError> {
-    let limit = spec.content.as_ref().map_or(0, String::len).max(SHOWN);
+    let limit = spec.bytes().len().max(SHOWN);
     let current = files.look(&spec.path, limit)?.map(|(stat, content)| Current {
         regular: stat.kind == FileKind::File,
         mode: stat.mode,

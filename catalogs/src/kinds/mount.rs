@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Kind, Need, Owned, Place, Presence, SecretName, Signal};
+use super::{Claim, Kind, Leads, Need, Owned, Place, Presence, SecretName, Signal};
 
 /// A mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -60,5 +60,10 @@ impl Kind for MountSpec {
 
     fn place(&self) -> Option<Place<'_>> {
         Some(Place { path: &self.path, holds: true })
+    }
+
+    fn leads(&self) -> Option<Leads<'_>> {
+        let bound = self.options.iter().flat_map(|option| option.split(',')).any(|o| o == "bind" || o == "rbind");
+        (bound && !self.absent).then_some(Leads { path: &self.path, to: &self.source })
     }
 }
