@@ -1,8 +1,17 @@
 //! One file of resources, without a site and without a coordinator: what `muster-agent apply FILE` reads.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::OpenOptions,
+    io::{ErrorKind, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use muster_catalog::{Catalog, Diagnostics, Facts, catalog::InvalidCatalog};
+
+/// More than this in one file is a mistake: it is kept in memory whole.
+const MOST_BYTES: u64 = 64 << 20;
+const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
 
 /// A file that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +41,73 @@ pub fn load(path: &Path, facts: &Facts) -> Result<Catalog, StandaloneError> {
         return Catalog::from_toml(&text).map_err(|source| StandaloneError::Catalog { path: path.to_owned(), source });
     }
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut read = |relative: &str| std::fs::read_to_string(folder.join(relative)).ok();
+    let mut read = |relative: &str| named(&folder.join(relative));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     muster_catalog::local(&name, &text, &mut read, facts).map_err(StandaloneError::Wrong)
+}
+
+/// A file that the first one names. Neither a pipe with nobody at its other end nor a device without an end is waited for.
+fn named(path: &Path) -> muster_catalog::Read {
+    let open = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path);
+    let file = match open {
+        Ok(file) => file,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    let meta = file.metadata().map_err(|error| error.to_string())?;
+    if !meta.is_file() {
+        return Err(if meta.is_dir() { "it is a folder" } else { "it is no plain file" }.to_owned());
+    }
+    let mut content = Vec::with_capacity(usize::try_from(meta.len().min(MOST_BYTES)).unwrap_or_default());
+    if meta.len() <= MOST_BYTES {
+        file.take(MOST_BYTES + 1).read_to_end(&mut content).map_err(|error| error.to_string())?;
+    }
+    let size = meta.len().max(content.len() as u64);
+    if size > MOST_BYTES { Err(format!("{size} bytes are too many: at most {MOST_BYTES}")) } else { Ok(Some(content)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use muster_catalog::Spec;
+
+    use super::*;
+
+    fn facts() -> Facts {
+        Facts { hostname: "node".to_owned(), ..Facts::default() }
+    }
+
+    #[test]
+    fn what_a_source_names_is_taken_as_it_is_or_refused_for_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let latin1 = b"Stra\xdfe\n".to_vec();
+        std::fs::write(at("latin1.txt"), &latin1).unwrap();
+        std::fs::create_dir(at("folder")).unwrap();
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", at("device")).unwrap();
+        File::create(at("big")).unwrap().set_len(3 << 30).unwrap();
+        let file = at("in.toml");
+        let load = |key: &str, name: &str| {
+            std::fs::write(&file, format!("[[file]]\npath = \"/srv/a\"\n{key} = \"{name}\"\n")).unwrap();
+            load(&file, &facts())
+        };
+        let catalog = load("source", "latin1.txt").unwrap();
+        let Spec::File(spec) = &catalog.resource[0].spec else { panic!("a file") };
+        assert_eq!(spec.bytes(), latin1);
+        assert_eq!(Catalog::from_toml(&catalog.to_toml()).unwrap(), catalog);
+        for (key, name, said) in [
+            ("source", "folder", "folder cannot be read: it is a folder"),
+            ("source", "pipe", "pipe cannot be read: it is no plain file"),
+            ("source", "device", "device cannot be read: it is no plain file"),
+            ("source", "big", "big cannot be read: 3221225472 bytes are too many"),
+            ("source", "nothing", "there is no file nothing"),
+            ("template", "latin1.txt", "latin1.txt is not UTF-8 text"),
+        ] {
+            let error = load(key, name).unwrap_err().to_string();
+            assert!(error.contains(said), "{name}: {error}");
+        }
+    }
 }

@@ -6,7 +6,7 @@
 use muster_ids::{ClusterName, Digest, EnvName, Generation, NodeName, ResourceId};
 use serde::{Deserialize, Serialize};
 
-use crate::kinds::Spec;
+use crate::{kinds::Spec, tree};
 
 /// One node's resources, in an order that respects `after`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +55,11 @@ impl Catalog {
     }
 
     pub fn from_toml(text: &str) -> Result<Self, InvalidCatalog> {
-        toml::from_str(text).map_err(InvalidCatalog)
+        // What this cannot read, the other parser reads, or says why not.
+        match tree::of(text).and_then(|node| Self::deserialize(&node).ok()) {
+            Some(catalog) => Ok(catalog),
+            None => toml::from_str(text).map_err(InvalidCatalog),
+        }
     }
 
     /// The digest of everything but the generation and `draft`: the same for two generations of equal content.

@@ -14,10 +14,17 @@ pub struct Place {
     pub column: u32,
     /// Characters that the mark covers.
     pub width: u32,
-    /// The line's text.
+    /// The line's text, or a part of it around the mark, with `…` where it is cut.
     pub text: String,
+    /// Where `text` begins in the line: so many characters further right.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub cut: u32,
     /// What stands at the mark: "a file has: path, content, …".
     pub label: String,
+}
+
+fn is_nothing(count: &u32) -> bool {
+    *count == 0
 }
 
 /// One error.
@@ -27,6 +34,20 @@ pub struct Diagnostic {
     pub places: Vec<Place>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
+}
+
+/// The most characters of a value that a message repeats.
+const MOST_REPEATED: usize = 80;
+
+/// A value of the site as messages repeat it: its beginning, on one line.
+pub(crate) fn brief(value: &str) -> String {
+    let line = value.lines().next().unwrap_or_default();
+    let cut = line.char_indices().nth(MOST_REPEATED).map(|(at, _)| at);
+    match cut {
+        Some(at) => format!("{}…", &line[..at]),
+        None if line.len() < value.trim_end().len() => format!("{line}…"),
+        None => line.to_owned(),
+    }
 }
 
 impl Diagnostic {
@@ -63,7 +84,7 @@ impl fmt::Display for Diagnostic {
         for place in &self.places {
             // Tabs would move the mark away from what it marks.
             let text = place.text.replace('\t', " ");
-            let indent = " ".repeat((place.column as usize).saturating_sub(1));
+            let indent = " ".repeat((place.column.saturating_sub(place.cut) as usize).saturating_sub(1));
             let mark = "^".repeat((place.width as usize).max(1));
             write!(f, "\n{:gutter$} ┌─ {}:{}:{}", "", place.file, place.line, place.column)?;
             write!(f, "\n{:>gutter$}│ {}", place.line, text.trim_end())?;
@@ -119,6 +140,7 @@ mod tests {
             column: 1,
             width: 8,
             text: "contents = \"hello\"".to_owned(),
+            cut: 0,
             label: "a file has: path, content".to_owned(),
         }
     }

@@ -5,7 +5,7 @@
 use std::{
     cell::OnceCell,
     cmp::Reverse,
-    collections::{BTreeSet, BinaryHeap, HashMap},
+    collections::{BTreeSet, BinaryHeap, HashMap, HashSet},
 };
 
 use crate::{
@@ -17,14 +17,20 @@ use crate::{
 /// For each resource, the indexes of those before it.
 pub(crate) type Edges = Vec<BTreeSet<usize>>;
 
+/// Edges that are given up where they are a part of a circle: who comes first, and who next.
+pub(crate) type GivenUp = HashSet<(usize, usize)>;
+
 /// Edges from what resources need. What is not there is not needed.
-pub(crate) fn needed(resources: &[&Resource], edges: &mut Edges) {
+pub(crate) fn needed(resources: &[&Resource], edges: &mut Edges) -> GivenUp {
     let index = Index::new(resources);
+    let mut given_up = GivenUp::new();
     for (i, resource) in resources.iter().enumerate() {
         for need in resource.spec.needs() {
             for before in index.find(resources, resource, &need) {
-                if before != i {
-                    edges[i].insert(before);
+                let new = before != i && edges[i].insert(before);
+                // A mount hides what was made below it before: only for a folder it does not matter.
+                if new && matches!(need, Need::AboveHome(_)) && resources[before].spec.kind() == "directory" {
+                    given_up.insert((before, i));
                 }
             }
         }
@@ -40,6 +46,29 @@ pub(crate) fn needed(resources: &[&Resource], edges: &mut Edges) {
             edges[i].remove(&before);
             edges[before].insert(i);
         }
+    }
+    given_up
+}
+
+/// The need that makes one resource come before the next.
+pub(crate) fn why(resources: &[&Resource], before: usize, next: usize) -> Option<Need> {
+    let index = Index::new(resources);
+    let resource = resources[next];
+    resource.spec.needs().into_iter().find(|need| index.find(resources, resource, need).contains(&before))
+}
+
+/// The order, where edges that may be given up are taken away as far as they are in circles.
+pub(crate) fn order_with(edges: &mut Edges, given_up: &GivenUp) -> Result<Vec<usize>, Vec<usize>> {
+    loop {
+        let circle = match order(edges) {
+            Ok(order) => return Ok(order),
+            Err(circle) => circle,
+        };
+        let next = circle.iter().cycle().skip(1);
+        let Some((before, next)) = circle.iter().zip(next).find(|(b, n)| given_up.contains(&(**b, **n))) else {
+            return Err(circle);
+        };
+        edges[*next].remove(before);
     }
 }
 
@@ -83,7 +112,7 @@ impl<'a> Index<'a> {
         match need {
             Need::Kind(kind) => self.kinds.get(kind).cloned().unwrap_or_default(),
             Need::Named(kind, name) => self.ids.get(&(*kind, name.as_str())).copied().into_iter().collect(),
-            Need::Above(path) => {
+            Need::Above(path) | Need::AboveHome(path) => {
                 let mut found = Vec::new();
                 let mut end = path.len();
                 while let Some(slash) = path[..end].rfind('/') {

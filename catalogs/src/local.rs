@@ -3,32 +3,36 @@
 //! The file looks like a role's, and its errors, edges and owners are found as in a site. Templates know `facts`
 //! only; what needs a cluster is refused.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ipnet::IpNet;
 use muster_ids::{Generation, NodeName, PoolName, RoleName};
 
 use crate::{
     catalog::Catalog,
-    compile::{self, Facts, NodeInput},
+    compile::{self, Decoded, Facts, NodeInput},
     diagnostic::{Diagnostic, Diagnostics},
+    files::Binary,
     kinds::{cluster_member::MemberRole, cluster_member::Start, pod_network::Mode},
     role::{self, Role},
     shape::{Rules, is_template},
     site::{Pool, Provider, Site, nth},
-    tree::{self, Node, Sources},
+    template::Templates,
+    tree::{self, Sources},
 };
 
 /// Kinds that a coordinator must help with.
 const OF_A_CLUSTER: &[&str] = &["cluster_member", "manifest", "pod_network"];
 
-/// Compiles one file for this node. `read` gives the text of a file that `source` or `template` names, by its path
-/// relative to the file's folder; nothing where there is none. The catalog's cluster and environment are `local`, its
-/// generation is 0.0.
+/// What a file holds that `source` or `template` names; nothing where there is none, and else why it cannot be read.
+pub type Read = Result<Option<Vec<u8>>, String>;
+
+/// Compiles one file for this node. `read` reads a file that it names, by its path relative to the file's folder. The
+/// catalog's cluster and environment are `local`, its generation is 0.0.
 pub fn local(
     file: &str,
     text: &str,
-    read: &mut dyn FnMut(&str) -> Option<String>,
+    read: &mut dyn FnMut(&str) -> Read,
     facts: &Facts,
 ) -> Result<Catalog, Diagnostics> {
     let mut sources = Sources::default();
@@ -39,17 +43,30 @@ pub fn local(
         let rules = Rules { partial: false, templates: true };
         role::read(name.clone(), file, tree, &sources, rules, &mut errors)
     });
-    let Some(role) = role.filter(|_| errors.is_empty()) else { return Err(Diagnostics::sorted(errors)) };
+    let Some(mut role) = role.filter(|_| errors.is_empty()) else { return Err(Diagnostics::sorted(errors)) };
     of_no_cluster(&role, &sources, &mut errors);
     let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
     for written in &role.resources {
         for key in ["source", "template"] {
-            let named = written.node.get(&[key]).and_then(Node::str).filter(|n| !is_template(n));
-            if let Some((path, text)) = named.and_then(|path| Some((path, read(path)?))) {
-                sources.add(compile::join(folder, path), text);
+            let node = written.node.get(&[key]);
+            let Some((at, named)) = node.and_then(|node| Some((node.at, node.str()?))) else { continue };
+            let path = compile::join(folder, named);
+            if is_template(named) || sources.file(&path).is_some() || sources.binary(&path).is_some() {
+                continue;
+            }
+            match read(named).map(|content| content.map(String::from_utf8)) {
+                Ok(Some(Ok(text))) => sources.add(path, text),
+                Ok(Some(Err(error))) => sources.add_binary(path, Binary(error.into_bytes())),
+                Ok(None) => {}
+                Err(why) => {
+                    let place = sources.place(at, "expected a plain file");
+                    errors.push(Diagnostic::new(format!("{path} cannot be read: {why}")).at(place));
+                }
             }
         }
     }
+    let taken = role.resources.iter_mut().filter_map(|written| Some((written.node.at, written.spec.take()?)));
+    let mut decoded: Decoded = taken.collect();
     let at = sources.file(file);
     let (Some(at), true) = (at, errors.is_empty()) else { return Err(Diagnostics::sorted(errors)) };
     let pool: PoolName = fixed("local");
@@ -83,13 +100,13 @@ pub fn local(
         apps: BTreeMap::new(),
         variables: BTreeMap::new(),
         secrets: BTreeMap::new(),
-        roles: BTreeMap::from([(name, role)]),
-        texts: BTreeMap::new(),
+        roles: Arc::new(BTreeMap::from([(name, role)])),
         warnings: Vec::new(),
         provided: BTreeMap::new(),
         alone: true,
         variable_tree: compile::empty(at),
         sources,
+        templates: Templates::none(),
     };
     let node = NodeInput {
         name: facts.hostname.parse().unwrap_or_else(|_| fixed::<NodeName>("this-node")),
@@ -104,7 +121,7 @@ pub fn local(
         disks: Vec::new(),
         facts: facts.clone(),
     };
-    compile::compile(&site, &node, Generation::default())
+    compile::compile_with(&site, &node, Generation::default(), &mut decoded)
 }
 
 /// A name that is written here.

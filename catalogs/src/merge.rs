@@ -55,11 +55,11 @@ mod tests {
     }
 
     fn node(value: Value) -> Node {
-        Node { at: At::nowhere(), value }
+        Node { at: At::start(), value }
     }
 
     fn table(values: BTreeMap<String, Value>) -> Value {
-        let entry = |value| Entry { key: At::nowhere(), node: node(value) };
+        let entry = |value| Entry { key: At::start(), node: node(value) };
         Value::Table(values.into_iter().map(|(key, value)| (key, entry(value))).collect())
     }
 

@@ -193,11 +193,15 @@ A *site* is a folder of TOML:
 | `muster.toml` | the cluster: pools, endpoints, disks, secrets, variables |
 | `environments/NAME.toml` | where it runs, and what differs there |
 | `roles/NAME.toml` | the resources of a role |
-| `roles/files/…` | texts and templates that roles name |
+| `roles/files/…` | what roles name: templates, and files that are copied as they are, text or not |
 | `apps/NAME.toml` | applications |
 
 `catalogs/` is such a site, the one that is shipped. Errors come all at once, each with file, line, column, what was expected and
-mostly a way out. Unknown keys are errors. `catalogs/schema/*.json` are JSON Schemas for editors.
+mostly a way out. Unknown keys are errors. `catalogs/schema/*.json` are JSON Schemas for editors. `muster validate` checks every environment;
+with `-e` it checks one.
+
+A site holds plain files and folders, of at most a mebibyte each. A link is followed as long as it stays in the site; one that leads out of it is
+an error, and so are pipes, sockets and devices. Names that begin with `.` or end with `~` are left out.
 
 ## Environments
 
@@ -210,8 +214,12 @@ const TEMPLATES: &str = "## Templates and `when`
 
 Every text of a role, of an application and of a variable, and every file that `template` names, is rendered for each node. The syntax is
 Jinja's (`{{ value }}`, `{% if %}`, `{% for %}`, filters); what is not defined is an error, in branches that are not taken as well. Lines that
-hold only a statement leave nothing behind. Where a key expects no text, a text that is one expression gives its value:
-`suites = \"{{ packages.kubernetes.suites }}\"`.
+hold only a statement leave nothing behind. `validate` renders them for every member of each pool. Where a key expects no text, a text that is
+one expression gives its value: `suites = \"{{ packages.kubernetes.suites }}\"`.
+
+A comment is `{# … #}`: with a line's start, a blank or another mark before it and a blank inside; one of several lines begins its line. Any
+other `{#`, as bash's `${#a[@]}`, is an error, because it would swallow what follows. Text of other programs that looks like a template (that,
+or Go's `{{.Names}}`) stands between `{% raw %}` and `{% endraw %}`, or in a file that `source` names.
 
 | name | holds |
 |---|---|
@@ -221,7 +229,7 @@ hold only a statement leave nothing behind. Where a key expects no text, a text 
 | `peers` | the other nodes: `name`, `address`, `pods` |
 | `cluster` | `name`, `environment`, `kubernetes`, `pods`, `services`, `dns`, `network`, `api` (`host:port`) |
 | `endpoints.NAME` | `address`, `listen`, `port` |
-| each of `[variables]` | under its own name: `[variables.packages.kubernetes] url` is `{{ packages.kubernetes.url }}`. Its texts may use all of the above |
+| each of `[variables]` | under its own name, of letters, digits and `_` (`-` is minus: what has one below it is `{{ hosts[\"db-1\"] }}`): `[variables.packages.kubernetes] url` is `{{ packages.kubernetes.url }}`. Its texts may use all of the above |
 | `local` | given by the coordinator of a local environment: `apt_key`, the key of its package repository |
 
 `when` is an expression with the same names: `when = 'facts.virtualization == \"container\"'`. It must be true or false.
@@ -237,12 +245,15 @@ Resources are converged in parallel along a graph, and a failure stops only what
 - Needs: a file, folder or mount comes after the folders and mounts above it and after its owner and group; a folder after what is mounted
   at it, because its mode and owner are then those of what is mounted; a package after all package
   sources and the configuration of apt; a service after the package of its own name, its unit and drop-ins, or, where there is neither and
-  `after` names no package, after all packages; a sysctl after kernel modules; a user after its groups, a key after its user; an image after its runtime's service; a container
+  `after` names no package, after all packages; a sysctl after kernel modules; a user after its groups and what is above its
+  home (a folder there that belongs to the user comes after it), a key after its user; an image after its runtime's service; a container
   after Docker, its image and its volumes' folders; the cluster member after the packages, settings and services that kubeadm uses; `service.kubelet` and
   manifests after the cluster member. Where both are `absent` it is the other way round.
-- Claims: two resources of one node that own the same path, package, unit, user, port and so on are an error at both places.
+- Claims: two resources of one node that own the same path, package, unit, user, port and so on are an error at both places,
+  by whatever name: below a bind mount or a link that the site makes, `/var/run` and `/run`, `/bin` and `/usr/bin`, a unit by its alias. So are a mount and a
+  file at one path, and a file that others have a part of, as `/etc/fstab` with mounts.
 
-A circle is an error that shows each of its edges. Ties keep the order of the files.
+A circle is an error that shows each of its edges and what would open it. Ties keep the order of the files.
 
 ## What leaves the site
 

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use muster_ids::RoleName;
 
 use crate::{
-    diagnostic::Diagnostic,
-    kinds::{self, Spec, cluster_member::MemberRole},
+    diagnostic::{Diagnostic, brief},
+    kinds::{self, Spec, Texts, cluster_member::MemberRole},
     shape::{self, Rules, nearest},
     tables::RoleHead,
-    tree::{At, Node, Sources, Table, Value},
+    tree::{At, Node, Sources, Table, Value, Without},
 };
 
 /// A role file.
@@ -34,6 +34,50 @@ pub(crate) struct Written {
     pub(crate) sound: bool,
     /// True when a text of it is to be rendered.
     pub(crate) templates: bool,
+    /// Decoded, where it is the same on every node, but for its `content` perhaps.
+    pub(crate) spec: Option<Spec>,
+    /// Only its `content` is rendered, which may be any text.
+    pub(crate) content: bool,
+}
+
+/// Keys that every resource has, and no kind of its own.
+pub(crate) const COMMON: &[&str] = &["after", "notify", "when"];
+
+impl Written {
+    fn new(kind: &'static str, mut node: Node, sound: bool) -> Self {
+        let entries = node.table().into_iter().flatten().filter(|(key, _)| *key != "when");
+        let rendered: Vec<&str> =
+            entries.filter(|(_, e)| e.node.has_templates()).map(|(key, _)| key.as_str()).collect();
+        let templates = !rendered.is_empty();
+        let mut content = rendered == ["content"] && node.get(&["content"]).is_some_and(|text| text.str().is_some());
+        // What these are to a node is added to them node by node.
+        let same = sound && (!templates || content) && !["cluster_member", "pod_network"].contains(&kind);
+        let mut spec = same.then(|| decoded(kind, &mut node)).flatten();
+        content &= spec.is_some();
+        if content
+            && let (Some(Texts { content: Some(text), .. }), Some(place)) =
+                (spec.as_mut().and_then(Spec::texts), node.text_mut("content"))
+        {
+            *place = std::mem::take(text);
+        }
+        Self { kind, node, sound, templates, spec, content }
+    }
+}
+
+/// A text may be long: it is moved, and only its place is left in the tree.
+fn decoded(kind: &'static str, node: &mut Node) -> Option<Spec> {
+    let mut text = node.text_mut("content").map(std::mem::take);
+    let mut spec = Spec::decode(kind, Without(node, COMMON)).ok();
+    match (&mut text, spec.as_mut().and_then(Spec::texts)) {
+        (Some(text), Some(Texts { content: Some(content), .. })) => *content = std::mem::take(text),
+        (Some(text), _) => {
+            if let Some(place) = node.text_mut("content") {
+                *place = std::mem::take(text);
+            }
+        }
+        (None, _) => {}
+    }
+    spec
 }
 
 impl Role {
@@ -64,7 +108,7 @@ pub(crate) fn read(
         let Some(kind) = Spec::KINDS.iter().find(|k| **k == key) else {
             let known: Vec<&str> = ["include", "member"].iter().chain(Spec::KINDS).copied().collect();
             errors.push(
-                Diagnostic::new(format!("unknown key `{key}` for a role"))
+                Diagnostic::new(format!("unknown key `{}` for a role", brief(&key)))
                     .at(sources.place(entry.key, format!("a role has: {}", known.join(", "))))
                     .help_if(nearest(&key, known).map(|n| format!("did you mean `{n}`?"))),
             );
@@ -75,8 +119,7 @@ pub(crate) fn read(
             Value::Array(all) if all.iter().all(|n| n.table().is_some()) => {
                 for node in all {
                     let sound = shape::check(&kinds::SCHEMAS[kind], &node, rules, sources, errors);
-                    let templates = node.has_templates();
-                    resources.push(Written { kind, node, sound, templates });
+                    resources.push(Written::new(kind, node, sound));
                 }
             }
             Value::Array(_)

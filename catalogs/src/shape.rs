@@ -6,7 +6,7 @@
 use serde_json::{Map, Value as Json};
 
 use crate::{
-    diagnostic::Diagnostic,
+    diagnostic::{Diagnostic, brief},
     formats,
     tree::{At, Node, Sources, Value},
 };
@@ -22,7 +22,8 @@ pub(crate) struct Rules {
 
 /// True when the text is to be rendered.
 pub(crate) fn is_template(text: &str) -> bool {
-    text.contains("{{") || text.contains("{%") || text.contains("{#")
+    let bytes = text.as_bytes();
+    memchr::memchr_iter(b'{', bytes).any(|at| matches!(bytes.get(at + 1), Some(b'{' | b'%' | b'#')))
 }
 
 /// The schema of a type.
@@ -51,7 +52,7 @@ struct Context<'a> {
 impl Context<'_> {
     fn subject(&self) -> String {
         match self.key {
-            Some(key) => format!("`{key}` of {}", self.table),
+            Some(key) => format!("`{}` of {}", brief(key), self.table),
             None => self.table.to_owned(),
         }
     }
@@ -183,7 +184,7 @@ impl<'a> Checker<'a> {
             Some(text) if all.contains(&text) => {}
             Some(text) => {
                 let help = nearest(text, all.iter().copied()).map(|n| format!("did you mean `{n}`?"));
-                self.error(node.at, format!("{} cannot be `{text}`", context.subject()), label, help);
+                self.error(node.at, format!("{} cannot be `{}`", context.subject(), brief(text)), label, help);
             }
             None => self.error(node.at, format!("{} is {}", context.subject(), node.noun()), label, None),
         }
@@ -219,7 +220,7 @@ impl<'a> Checker<'a> {
         for (key, entry) in table {
             let context = Context { table: &title, key: Some(key) };
             if let Some(Err(fault)) = key_format.map(|format| formats::format(format, key)) {
-                let message = format!("`{key}` cannot be a name in {title}");
+                let message = format!("`{}` cannot be a name in {title}", brief(key));
                 self.error(entry.key, message, format!("expected {}", fault.expected), fault.help);
             }
             if let Some(property) = schema.pointer("/properties").and_then(|p| p.get(key)) {
@@ -230,7 +231,7 @@ impl<'a> Checker<'a> {
                     if let Err(expected) = formats::pattern(pattern, key) {
                         self.error(
                             entry.key,
-                            format!("`{key}` cannot be a name in {title}"),
+                            format!("`{}` cannot be a name in {title}", brief(key)),
                             format!("expected {expected}"),
                             None,
                         );
@@ -245,7 +246,7 @@ impl<'a> Checker<'a> {
                 known.sort_unstable();
                 self.error(
                     entry.key,
-                    format!("unknown key `{key}` for {title}"),
+                    format!("unknown key `{}` for {title}", brief(key)),
                     format!("{title} has: {}", known.join(", ")),
                     nearest(key, known).map(|n| format!("did you mean `{n}`?")),
                 );
@@ -304,7 +305,7 @@ impl<'a> Checker<'a> {
         for fault in [format, pattern].into_iter().flatten().filter_map(Result::err) {
             self.error(
                 at,
-                format!("{} cannot be `{text}`", context.subject()),
+                format!("{} cannot be `{}`", context.subject(), brief(text)),
                 format!("expected {}", fault.expected),
                 fault.help,
             );
@@ -367,11 +368,13 @@ fn quoting_help(schema: &Json, node: &Node, sources: &Sources) -> Option<String>
         Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Date(_) if wants_text => {
             let text = sources.slice(node.at);
             match schema.get("format").and_then(Json::as_str).map_or(Ok(()), |f| formats::format(f, text)) {
-                Ok(()) => Some(format!("put it in quotes: \"{text}\"")),
+                Ok(()) => Some(format!("put it in quotes: \"{}\"", brief(text))),
                 Err(fault) => fault.help,
             }
         }
-        Value::String(text) if type_words(schema) == "a list of texts" => Some(format!("make it a list: [\"{text}\"]")),
+        Value::String(text) if type_words(schema) == "a list of texts" => {
+            Some(format!("make it a list: [\"{}\"]", brief(text)))
+        }
         Value::String(text) if text.parse::<i64>().is_ok() || text == "true" || text == "false" => {
             Some(format!("leave out the quotes: {text}"))
         }
@@ -385,8 +388,15 @@ fn quoting_help(schema: &Json, node: &Node, sources: &Sources) -> Option<String>
     }
 }
 
+/// Longer words are like none.
+const LONGEST_WORD: usize = 256;
+
 /// The known word that is most like `word`, if one is like it.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Nobody mistypes so long a word, and it costs its length for each that is known.
+    if word.len() > LONGEST_WORD {
+        return None;
+    }
     known
         .into_iter()
         .filter(|k| *k != word)

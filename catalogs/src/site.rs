@@ -5,37 +5,22 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use ipnet::IpNet;
-use muster_ids::{AppName, ClusterName, Digest, DiskName, EndpointName, EnvName, PoolName, RoleName};
+use muster_ids::{AppName, ClusterName, DiskName, EndpointName, EnvName, PoolName, RoleName};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     apps,
+    compile::NodeInput,
     diagnostic::Diagnostic,
     kinds::{cluster_member::MemberRole, pod_network::Mode},
     role, shape,
+    template::Templates,
     tree::{Node, Sources},
 };
-
-/// The files of a site as they came: path relative to the site's folder, with `/`, to text. What the command line sends.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SiteFiles(pub BTreeMap<String, String>);
-
-impl SiteFiles {
-    /// The address of exactly these files.
-    pub fn digest(&self) -> Digest {
-        let mut all = Vec::new();
-        for (path, text) in &self.0 {
-            for part in [path, text] {
-                all.extend_from_slice(&(part.len() as u64).to_be_bytes());
-                all.extend_from_slice(part.as_bytes());
-            }
-        }
-        Digest::of(all)
-    }
-}
 
 /// A valid site, merged with one environment.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,9 +45,7 @@ pub struct Site {
     /// Secrets that the coordinator makes once and keeps: `[secret.NAME] generate = true`.
     pub secrets: BTreeMap<String, Secret>,
     /// Roles, parsed but not yet resolved for a node.
-    pub roles: BTreeMap<RoleName, crate::role::Role>,
-    /// Texts that `source` and `template` name, by path in the site.
-    pub texts: BTreeMap<String, String>,
+    pub roles: Arc<BTreeMap<RoleName, crate::role::Role>>,
     /// What is worth saying and no error, as that a provider is not offered yet.
     pub warnings: Vec<Diagnostic>,
     /// Values that the coordinator provides, see [`Site::provide`].
@@ -71,6 +54,7 @@ pub struct Site {
     pub(crate) alone: bool,
     pub(crate) variable_tree: Node,
     pub(crate) sources: Sources,
+    pub(crate) templates: Templates,
 }
 
 impl Site {
@@ -99,6 +83,11 @@ impl Site {
             .filter(|name| !shape::is_template(name))
             .map(str::to_owned);
         written.chain(self.apps.keys().map(apps::set)).collect()
+    }
+
+    /// What errors that other nodes may not have call this one.
+    pub(crate) fn names(&self, node: &NodeInput) -> Option<String> {
+        (!self.alone).then(|| node.name.to_string())
     }
 
     /// The pool of control planes.

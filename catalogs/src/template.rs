@@ -1,40 +1,55 @@
 //! Templates and `when`: Jinja, strict about what is not defined, with the place of every error.
 
-use std::collections::BTreeSet;
+mod compiled;
+mod marks;
+mod names;
 
-use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, syntax::SyntaxConfig};
+use std::{
+    collections::{BTreeMap, HashSet},
+    ops::Range,
+};
+
+use minijinja::{ErrorKind, value::ValueKind};
 use serde_json::Value as Json;
 
 use crate::{
     diagnostic::Diagnostic,
-    shape::{is_template, nearest},
+    shape::is_template,
     tree::{At, Entry, Node, Sources, Value},
 };
+pub(crate) use compiled::Templates;
+
+/// How text of other programs that looks like a template is kept as it is.
+const AS_IT_IS: &str = "what is meant for another program stands between {% raw %} and {% endraw %}, or in a file that \
+                        `source` names, which is copied as it is";
 
 /// Renders with one node's values.
 pub(crate) struct Engine<'a> {
-    environment: Environment<'static>,
+    templates: Templates,
     context: minijinja::Value,
-    /// Every path that the context has, "packages.kubernetes.url".
-    paths: BTreeSet<String>,
+    /// Every path that the context has, "packages.kubernetes.url", and whether it is a table.
+    paths: BTreeMap<String, bool>,
     sources: &'a Sources,
+    /// The node that it renders for, for messages; nothing where there is but one.
+    node: Option<String>,
+}
+
+/// Where a text stands.
+#[derive(Clone, Copy)]
+struct Spot<'t> {
+    at: At,
+    /// Its quotes are a part of the place, and characters may be escaped.
+    quoted: bool,
+    /// The whole text, and where in it the part begins that is rendered.
+    whole: &'t str,
+    from: usize,
 }
 
 impl<'a> Engine<'a> {
-    pub(crate) fn new(context: &Json, sources: &'a Sources) -> Self {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        // Lines that hold only a statement leave nothing behind, and a file keeps its last line end.
-        if let Ok(syntax) =
-            SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build()
-        {
-            environment.set_syntax(syntax);
-        }
-        environment.set_fuel(Some(10_000_000));
-        let mut paths = BTreeSet::new();
-        collect_paths("", context, &mut paths);
-        Self { environment, context: minijinja::value::Serde(context).into(), paths, sources }
+    pub(crate) fn new(context: &Json, sources: &'a Sources, templates: Templates, node: Option<String>) -> Self {
+        let mut paths = BTreeMap::new();
+        names::collect("", context, &mut paths);
+        Self { templates, context: minijinja::value::Serde(context).into(), paths, sources, node }
     }
 
     /// An image's full name: the variable `images.registry` in front of a name without a registry's host.
@@ -52,7 +67,7 @@ impl<'a> Engine<'a> {
     pub(crate) fn tree(&self, node: &Node, errors: &mut Vec<Diagnostic>) -> Node {
         let value = match &node.value {
             Value::String(text) if is_template(text) => {
-                Value::String(self.text(text, self.within(node.at, text), errors).unwrap_or_default())
+                Value::String(self.text(text, Spot::quoted(node.at, text), errors).unwrap_or_default())
             }
             Value::Array(all) => Value::Array(all.iter().map(|n| self.tree(n, errors)).collect()),
             Value::Table(table) => Value::Table(
@@ -68,93 +83,115 @@ impl<'a> Engine<'a> {
         Node { at: node.at, value }
     }
 
-    /// The place of a text within its quotes, and whether bytes of it can be counted from there.
-    fn within(&self, at: At, text: &str) -> (At, bool) {
-        let raw = self.sources.slice(at);
-        for quote in ["\"", "'", "\"\"\"", "'''", "\"\"\"\n", "'''\n"] {
-            let inner = raw.strip_prefix(quote).and_then(|r| r.strip_suffix(quote.trim_end()));
-            if inner == Some(text) {
-                return (at.part(quote.len(), quote.len() + text.len()), true);
-            }
-        }
-        (at, false)
+    /// A text of a node as a template.
+    pub(crate) fn text_of(&self, node: &Node, errors: &mut Vec<Diagnostic>) -> Option<String> {
+        let text = node.str()?;
+        self.text(text, Spot::quoted(node.at, text), errors)
+    }
+
+    /// A file of the site as a template.
+    pub(crate) fn file(&self, path: &str, errors: &mut Vec<Diagnostic>) -> Option<String> {
+        let text = self.sources.text(path)?;
+        let at = self.sources.whole(path)?;
+        self.text(text, Spot { at, quoted: false, whole: text, from: 0 }, errors)
     }
 
     /// Renders one text that stands at a place.
-    pub(crate) fn text(&self, text: &str, at: (At, bool), errors: &mut Vec<Diagnostic>) -> Option<String> {
+    fn text(&self, text: &str, spot: Spot<'_>, errors: &mut Vec<Diagnostic>) -> Option<String> {
         let before = errors.len();
-        match self.environment.template_from_str(text) {
+        if let Some((template, names)) = self.templates.get(text, spot.at) {
+            self.names(text, names, spot, errors);
+            if errors.len() > before {
+                return None;
+            }
+            return match template.render(&self.context) {
+                Ok(rendered) => Some(rendered),
+                Err(error) => {
+                    self.fault("template", text, &error, spot, errors);
+                    None
+                }
+            };
+        }
+        let stray = marks::stray(text);
+        for mark in &stray {
+            let place = self.sources.place(self.part(spot, mark.at.clone()), mark.why);
+            errors.push(Diagnostic::new("`{#` begins a comment, and this is none").at(place).help(format!(
+                "{AS_IT_IS}; a comment is `{{# … #}}` with blanks inside and a blank or a line's start before it"
+            )));
+        }
+        match self.templates.environment().template_from_str(text) {
             Ok(template) => {
-                self.names(text, template.undeclared_variables(true), at, errors);
+                self.names(text, &sorted(template.undeclared_variables(true)), spot, errors);
                 if errors.len() > before {
                     return None;
                 }
                 match template.render(&self.context) {
                     Ok(rendered) => return Some(rendered),
-                    Err(error) => self.fault("template", &error, at, errors),
+                    Err(error) => self.fault("template", text, &error, spot, errors),
                 }
             }
-            Err(error) => self.fault("template", &error, at, errors),
+            // What follows a comment that is none is another error in the parser's eyes only.
+            Err(error) if stray.first().is_some_and(|mark| error.range().is_none_or(|r| r.start >= mark.at.start)) => {}
+            Err(error) => self.fault("template", text, &error, spot, errors),
         }
         None
     }
 
     /// A text that is one expression, `{{ … }}`, as the value that it has.
     pub(crate) fn value(&self, text: &str, at: At, errors: &mut Vec<Diagnostic>) -> Option<Node> {
-        let inner = text.trim().strip_prefix("{{")?.strip_suffix("}}")?;
-        let (within, exact) = self.within(at, text);
-        let place = match (exact, text.find(inner)) {
-            (true, Some(start)) => (within.part(start, start + inner.len()), true),
-            (true | false, _) => (at, false),
-        };
+        let trimmed = text.trim();
+        let inner = trimmed.strip_prefix("{{")?.strip_suffix("}}")?;
+        let from = text.len() - text.trim_start().len() + "{{".len();
+        let spot = Spot { from, ..Spot::quoted(at, text) };
         let before = errors.len();
-        let expression = match self.environment.compile_expression(inner) {
+        let expression = match self.templates.environment().compile_expression(inner) {
             Ok(expression) => expression,
             Err(error) => {
-                self.fault("template", &error, place, errors);
+                self.fault("template", inner, &error, spot, errors);
                 return None;
             }
         };
-        self.names(inner, expression.undeclared_variables(true), place, errors);
+        self.names(inner, &sorted(expression.undeclared_variables(true)), spot, errors);
         if errors.len() > before {
             return None;
         }
         match expression.eval(&self.context) {
+            Ok(value) if value.is_undefined() => {
+                self.undefined(inner, None, None, spot, errors);
+                None
+            }
             Ok(value) => match serde_json::to_value(&value) {
                 Ok(json) => Some(Node::from_json(&json, at)),
                 Err(_) => None,
             },
             Err(error) => {
-                self.fault("template", &error, place, errors);
+                self.fault("template", inner, &error, spot, errors);
                 None
             }
         }
     }
 
-    /// A file of the site as a template.
-    pub(crate) fn file(&self, path: &str, errors: &mut Vec<Diagnostic>) -> Option<String> {
-        let text = self.sources.text(path)?;
-        let at = self.sources.file(path)?.part(0, text.len());
-        self.text(text, (at, true), errors)
-    }
-
     /// Whether a `when` holds.
     pub(crate) fn holds(&self, expression: &str, at: At, errors: &mut Vec<Diagnostic>) -> bool {
-        let within = self.within(at, expression);
-        let compiled = match self.environment.compile_expression(expression) {
+        let spot = Spot::quoted(at, expression);
+        let compiled = match self.templates.environment().compile_expression(expression) {
             Ok(compiled) => compiled,
             Err(error) => {
-                self.fault("`when`", &error, within, errors);
+                self.fault("`when`", expression, &error, spot, errors);
                 return false;
             }
         };
         let before = errors.len();
-        self.names(expression, compiled.undeclared_variables(true), within, errors);
+        self.names(expression, &sorted(compiled.undeclared_variables(true)), spot, errors);
         if errors.len() > before {
             return false;
         }
         match compiled.eval(&self.context) {
-            Ok(value) if value.kind() == minijinja::value::ValueKind::Bool => value.is_true(),
+            Ok(value) if value.kind() == ValueKind::Bool => value.is_true(),
+            Ok(value) if value.is_undefined() => {
+                self.undefined(expression, None, None, spot, errors);
+                false
+            }
             Ok(value) => {
                 errors.push(
                     Diagnostic::new(format!("`when` is {value}, neither true nor false"))
@@ -164,125 +201,59 @@ impl<'a> Engine<'a> {
                 false
             }
             Err(error) => {
-                self.fault("`when`", &error, within, errors);
+                self.fault("`when`", expression, &error, spot, errors);
                 false
             }
         }
     }
 
-    /// Names that the context does not have, in branches that are not taken as well.
-    fn names(
-        &self,
-        text: &str,
-        used: std::collections::HashSet<String>,
-        (at, exact): (At, bool),
-        errors: &mut Vec<Diagnostic>,
-    ) {
-        let used: BTreeSet<String> = used.into_iter().collect();
-        for name in used {
-            let root = name.split('.').next().unwrap_or_default();
-            if self.is_known(&name) || self.environment.globals().any(|(g, _)| g == root) {
-                continue;
-            }
-            if text.contains(&format!("{name} is defined")) || text.contains(&format!("{name} is not defined")) {
-                continue;
-            }
-            let place = match (exact, find_word(text, &name)) {
-                (true, Some(start)) => at.part(start, start + name.len()),
-                (true | false, _) => at,
-            };
-            let help = if name.starts_with("local.") {
-                Some("the coordinator of a local environment provides it; give it in [variables] elsewhere".to_owned())
-            } else {
-                nearest(&name, self.paths.iter().map(String::as_str)).map(|n| format!("did you mean `{n}`?"))
-            };
-            let siblings = self.siblings(&name);
-            errors.push(
-                Diagnostic::new(format!("`{name}` is not defined"))
-                    .at(self.sources.place(place, siblings))
-                    .help_if(help),
-            );
-        }
+    /// The place of a part of a text that is rendered.
+    fn part(&self, spot: Spot<'_>, range: Range<usize>) -> At {
+        let range = spot.from + range.start..spot.from + range.end;
+        if spot.quoted { self.sources.part(spot.at, spot.whole, range) } else { spot.at.part(range.start, range.end) }
     }
 
-    /// True for what the context has, and for methods and parts of what is no table.
-    fn is_known(&self, name: &str) -> bool {
-        if self.paths.contains(name) {
-            return true;
+    fn fault(&self, what: &str, text: &str, error: &minijinja::Error, spot: Spot<'_>, errors: &mut Vec<Diagnostic>) {
+        let range = error.range();
+        if error.kind() == ErrorKind::UndefinedError {
+            let name = error.detail().and_then(|detail| detail.strip_prefix('`')?.strip_suffix("` is undefined"));
+            self.undefined(text, name, range, spot, errors);
+            return;
         }
-        // A name below a scalar or a list is a method of it: `pods.split`.
-        let mut end = name.len();
-        while let Some(dot) = name[..end].rfind('.') {
-            let parent = &name[..dot];
-            if self.paths.contains(parent) {
-                let prefix = format!("{parent}.");
-                let is_leaf = !self.paths.range(prefix.clone()..).next().is_some_and(|p| p.starts_with(&prefix));
-                return is_leaf || ["items", "keys", "values", "get"].contains(&&name[dot + 1..]);
-            }
-            end = dot;
-        }
-        false
-    }
-
-    /// What there is beside an unknown name.
-    fn siblings(&self, name: &str) -> String {
-        let mut parent = name;
-        while let Some((above, _)) = parent.rsplit_once('.') {
-            if self.paths.contains(above) {
-                let prefix = format!("{above}.");
-                let names: Vec<&str> = self
-                    .paths
-                    .iter()
-                    .filter_map(|p| p.strip_prefix(&prefix))
-                    .filter(|p| !p.contains('.'))
-                    .take(20)
-                    .collect();
-                return format!("`{above}` has: {}", names.join(", "));
-            }
-            parent = above;
-        }
-        let names: Vec<&str> = self.paths.iter().map(String::as_str).filter(|p| !p.contains('.')).collect();
-        format!("templates know: {}", names.join(", "))
-    }
-
-    fn fault(&self, what: &str, error: &minijinja::Error, (at, exact): (At, bool), errors: &mut Vec<Diagnostic>) {
         let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-        let place = match error.range() {
-            Some(range) if exact => at.part(range.start, range.end.max(range.start + 1)),
-            Some(_) | None => at,
+        let place = match range {
+            Some(range) => self.part(spot, range.start..range.end.max(range.start + 1)),
+            None => spot.at,
         };
-        let message = match error.kind() {
-            ErrorKind::SyntaxError => format!("this is no {what}: {detail}"),
-            ErrorKind::UndefinedError => "a value is not defined".to_owned(),
-            ErrorKind::OutOfFuel => format!("the {what} does not end"),
-            _ => format!("the {what} cannot be rendered: {detail}"),
+        let (message, help) = match error.kind() {
+            ErrorKind::SyntaxError => {
+                let ends = detail.contains("end of input") || spot.from > 0 || what != "template";
+                (format!("this is no {what}: {detail}"), (!ends).then(|| AS_IT_IS.to_owned()))
+            }
+            ErrorKind::OutOfFuel => (format!("the {what} does not end"), None),
+            _ => (format!("the {what} cannot be rendered: {detail}"), None),
         };
-        errors.push(Diagnostic::new(message).at(self.sources.place(place, "here")));
+        let place = self.sources.place(place, self.on_this_node(error.kind() != ErrorKind::SyntaxError));
+        errors.push(Diagnostic::new(message).at(place).help_if(help));
     }
-}
 
-fn collect_paths(prefix: &str, value: &Json, into: &mut BTreeSet<String>) {
-    if let Json::Object(map) = value {
-        for (key, value) in map {
-            let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-            collect_paths(&path, value, into);
-            into.insert(path);
+    /// The label of an error that another node may not have.
+    fn on_this_node(&self, differs: bool) -> String {
+        match &self.node {
+            Some(node) if differs => format!("on node {node}"),
+            Some(_) | None => "here".to_owned(),
         }
     }
 }
 
-/// The first place of `word` in `text` that is not a part of a longer name.
-fn find_word(text: &str, word: &str) -> Option<usize> {
-    let is_part = |c: char| c.is_alphanumeric() || c == '_';
-    let mut from = 0;
-    while let Some(found) = text[from..].find(word) {
-        let start = from + found;
-        let before = text[..start].chars().next_back().is_some_and(|c| is_part(c) || c == '.');
-        let after = text[start + word.len()..].chars().next().is_some_and(is_part);
-        if !before && !after {
-            return Some(start);
-        }
-        from = start + word.len();
+fn sorted(names: HashSet<String>) -> Vec<String> {
+    let mut names: Vec<String> = names.into_iter().collect();
+    names.sort();
+    names
+}
+
+impl<'t> Spot<'t> {
+    fn quoted(at: At, whole: &'t str) -> Self {
+        Self { at, quoted: true, whole, from: 0 }
     }
-    None
 }

@@ -5,14 +5,14 @@ mod common;
 use std::path::Path;
 
 use common::{facts, node, read};
-use muster_catalog::{Site, Spec, compile, load};
+use muster_catalog::{Catalog, Site, Spec, compile, load, local};
 use muster_ids::Generation;
 
 /// The small site of the tests with these texts at the ends of these files.
 fn site(added: &[(&str, &str)]) -> Site {
     let mut files = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/good"));
     for (path, text) in added {
-        files.0.entry((*path).to_owned()).or_default().push_str(text);
+        files.texts.entry((*path).to_owned()).or_default().push_str(text);
     }
     load(&files, &"test".parse().unwrap()).unwrap_or_else(|errors| panic!("{errors}"))
 }
@@ -218,4 +218,157 @@ absent = true
 name = "Etc/GMT+5"
 "#;
     site(&[("roles/worker.toml", text), ("roles/files/ca.crt", &format!("Internal CA\n{}", include_str!("ca.crt")))]);
+}
+
+/// Every byte of a file that is no text is in the catalog, and comes back from it.
+#[test]
+fn a_source_may_be_anything() {
+    let mut files = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/good"));
+    let all: Vec<u8> = (0..=255).cycle().take(5000).collect();
+    files.insert("roles/files/all".to_owned(), all.clone());
+    files.insert("roles/files/latin1.txt".to_owned(), b"Stra\xdfe\n".to_vec());
+    files.texts.entry("roles/worker.toml".to_owned()).or_default().push_str(
+        r#"
+[[file]]
+path = "/srv/all"
+source = "files/all"
+mode = "0755"
+
+[[file]]
+path = "/srv/latin1"
+source = "files/latin1.txt"
+"#,
+    );
+    let site = load(&files, &"test".parse().unwrap()).unwrap_or_else(|errors| panic!("{errors}"));
+    let catalog = compile(&site, &node(&site, "workers", facts("vm")), Generation::default()).unwrap();
+    let again = Catalog::from_toml(&catalog.to_toml()).unwrap();
+    assert_eq!(again, catalog);
+    let bytes = |path: &str| {
+        again.resource.iter().find_map(|resource| match &resource.spec {
+            Spec::File(file) if file.path == path => Some(file.bytes().to_vec()),
+            _other => None,
+        })
+    };
+    assert_eq!(bytes("/srv/all"), Some(all));
+    assert_eq!(bytes("/srv/latin1"), Some(b"Stra\xdfe\n".to_vec()));
+}
+
+/// Comments, what stands for itself, names with a dash below a variable, and what may be missing.
+#[test]
+fn templates_as_people_write_them() {
+    let site = site(&[
+        ("muster.toml", "\n[variables.hosts]\ndb-1 = \"10.0.0.1\"\n\n[variables.spare]\n"),
+        (
+            "roles/worker.toml",
+            r#"
+[[file]]
+path = "/etc/hosts.app"
+content = '''
+{# Who is where. -#}
+{% for name, address in hosts | items %}{{ address }} {{ name }}{# one line #}
+{% endfor %}
+{#- Several
+    lines -#}
+{{ hosts["db-1"] }}
+{% raw %}echo ${#a[@]} {{.Names}}{% endraw %}
+{{ "${#a[@]}" }} {{ spare.size | default("small") }} {% if node.disks[0] is defined %}{{ node.disks[0] }}{% endif %}
+echo ${b#} {# and a later end #}
+'''
+"#,
+        ),
+    ]);
+    let catalog = compile(&site, &node(&site, "workers", facts("vm")), Generation::default()).unwrap();
+    let content = catalog.resource.iter().find_map(|resource| match &resource.spec {
+        Spec::File(file) if file.path == "/etc/hosts.app" => file.content.clone(),
+        _other => None,
+    });
+    let expected = "10.0.0.1 db-1\n\n10.0.0.1\necho ${#a[@]} {{.Names}}\n${#a[@]} small orders\necho ${b#} \n";
+    assert_eq!(content.unwrap().replace("\n\n\n", "\n\n"), expected);
+}
+
+/// A folder that belongs to a user, and his home below it: the user comes first, and makes the folder above his home.
+#[test]
+fn a_home_may_lie_in_a_folder_of_its_owner() {
+    let text = r#"
+[[user]]
+name = "app"
+home = "/srv/app/home"
+group = "app"
+
+[[group]]
+name = "app"
+
+[[directory]]
+path = "/srv/app"
+owner = "app"
+
+[[directory]]
+path = "/srv"
+
+[[user]]
+name = "other"
+home = "/srv/app/other"
+"#;
+    let catalog = local("a.toml", text, &mut |_| Ok(None), &facts("vm")).unwrap_or_else(|errors| panic!("{errors}"));
+    let ids: Vec<String> = catalog.resource.iter().map(|resource| resource.id().to_string()).collect();
+    assert_eq!(ids, ["group.app", "directory./srv", "user.app", "directory./srv/app", "user.other"]);
+}
+
+/// What looks like one thing by two names and is two.
+#[test]
+fn names_that_are_alike_and_not_the_same() {
+    site(&[(
+        "roles/worker.toml",
+        r#"
+[[mount]]
+path = "/srv/shop"
+source = "/data/shop"
+options = ["bind"]
+
+[[directory]]
+path = "/srv/shop"
+
+[[directory]]
+path = "/data/shop"
+
+[[file]]
+path = "/srv/shops/page"
+content = ""
+
+[[file]]
+path = "/data/shop/page"
+content = ""
+
+[[directory]]
+path = "/var/running"
+
+[[mount]]
+path = "/srv/old"
+source = "/dev/vdb"
+absent = true
+
+[[file]]
+path = "/srv/old"
+content = "now a file"
+
+[[file]]
+path = "/etc/systemd/system/web.service"
+content = "[Service]\nExecStart=/usr/bin/web\n[Install]\nAlias=httpd.service\n"
+
+[[service]]
+name = "httpd"
+"#,
+    )]);
+}
+
+/// Two disks are spread over two workers: each has one.
+#[test]
+fn every_member_of_a_pool_may_hold_a_disk() {
+    site(&[
+        ("muster.toml", "\n[disk.more]\npool = \"workers\"\nsize = \"1Gi\"\n"),
+        (
+            "roles/worker.toml",
+            "\n[[file]]\npath = \"/etc/disk\"\ncontent = \"{{ node.disks[0] }} {{ peers[0].name }}\"\n",
+        ),
+    ]);
 }

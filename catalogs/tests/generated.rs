@@ -32,11 +32,11 @@ fn every_kind_has_an_example_and_it_is_right() {
     let there = [&there[..], &["hostname"]].concat();
     for (kind, example) in reference::EXAMPLES.iter().filter(|(kind, _)| !there.contains(kind)) {
         let role = if *kind == "manifest" { "control-plane" } else { "worker" };
-        site.0.entry(format!("roles/{role}.toml")).or_default().push_str(&format!("\n{example}\n"));
+        site.texts.entry(format!("roles/{role}.toml")).or_default().push_str(&format!("\n{example}\n"));
     }
-    site.0.insert("roles/files/internal-ca.crt".to_owned(), include_str!("ca.crt").to_owned());
-    site.0.insert("roles/files/orders.conf.j2".to_owned(), "pool = {{ node.pool }}\n".to_owned());
-    site.0.insert(
+    site.texts.insert("roles/files/internal-ca.crt".to_owned(), include_str!("ca.crt").to_owned());
+    site.texts.insert("roles/files/orders.conf.j2".to_owned(), "pool = {{ node.pool }}\n".to_owned());
+    site.texts.insert(
         "roles/files/quota.yaml".to_owned(),
         "{ apiVersion: v1, kind: ResourceQuota, metadata: { name: quota, namespace: shop } }\n".to_owned(),
     );

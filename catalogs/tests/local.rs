@@ -5,12 +5,11 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::facts;
-use muster_catalog::{Spec, local};
+use muster_catalog::{Read, Spec, local};
 
-fn texts(path: &str) -> Option<String> {
-    BTreeMap::from([("files/motd.j2", "This is a {{ facts.arch }} machine.\n"), ("plain", "{{ as it is }}\n")])
-        .get(path)
-        .map(|t| (*t).to_owned())
+fn texts(path: &str) -> Read {
+    let all = [("files/motd.j2", "This is a {{ facts.arch }} machine.\n"), ("plain", "{{ as it is }}\n")];
+    Ok(BTreeMap::from(all).get(path).map(|text| text.as_bytes().to_vec()))
 }
 
 #[test]
@@ -49,7 +48,7 @@ fn what_needs_a_cluster_is_refused() {
     let text = "[[file]]\npath = \"/etc/a\"\ncontent = \"{{ cluster.name }}\"\n\n[[file]]\npath = \"/etc/b\"\nsource = \"nothing\"\n";
     let errors = local("a.toml", text, &mut texts, &facts("vm")).unwrap_err().to_string();
     assert!(errors.contains("`cluster.name` is not defined"), "{errors}");
-    assert!(errors.contains("the site has no file nothing"), "{errors}");
+    assert!(errors.contains("there is no file nothing"), "{errors}");
 }
 
 #[test]

@@ -50,26 +50,26 @@ proptest! {
     fn a_torn_site_loads_or_says_why(tears in prop::collection::vec(tear(), 1..5)) {
         let mut site = shipped();
         for tear in tears {
-            let paths: Vec<String> = site.0.keys().cloned().collect();
+            let paths: Vec<String> = site.texts.keys().cloned().collect();
             let path = |index: usize| paths[index % paths.len()].clone();
             match tear {
-                Tear::Insert(file, at, text) => edit(&mut site.0, path(file), |c| {
+                Tear::Insert(file, at, text) => edit(&mut site.texts, path(file), |c| {
                     let at = at % (c.len() + 1);
                     c.splice(at..at, text.chars());
                 }),
-                Tear::Cut(file, at, n) => edit(&mut site.0, path(file), |c| {
+                Tear::Cut(file, at, n) => edit(&mut site.texts, path(file), |c| {
                     let at = at % (c.len() + 1);
                     c.drain(at..(at + n).min(c.len()));
                 }),
                 Tear::Double(file, line) => {
-                    let text = &site.0[&path(file)];
+                    let text = &site.texts[&path(file)];
                     let lines: Vec<&str> = text.lines().collect();
                     let line = if lines.is_empty() { "" } else { lines[line % lines.len()] }.to_owned();
                     let text = format!("{text}{line}\n");
-                    site.0.insert(path(file), text);
+                    site.texts.insert(path(file), text);
                 }
                 Tear::Remove(file) => {
-                    site.0.remove(&path(file));
+                    site.texts.remove(&path(file));
                 }
             }
         }
@@ -86,7 +86,7 @@ proptest! {
                 prop_assert!(!errors.is_empty());
                 prop_assert!(errors.to_string().ends_with("Nothing was changed."));
                 for place in errors.0.iter().flat_map(|e| &e.places) {
-                    prop_assert!(site.0.contains_key(&place.file), "{place:?}");
+                    prop_assert!(site.texts.contains_key(&place.file), "{place:?}");
                     prop_assert!(place.line > 0 && place.column > 0 && place.width > 0, "{place:?}");
                 }
             }

@@ -13,13 +13,14 @@ fn good() -> SiteFiles {
 
 fn laid_over(folder: &Path) -> SiteFiles {
     let mut site = good();
-    for (path, text) in common::read_all(folder) {
+    for (path, content) in common::read_all(folder) {
         if let Some(path) = path.strip_suffix(".append") {
-            site.0.entry(path.to_owned()).or_default().push_str(&text);
+            let text = String::from_utf8(content).unwrap();
+            site.texts.entry(path.to_owned()).or_default().push_str(&text);
         } else if let Some(path) = path.strip_suffix(".absent") {
-            site.0.remove(path);
+            site.texts.remove(path);
         } else if path != "diagnostics.txt" {
-            site.0.insert(path, text);
+            site.insert(path, content);
         }
     }
     site

@@ -23,3 +23,4 @@ pub mod store;
 pub mod tasks;
 pub mod tickets;
 pub mod turns;
+pub mod wire;

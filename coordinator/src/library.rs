@@ -72,7 +72,7 @@ impl Library {
     }
 
     pub fn keep_files(&self, files: &SiteFiles) -> Result<Digest, LibraryError> {
-        let json = serde_json::to_vec(files).expect("a map of texts is JSON");
+        let json = serde_json::to_vec(files).expect("a map of files is JSON");
         Ok(self.store.put_object(&json)?)
     }
 

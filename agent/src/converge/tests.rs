@@ -52,6 +52,7 @@ fn file(path: &str, content: &str) -> Builder {
     of(Spec::File(FileSpec {
         path: path.into(),
         content: Some(content.into()),
+        content_base64: None,
         source: None,
         template: None,
         secret: None,

@@ -32,6 +32,7 @@ fn file(path: &Path) -> Spec {
     Spec::File(FileSpec {
         path: path.to_str().unwrap().into(),
         content: Some(String::new()),
+        content_base64: None,
         source: None,
         template: None,
         secret: None,

@@ -31,7 +31,7 @@ pub fn look_closer(files: &dyn Files, spec: &FileSpec, mut observed: Observed) -
 
 /// All but a secret's value, without a task switch: for many files in a row on one blocking thread.
 pub fn look(files: &dyn Files, accounts: &Accounts<'_>, spec: &FileSpec) -> Result<Observed, StepError> {
-    let limit = spec.content.as_ref().map_or(0, String::len).max(SHOWN);
+    let limit = spec.bytes().len().max(SHOWN);
     let current = files.look(&spec.path, limit)?.map(|(stat, content)| Current {
         regular: stat.kind == FileKind::File,
         mode: stat.mode,

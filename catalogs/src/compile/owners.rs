@@ -1,41 +1,90 @@
-//! No two resources of a node own the same thing, none lies in what another makes a file, and none takes away what another
-//! makes.
+//! No two resources of a node own the same thing, by whatever name, none lies in what another makes a file, and none takes
+//! away what another makes.
 
-use std::collections::HashMap;
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
-use super::Draft;
+use super::{Draft, aliases::Aliases};
 use crate::{
     diagnostic::Diagnostic,
-    kinds::{Claim, Place, Spec},
+    kinds::{Claim, Owned, Place, Signal, Spec},
     site::Site,
 };
 
 /// Two resources with the same claim are an error at both places.
 pub(super) fn one_each(drafts: Vec<Draft>, site: &Site, errors: &mut Vec<Diagnostic>) -> Vec<Draft> {
+    let aliases = Aliases::of(&drafts);
     // Hashed maps here and below: they are asked and never walked, so that their order cannot show.
-    let mut owners: HashMap<Claim, usize> = HashMap::new();
-    let mut kept: Vec<Draft> = Vec::new();
+    let mut owners: HashMap<Claim, (usize, Option<String>)> = HashMap::with_capacity(drafts.len());
+    let mut kept: Vec<Draft> = Vec::with_capacity(drafts.len());
     for draft in drafts {
         let claims = draft.resource.spec.claims();
-        let taken = claims.iter().find_map(|claim| Some((claim, &kept[*owners.get(claim)?])));
-        if let Some((claim, owner)) = taken {
+        let taken = claims.iter().find_map(|claim| {
+            let real = aliases.resolved(claim);
+            let (owner, name) = owners.get(&*real)?;
+            Some((claim, real, owner, name))
+        });
+        if let Some((claim, real, owner, name)) = taken {
+            let owner = &kept[*owner];
             let (first, second) = if owner.named <= draft.named { (owner, &draft) } else { (&draft, owner) };
-            let mut error = Diagnostic::new(format!("two resources own {claim}"));
-            for (one, label) in [(first, "here"), (second, "and here")] {
-                error = error.at(site.sources.place(one.named, label));
-            }
             let same_file = site.sources.path(first.named) == site.sources.path(second.named);
-            errors.push(error.help(if same_file {
+            let help = if same_file {
                 "keep one, or give each a `when` of its own"
             } else {
                 "keep one, or give each role its own and include both"
-            }));
+            };
+            let name = name.as_deref().unwrap_or_else(|| real.name());
+            let what = if name == claim.name() { String::new() } else { format!(", which is {name}") };
+            errors.push(twice(format!("two resources own {claim}{what}"), first, second, site).help(help));
             continue;
         }
-        owners.extend(claims.into_iter().map(|claim| (claim, kept.len())));
+        for claim in claims {
+            let real = match aliases.resolved(&claim) {
+                Cow::Owned(real) => Some(real),
+                Cow::Borrowed(_) => None,
+            };
+            match real {
+                Some(real) => owners.insert(real, (kept.len(), Some(claim.name().to_owned()))),
+                None => owners.insert(claim, (kept.len(), None)),
+            };
+        }
         kept.push(draft);
     }
+    no_mount_on_a_file(&kept, &aliases, site, errors);
     kept
+}
+
+fn twice(message: String, first: &Draft, second: &Draft, site: &Site) -> Diagnostic {
+    let places = [(first, "here"), (second, "and here")];
+    let places = places.into_iter().map(|(draft, label)| site.sources.place(draft.named, label));
+    let mut error = Diagnostic::new(message);
+    error.places.extend(places);
+    error
+}
+
+/// Something mounted at a file's path hides the file: each converge would see the other's content.
+fn no_mount_on_a_file(drafts: &[Draft], aliases: &Aliases, site: &Site, errors: &mut Vec<Diagnostic>) {
+    let real = |path: &str| aliases.path(path).unwrap_or_else(|| path.to_owned());
+    let mounted = drafts.iter().filter_map(|draft| match &draft.resource.spec {
+        Spec::Mount(mount) if !mount.absent => Some((real(&mount.path), draft)),
+        _other => None,
+    });
+    let mounted: HashMap<String, &Draft> = mounted.collect();
+    if mounted.is_empty() {
+        return;
+    }
+    for draft in drafts.iter().filter(|draft| draft.resource.spec.place().is_none_or(|place| !place.holds)) {
+        for claim in draft.resource.spec.claims().iter().filter(|claim| claim.what().is_empty()) {
+            let Some(mount) = mounted.get(&real(claim.name())) else { continue };
+            let (first, second) = if draft.named <= mount.named { (draft, *mount) } else { (*mount, draft) };
+            let message = format!("{claim} is a file, and something is mounted there");
+            errors.push(
+                twice(message, first, second, site).help("mount it elsewhere, or write the file that is mounted"),
+            );
+        }
+    }
 }
 
 /// `/etc/motd` as a file, and something at `/etc/motd/x`, or mounted at `/etc/motd`.
@@ -130,3 +179,29 @@ pub(super) fn nothing_is_taken_away(drafts: &[Draft], site: &Site, errors: &mut 
         }
     }
 }
+
+/// `/etc/fstab` as a file, and a mount, which has a line of it.
+pub(super) fn no_file_is_written_into(drafts: &[Draft], site: &Site, errors: &mut Vec<Diagnostic>) {
+    let mut written: HashMap<String, &Draft> = HashMap::new();
+    for draft in drafts.iter().filter(|draft| SHARED.contains(&draft.resource.spec.kind())) {
+        let own: HashSet<Owned> = draft.resource.spec.owns().into_iter().collect();
+        for signal in draft.resource.spec.signals() {
+            if let Signal::Path(path) = signal
+                && !own.contains(&Owned::one(&path))
+            {
+                written.entry(path).or_insert(draft);
+            }
+        }
+    }
+    for draft in drafts.iter().filter(|draft| matches!(draft.resource.spec, Spec::File(_))) {
+        let Some(writer) = written.get(draft.resource.spec.name()) else { continue };
+        let (path, of) = (draft.resource.spec.name(), writer.resource.id());
+        let error = Diagnostic::new(format!("{path} is written whole, and {of} has a part of it"))
+            .at(site.sources.place(draft.named, "all of it"))
+            .at(site.sources.place(writer.named, "a part of it"));
+        errors.push(error.help("leave the file out, and write its parts as resources"));
+    }
+}
+
+/// Kinds that keep their part of a file that others keep theirs in.
+const SHARED: &[&str] = &["group", "mount", "swap", "user"];

@@ -98,7 +98,7 @@ impl Kind for CaCertificateSpec {
     }
 
     fn texts(&mut self) -> Option<Texts<'_>> {
-        Some(Texts { content: &mut self.content, source: &mut self.source, template: &mut self.template })
+        Some(Texts { content: &mut self.content, source: &mut self.source, template: &mut self.template, binary: None })
     }
 
     fn faults(&self) -> Vec<Fault> {

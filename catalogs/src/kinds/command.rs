@@ -107,11 +107,17 @@ impl Kind for CommandSpec {
                         format!("`{key}` of a command is one text with blanks"),
                         "expected a program and its arguments, each a text of its own",
                     )
-                    .help(format!("write {:?}", program.split_whitespace().collect::<Vec<_>>())),
+                    .help(format!("write {:?}", apart(program))),
                 ),
                 Some(_) => {}
             }
         }
         faults
     }
+}
+
+/// A shell line as a program and its arguments; as the shell's own argument where it has words of the shell's.
+fn apart(line: &str) -> Vec<&str> {
+    let shell = line.contains(['|', '&', ';', '<', '>', '$', '*', '`', '"', '\'', '\n']);
+    if shell { vec!["sh", "-c", line] } else { line.split_whitespace().collect() }
 }

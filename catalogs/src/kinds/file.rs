@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Claim, Cost, Fault, Kind, Need, Owned, Place, Presence, SecretName, Texts, owned};
+use crate::Binary;
 
 /// A regular file with exactly this content: one of `content`, `source`, `template` and `secret`.
 ///
@@ -15,10 +16,14 @@ pub struct FileSpec {
     /// On the node.
     #[schemars(extend("format" = "path"))]
     pub path: String,
-    /// The text itself. A compiled catalog has only this one: `source` and `template` are resolved by then.
+    /// The text itself. A compiled catalog has no `source` and `template`: they are resolved by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
-    /// A file of the site whose text is copied, relative to the role's folder.
+    /// What a `source` that is no text holds, in a compiled catalog alone: it stands in no site.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub content_base64: Option<Binary>,
+    /// A file of the site that is copied as it is, text or not, relative to the role's folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "site-path"))]
     pub source: Option<String>,
@@ -46,6 +51,15 @@ pub struct FileSpec {
 }
 
 impl FileSpec {
+    /// What the file shall hold; nothing where that is a secret.
+    pub fn bytes(&self) -> &[u8] {
+        match (&self.content, &self.content_base64) {
+            (Some(text), _) => text.as_bytes(),
+            (None, Some(binary)) => &binary.0,
+            (None, None) => &[],
+        }
+    }
+
     /// The mode that it gets, octal.
     pub fn mode(&self) -> &str {
         match &self.mode {
@@ -97,7 +111,12 @@ impl Kind for FileSpec {
     }
 
     fn texts(&mut self) -> Option<Texts<'_>> {
-        Some(Texts { content: &mut self.content, source: &mut self.source, template: &mut self.template })
+        Some(Texts {
+            content: &mut self.content,
+            source: &mut self.source,
+            template: &mut self.template,
+            binary: Some(&mut self.content_base64),
+        })
     }
 
     fn faults(&self) -> Vec<Fault> {
@@ -106,7 +125,7 @@ impl Kind for FileSpec {
         }
         let given = [
             ("content", self.content.is_some()),
-            ("source", self.source.is_some()),
+            ("source", self.source.is_some() || self.content_base64.is_some()),
             ("template", self.template.is_some()),
             ("secret", self.secret.is_some()),
         ];

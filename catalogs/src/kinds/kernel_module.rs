@@ -27,7 +27,8 @@ impl Kind for KernelModuleSpec {
     const ENDS_WITH_BOOT: bool = true;
 
     fn claims(&self) -> Vec<Claim> {
-        vec![Claim::new("kernel module", &self.name), Claim::path(self.file())]
+        // The kernel takes `-` for `_`.
+        vec![Claim::new("kernel module", self.name.replace('-', "_")), Claim::path(self.file())]
     }
 
     fn needs(&self) -> Vec<Need> {

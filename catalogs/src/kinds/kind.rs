@@ -43,6 +43,11 @@ pub trait Kind: Serialize + DeserializeOwned + schemars::JsonSchema {
         None
     }
 
+    /// Where a path that it makes leads, as a bind mount's: what is below the one is below the other.
+    fn leads(&self) -> Option<Leads<'_>> {
+        None
+    }
+
     /// Its content and the keys that name a file of the site for it, where it has these.
     fn texts(&mut self) -> Option<Texts<'_>> {
         None
@@ -68,7 +73,7 @@ impl Presence {
 }
 
 /// A path that belongs to a resource.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owned {
     pub path: String,
     /// With all below it.
@@ -145,6 +150,16 @@ pub struct Texts<'a> {
     pub content: &'a mut Option<String>,
     pub source: &'a mut Option<String>,
     pub template: &'a mut Option<String>,
+    /// The place of a content that is no text, for kinds that may have one.
+    pub binary: Option<&'a mut Option<crate::Binary>>,
+}
+
+/// A path below which all is what is below another path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leads<'a> {
+    pub path: &'a str,
+    /// Absolute.
+    pub to: &'a str,
 }
 
 /// Something that one resource alone may own.
@@ -163,6 +178,15 @@ impl Claim {
     pub fn path(path: impl Into<String>) -> Self {
         Self::new("", path)
     }
+
+    /// What is owned: "package"; empty for a path.
+    pub(crate) fn what(&self) -> &'static str {
+        self.what
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 impl fmt::Display for Claim {
@@ -180,6 +204,8 @@ pub enum Need {
     Named(&'static str, String),
     /// Folders and mounts above this path.
     Above(String),
+    /// Folders and mounts above a user's home; folders that wait for the user are made around it.
+    AboveHome(String),
     /// Files and folders at this path or below it.
     Within(String),
     /// What brings the systemd unit of this whole name: the package that is called like it, else any package, unless `after` names one or the

@@ -33,7 +33,7 @@ use muster_ids::ResourceId;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use kind::owned;
-pub use kind::{Claim, Cost, Fault, Kind, Need, Owned, Place, Presence, SecretName, Signal, Texts};
+pub use kind::{Claim, Cost, Fault, Kind, Leads, Need, Owned, Place, Presence, SecretName, Signal, Texts};
 
 /// The one table of kinds, for this crate and for those that look, decide and act: hands `$callback` a row for each kind.
 /// A row has the variant, its module, its key in TOML, what of it stands in a site, its spec, and the field that names it.
@@ -136,6 +136,10 @@ macro_rules! kinds {
                 asked!(self, $($variant)*, place)
             }
 
+            pub fn leads(&self) -> Option<Leads<'_>> {
+                asked!(self, $($variant)*, leads)
+            }
+
             pub(crate) fn texts(&mut self) -> Option<Texts<'_>> {
                 asked!(self, $($variant)*, texts)
             }
@@ -161,9 +165,9 @@ macro_rules! kinds {
             }
 
             /// Decodes a resource whose shape was checked.
-            pub(crate) fn decode(kind: &str, value: serde_json::Value) -> Result<Self, serde_json::Error> {
+            pub(crate) fn decode<'de, D: serde::Deserializer<'de>>(kind: &str, value: D) -> Result<Self, D::Error> {
                 match kind {
-                    $($key => serde_json::from_value(value).map(Self::$variant),)*
+                    $($key => $module::$spec::deserialize(value).map(Self::$variant),)*
                     _ => Err(serde::de::Error::custom("no such kind")),
                 }
             }

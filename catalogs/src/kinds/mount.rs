@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Fault, Kind, Need, Owned, Place, Presence, SecretName, Signal};
+use super::{Claim, Fault, Kind, Leads, Need, Owned, Place, Presence, SecretName, Signal};
 
 /// A file system that is mounted, with a line in `/etc/fstab` for the next boot.
 ///
@@ -138,6 +138,11 @@ impl Kind for MountSpec {
 
     fn place(&self) -> Option<Place<'_>> {
         Some(Place { path: &self.path, holds: true })
+    }
+
+    fn leads(&self) -> Option<Leads<'_>> {
+        let bound = self.options.iter().flat_map(|option| option.split(',')).any(|o| o == "bind" || o == "rbind");
+        (bound && !self.absent).then_some(Leads { path: &self.path, to: &self.source })
     }
 
     fn faults(&self) -> Vec<Fault> {

@@ -54,7 +54,7 @@ impl Kind for UserSpec {
         let primary = self.group.as_ref().unwrap_or(&self.name);
         let mut needs: Vec<Need> =
             self.groups.iter().flatten().chain([primary]).map(|g| Need::Named("group", g.clone())).collect();
-        needs.extend(self.home.iter().map(|home| Need::Above(home.clone())));
+        needs.extend(self.home.iter().map(|home| Need::AboveHome(home.clone())));
         needs
     }
 

@@ -17,9 +17,6 @@ use crate::{
     tree::{At, Node},
 };
 
-/// Names that templates know already.
-const TAKEN: &[&str] = &["cluster", "endpoints", "facts", "local", "node", "peers", "pool"];
-
 impl Loader {
     /// One pool of control planes, odd in number, of a fixed size, behind the endpoint `api`.
     pub(super) fn check_members(&mut self, tree: &Node, site: &mut Site) {
@@ -208,16 +205,6 @@ impl Loader {
             );
         }
         self.lead_to_workers(tree, site);
-        for (name, entry) in tree.get(&["variables"]).and_then(Node::table).into_iter().flatten() {
-            if TAKEN.contains(&name.as_str()) {
-                self.error(
-                    entry.key,
-                    format!("a variable cannot be called `{name}`"),
-                    format!("templates know already: {}", TAKEN.join(", ")),
-                    None,
-                );
-            }
-        }
         if site.network == Mode::External
             && !site.roles.values().any(|r| r.resources.iter().any(|w| w.kind == "manifest"))
         {

@@ -11,18 +11,18 @@ use muster_ids::NodeName;
 
 /// The files of a site that begins at `root`: what the command line sends.
 pub fn read(root: &Path) -> SiteFiles {
-    let mut files = BTreeMap::new();
+    let mut files = SiteFiles::default();
     for folder in ["", "environments", "roles", "roles/files", "apps"] {
         let Ok(entries) = fs::read_dir(root.join(folder)) else { continue };
         for entry in entries.flatten().filter(|e| e.path().is_file()) {
             let name = entry.file_name().into_string().unwrap();
             let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
             if !folder.is_empty() || path == "muster.toml" {
-                files.insert(path, fs::read_to_string(entry.path()).unwrap());
+                files.insert(path, fs::read(entry.path()).unwrap());
             }
         }
     }
-    SiteFiles(files)
+    files
 }
 
 /// The shipped site.
@@ -75,15 +75,15 @@ pub fn node(site: &Site, pool: &str, facts: Facts) -> NodeInput {
 }
 
 /// Every file below `root`, by path.
-pub fn read_all(root: &Path) -> BTreeMap<String, String> {
-    fn walk(root: &Path, folder: &Path, into: &mut BTreeMap<String, String>) {
+pub fn read_all(root: &Path) -> BTreeMap<String, Vec<u8>> {
+    fn walk(root: &Path, folder: &Path, into: &mut BTreeMap<String, Vec<u8>>) {
         for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
             let path = entry.path();
             if path.is_dir() {
                 walk(root, &path, into);
             } else {
                 let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
-                into.insert(name, fs::read_to_string(&path).unwrap());
+                into.insert(name, fs::read(&path).unwrap());
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::Stream;
-use muster_catalog::{Diagnostics, SiteFiles};
+use muster_catalog::Diagnostics;
 use muster_ids::{NodeName, OperatorName};
 use muster_proto::v1::{self, operator_server, plan_event};
 use tokio::sync::{broadcast::error::RecvError, mpsc};
@@ -18,7 +18,7 @@ use crate::{
     plan::{self, PlanError},
     publish::{self, Applied, ApplyError},
     state::Pause,
-    status,
+    status, wire,
 };
 
 /// The service.
@@ -105,7 +105,7 @@ impl operator_server::Operator for OperatorApi {
     async fn plan(&self, request: Request<v1::PlanRequest>) -> Result<Response<Self::PlanStream>, Status> {
         let v1::PlanRequest { site, wait } = request.into_inner();
         let files = site.ok_or_else(|| Status::invalid_argument("a plan needs a site"))?;
-        let files = SiteFiles(files.files.into_iter().collect());
+        let files = wire::site_files(files);
         let wait = Duration::from_secs(u64::from(if wait == 0 { 10 } else { wait.min(300) }));
         let ctx = self.ctx.clone();
         let (send, receive) = mpsc::channel(64);

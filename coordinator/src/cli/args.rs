@@ -28,15 +28,22 @@ pub struct Global {
     /// The site's folder
     #[arg(long, global = true, env = "MUSTER_SITE", default_value = "catalogs", value_name = "DIR")]
     pub site: PathBuf,
-    /// The environment: a file of the site's `environments/`
-    #[arg(short, long, global = true, env = "MUSTER_ENVIRONMENT", default_value = "local", value_name = "NAME")]
-    pub environment: String,
+    /// The environment, a file of the site's `environments/`: `local` where none is named, and for `validate` all of them
+    #[arg(short, long, global = true, env = "MUSTER_ENVIRONMENT", value_name = "NAME")]
+    pub environment: Option<String>,
     /// Print JSON to standard output: one value, or one a line while following; an error as {"error": …, "help": […]}
     #[arg(long, global = true)]
     pub json: bool,
     /// Do not ask
     #[arg(long, short, global = true)]
     pub yes: bool,
+}
+
+impl Global {
+    /// The environment that is meant.
+    pub fn environment(&self) -> &str {
+        self.environment.as_deref().unwrap_or("local")
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -47,8 +54,8 @@ pub enum Command {
         /// A folder that is empty or not there
         dir: PathBuf,
     },
-    /// Check a site: every error at once, with its place and the way out
-    #[command(after_help = "Example:\n  muster validate --site my-site -e prod")]
+    /// Check a site in all of its environments, or in one: every error at once, with its place and the way out
+    #[command(after_help = "Examples:\n  muster validate --site my-site\n  muster validate --site my-site -e prod")]
     Validate,
     /// Bring an environment up on this machine and follow until it answers
     #[command(

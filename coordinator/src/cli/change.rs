@@ -21,7 +21,10 @@ use super::{
     progress::Stage,
     render, site,
 };
-use crate::plan::{SavedPlan, render as plan_text, summary};
+use crate::{
+    plan::{SavedPlan, render as plan_text, summary},
+    wire,
+};
 
 /// `muster plan`.
 pub async fn plan(global: &Global, wait: u32) -> anyhow::Result<Ended> {
@@ -53,7 +56,7 @@ pub async fn make(
     wait: u32,
 ) -> anyhow::Result<Option<SavedPlan>> {
     let mut stage = Stage::begin("planning");
-    let request = v1::PlanRequest { site: Some(v1::SiteFiles { files: files.0.clone().into_iter().collect() }), wait };
+    let request = v1::PlanRequest { site: Some(wire::files(files)), wait };
     let mut events = client.plan(request).await.map_err(failure)?.into_inner();
     while let Some(event) = events.message().await.map_err(failure)? {
         match event.event {

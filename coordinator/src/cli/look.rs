@@ -1,4 +1,4 @@
-//! The commands that look: validate, status, nodes, events, kubeconfig, and one node.
+//! The commands that look: status, nodes, events, kubeconfig, and one node.
 
 use std::path::Path;
 
@@ -13,30 +13,6 @@ use super::{
     failure, follow, render, site,
 };
 use crate::status::Status;
-
-/// `muster validate`.
-pub fn validate(global: &Global) -> anyhow::Result<Ended> {
-    let Some((files, site)) = site::load(global)? else { return Ok(Ended::Error) };
-    let (nodes, roles) = (site.pools.values().map(|pool| pool.min).sum::<u32>(), site.roles.len());
-    if global.json {
-        render::print_json(&json!({
-            "valid": true,
-            "cluster": site.cluster,
-            "environment": site.environment,
-            "site": files.digest(),
-            "warnings": site.warnings,
-        }))?;
-    } else {
-        render::warnings(&site.warnings);
-        render::say(format_args!(
-            "{}/{} is valid: {} files, {roles} roles, {nodes} nodes.",
-            site.cluster,
-            site.environment,
-            files.0.len()
-        ));
-    }
-    Ok(Ended::Good)
-}
 
 async fn client(global: &Global) -> anyhow::Result<Option<Client>> {
     match site::load(global)? {

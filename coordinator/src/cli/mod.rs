@@ -11,6 +11,7 @@ mod progress;
 mod render;
 mod site;
 mod up;
+mod validate;
 mod wait;
 
 use std::process::ExitCode;
@@ -91,7 +92,7 @@ async fn run(cli: Cli) -> anyhow::Result<Ended> {
             render::tell(global.json, &json!({ "site": dir, "files": files }), text)?;
             Ok(Ended::Good)
         }
-        Command::Validate => look::validate(global),
+        Command::Validate => validate::validate(global),
         Command::Up(args) => up::up(global, &args).await,
         Command::Plan { wait } => change::plan(global, wait).await,
         Command::Apply(args) => change::apply(global, &args).await,

@@ -1,86 +1,28 @@
 //! A site's folder: read it, check it, copy the shipped one.
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+mod read;
+
+use std::{fs, path::Path};
 
 use anyhow::{Context, bail};
 use include_dir::{Dir, include_dir};
 use muster_catalog::{Site, SiteFiles};
 use muster_ids::EnvName;
 
+pub use read::read;
+
 use super::{args::Global, render};
 use crate::{cloud::docker::Scope, local::start};
-
-/// What of a folder is site; all else (a README, code, `.git`) is left alone.
-const PARTS: [&str; 4] = ["environments", "roles", "apps", "secrets"];
-/// A site is text that people write; more than this in one file is a mistake.
-const MOST_BYTES: u64 = 1 << 20;
 
 static ENVIRONMENTS: Dir = include_dir!("$CARGO_MANIFEST_DIR/../catalogs/environments");
 static ROLES: Dir = include_dir!("$CARGO_MANIFEST_DIR/../catalogs/roles");
 static APPS: Dir = include_dir!("$CARGO_MANIFEST_DIR/../catalogs/apps");
 static MUSTER: &str = include_str!("../../../catalogs/muster.toml");
 
-/// Reads a site's folder.
-pub fn read(dir: &Path) -> anyhow::Result<SiteFiles> {
-    let root = dir.join("muster.toml");
-    if !root.is_file() {
-        bail!(
-            "{} is no site: it has no muster.toml\n  help: name a site with --site DIR, or make one: muster init DIR",
-            dir.display()
-        );
-    }
-    let mut files = BTreeMap::new();
-    files.insert("muster.toml".to_owned(), text(&root)?);
-    for part in PARTS {
-        let folder = dir.join(part);
-        if folder.is_dir() {
-            walk(&folder, part, &mut files)?;
-        }
-    }
-    Ok(SiteFiles(files))
-}
-
-fn walk(folder: &Path, name: &str, files: &mut BTreeMap<String, String>) -> anyhow::Result<()> {
-    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
-        let entry = entry?;
-        let Ok(file_name) = entry.file_name().into_string() else {
-            bail!("{}: a file name that is not UTF-8", entry.path().display());
-        };
-        if file_name.starts_with('.') || file_name.ends_with('~') {
-            continue;
-        }
-        let inner = format!("{name}/{file_name}");
-        // A link out of the site would send a file that nobody reviewed.
-        let kind = entry.file_type()?;
-        if kind.is_symlink() {
-            bail!(
-                "{}: a symbolic link; a site holds plain files only\n  help: copy the file into the site",
-                entry.path().display()
-            );
-        } else if kind.is_dir() {
-            walk(&entry.path(), &inner, files)?;
-        } else {
-            files.insert(inner, text(&entry.path())?);
-        }
-    }
-    Ok(())
-}
-
-fn text(path: &Path) -> anyhow::Result<String> {
-    let size = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len();
-    if size > MOST_BYTES {
-        bail!("{}: {size} bytes; a file of a site has at most {MOST_BYTES}", path.display());
-    }
-    fs::read_to_string(path).map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => anyhow::anyhow!("{}: not UTF-8 text", path.display()),
-        _ => anyhow::Error::new(error).context(format!("cannot read {}", path.display())),
-    })
-}
-
 /// Reads and checks the site of this call. Diagnostics are printed; `None` says that there were some.
 pub fn load(global: &Global) -> anyhow::Result<Option<(SiteFiles, Site)>> {
     let files = read(&global.site)?;
-    let environment: EnvName = global.environment.parse()?;
+    let environment: EnvName = global.environment().parse()?;
     match muster_catalog::load(&files, &environment) {
         Ok(site) => Ok(Some((files, site))),
         Err(diagnostics) => {
@@ -101,7 +43,7 @@ pub struct Names {
 /// not even these are there; `None` says so.
 pub fn names(global: &Global) -> anyhow::Result<Option<Names>> {
     let files = read(&global.site)?;
-    let environment: EnvName = global.environment.parse()?;
+    let environment: EnvName = global.environment().parse()?;
     let errors = match muster_catalog::load(&files, &environment) {
         Ok(site) => return Ok(Some(Names { scope: start::scope(&site), protected: site.protected })),
         Err(errors) => errors,
@@ -119,7 +61,7 @@ pub fn names(global: &Global) -> anyhow::Result<Option<Names>> {
 /// The names as two files say them that are TOML, the environment's before the cluster's. What is there and is no name
 /// is not passed over: the other file's may be of another cluster.
 fn rough(files: &SiteFiles, environment: &EnvName) -> Option<Names> {
-    let table = |path: &str| files.0.get(path)?.parse::<toml::Table>().ok();
+    let table = |path: &str| files.texts.get(path)?.parse::<toml::Table>().ok();
     let tables = [table(&format!("environments/{environment}.toml"))?, table("muster.toml")?];
     let name = tables.iter().find_map(|table| table.get("cluster")?.get("name"))?;
     let cluster = name.as_str()?.parse().ok()?;
@@ -181,7 +123,7 @@ mod tests {
         let site = muster_catalog::load(&shipped, &local).unwrap();
         let with = |file: &str, text: &str| {
             let mut files = shipped.clone();
-            files.0.entry(file.to_owned()).or_default().push_str(text);
+            files.texts.entry(file.to_owned()).or_default().push_str(text);
             rough(&files, &local)
         };
         let names = Some(Names { scope: start::scope(&site), protected: false });
@@ -189,25 +131,16 @@ mod tests {
         assert_eq!(with("environments/local.toml", "\n[pool.nosuch]\nrole = 3\n"), names);
         // Nothing is guessed.
         assert_eq!(with("environments/local.toml", "\n[pool.nosuch\n"), None);
-        let own = shipped.0["environments/local.toml"].replace("[cluster]\n", "[cluster]\nname = 3\n");
+        let own = shipped.texts["environments/local.toml"].replace("[cluster]\n", "[cluster]\nname = 3\n");
         let mut other = shipped.clone();
-        assert_ne!(other.0.insert("environments/local.toml".to_owned(), own.clone()), Some(own));
+        assert_ne!(other.texts.insert("environments/local.toml".to_owned(), own.clone()), Some(own));
         assert_eq!(rough(&other, &local), None);
         let mut protected = shipped.clone();
         protected
-            .0
+            .texts
             .entry("environments/local.toml".to_owned())
             .and_modify(|text| text.insert_str(0, "protected = 3\n"));
         assert!(rough(&protected, &local).unwrap().protected, "what it says there is not `false`");
         assert_eq!(rough(&shipped, &"nosuch".parse().unwrap()), None);
-    }
-
-    #[test]
-    fn a_link_out_of_the_site_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let target = dir.path().join("site");
-        init(&target).unwrap();
-        std::os::unix::fs::symlink("/etc/passwd", target.join("roles/files/passwd")).unwrap();
-        assert!(read(&target).unwrap_err().to_string().contains("symbolic link"));
     }
 }

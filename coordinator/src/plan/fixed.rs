@@ -32,8 +32,8 @@ fn provider(site: &Site) -> String {
 
 /// The line of a table that sets the key to this value: an environment's if it overrides it.
 fn place(files: &SiteFiles, table: &str, key: &str, value: &str, label: &str) -> Option<Place> {
-    let environments = files.0.iter().filter(|(path, _)| path.starts_with("environments/"));
-    let all = environments.chain(files.0.iter().filter(|(path, _)| *path == "muster.toml"));
+    let environments = files.texts.iter().filter(|(path, _)| path.starts_with("environments/"));
+    let all = environments.chain(files.texts.iter().filter(|(path, _)| *path == "muster.toml"));
     for (file, text) in all {
         let mut inside = false;
         for (index, line) in text.lines().enumerate() {
@@ -50,6 +50,7 @@ fn place(files: &SiteFiles, table: &str, key: &str, value: &str, label: &str) ->
                     column: u32::try_from(column).unwrap_or(1),
                     width: u32::try_from(trimmed.chars().count()).unwrap_or(1),
                     text: line.to_owned(),
+                    cut: 0,
                     label: label.to_owned(),
                 });
             }

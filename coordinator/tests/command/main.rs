@@ -60,6 +60,38 @@ fn with_json_what_was_done_is_one_object() {
     assert!(json(&output)["error"].is_string() && json(&output)["diagnostics"].is_array(), "{output:?}");
 }
 
+/// A variable that one environment alone gives.
+#[test]
+fn validate_checks_every_environment_and_says_whose_an_error_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = dir.path().join("site");
+    let named = site.to_str().unwrap();
+    muster(&["init", named]);
+    let output = muster(&["validate", "--site", named]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(text(&output.stdout).lines().count(), 4, "{output:?}");
+    let add = |file: &str, text: &str| {
+        let path = site.join(file);
+        std::fs::write(&path, std::fs::read_to_string(&path).unwrap() + text).unwrap();
+    };
+    add("muster.toml", "\n[variables.place]\n");
+    add("environments/local.toml", "\n[variables.place]\ndns = \"10.0.0.2\"\n");
+    add("roles/base.toml", "\n[[file]]\npath = \"/etc/dns\"\ncontent = \"{{ place.dns }}\"\n");
+    let output = muster(&["validate", "--site", named]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = text(&output.stderr);
+    assert!(said.contains("error in dev, prod, qa: `place.dns` is not defined"), "{said}");
+    assert!(said.contains("/local is valid") && said.ends_with("1 error. Nothing was changed.\n"), "{said}");
+    let output = muster(&["validate", "--site", named, "--json"]);
+    assert_eq!(json(&output)["diagnostics"][0]["environments"], serde_json::json!(["dev", "prod", "qa"]), "{output:?}");
+    assert_eq!(muster(&["validate", "--site", named, "-e", "local"]).status.code(), Some(0));
+    assert_eq!(muster(&["validate", "--site", named, "-e", "prod"]).status.code(), Some(1));
+    // One of every environment is said without their names.
+    add("roles/base.toml", "contents = \"\"\n");
+    let output = muster(&["validate", "--site", named]);
+    assert!(text(&output.stderr).contains("error: unknown key `contents`"), "{output:?}");
+}
+
 #[test]
 fn what_is_worth_saying_and_no_error_is_said() {
     let dir = tempfile::tempdir().unwrap();

@@ -96,7 +96,7 @@ pub fn site(motd: &str) -> SiteFiles {
             ),
         ),
     ];
-    SiteFiles(files.into_iter().map(|(path, text)| (path.to_owned(), text)).collect())
+    files.into_iter().map(|(path, text)| (path.to_owned(), text)).collect::<BTreeMap<_, _>>().into()
 }
 
 pub fn node(name: &str) -> NodeName {
@@ -360,8 +360,7 @@ impl Lab {
 }
 
 pub async fn plan(operator: &mut OperatorClient<Channel>, files: &SiteFiles) -> Result<SavedPlan, String> {
-    let site = v1::SiteFiles { files: files.0.clone().into_iter().collect() };
-    let request = v1::PlanRequest { site: Some(site), wait: 10 };
+    let request = v1::PlanRequest { site: Some(muster_coordinator::wire::files(files)), wait: 10 };
     let mut events = operator.plan(request).await.map_err(|error| error.to_string())?.into_inner();
     while let Some(event) = events.message().await.map_err(|error| error.to_string())? {
         match event.event.unwrap() {

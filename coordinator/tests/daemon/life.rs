@@ -114,7 +114,7 @@ async fn more_and_fewer_workers() {
     lab.up(&files).await;
     let mut more = files.clone();
     let text = crate::lab::SITE.replace("role = \"worker\"\ncount = 2", "role = \"worker\"\ncount = 3");
-    more.0.insert("muster.toml".to_owned(), text);
+    more.texts.insert("muster.toml".to_owned(), text);
     let plan = lab.plan(&more).await.unwrap();
     let rows: Vec<_> = plan.cloud.iter().map(ToString::to_string).collect();
     assert!(rows.iter().any(|row| row.starts_with("+ instance workers-3")), "{rows:?}");
@@ -151,7 +151,7 @@ async fn a_node_that_dies_while_it_leaves() {
     lab.until("everything as written", Status::written).await;
     let mut fewer = files.clone();
     let text = crate::lab::SITE.replace("role = \"worker\"\ncount = 2", "role = \"worker\"\ncount = 1");
-    fewer.0.insert("muster.toml".to_owned(), text);
+    fewer.texts.insert("muster.toml".to_owned(), text);
     lab.publish(&fewer).await;
     let leaves = |status: &Status| status.nodes.iter().any(|node| node.state == NodeLife::Draining);
     let status = lab.until("a node that leaves", leaves).await;

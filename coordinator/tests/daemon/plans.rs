@@ -1,5 +1,6 @@
 //! Plans and applies: what is shown is what is done, or nothing is.
 
+use muster_catalog::{Catalog, Spec};
 use muster_coordinator::{
     plan::{NodePart, render},
     state::RolloutState,
@@ -28,6 +29,34 @@ async fn a_plan_shows_what_every_agent_would_change_and_changes_nothing() {
     assert_eq!(Some(catalog.generation), before);
     assert!(!catalog.to_toml().contains("good morning"));
     assert_eq!(lab.status().await.generation, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_byte_of_a_binary_source_reaches_the_node() {
+    let mut lab = Lab::new().await;
+    let mut files = site("hello");
+    let all: Vec<u8> = (0..=255).collect();
+    files.insert("roles/files/all".to_owned(), all.clone());
+    files
+        .texts
+        .entry("roles/base.toml".to_owned())
+        .or_default()
+        .push_str("[[file]]\npath = \"/srv/all\"\nsource = \"files/all\"\n");
+    lab.publish(&files).await;
+    let bytes = |catalog: &Catalog| {
+        catalog.resource.iter().find_map(|resource| match &resource.spec {
+            Spec::File(file) if file.path == "/srv/all" => Some(file.bytes().to_vec()),
+            _other => None,
+        })
+    };
+    let agent = lab.agent("workers-1").await;
+    let (catalog, _) = agent.pull("").await.unwrap().unwrap();
+    assert_eq!(bytes(&catalog), Some(all.clone()));
+    // The files are in the store, too.
+    lab.kill().await;
+    lab.start().await;
+    let (catalog, _) = lab.reconnect(&agent).pull("").await.unwrap().unwrap();
+    assert_eq!(bytes(&catalog), Some(all));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,21 +143,21 @@ async fn a_silent_node_is_shown_as_such() {
 async fn errors_of_the_site_and_changes_of_what_is_fixed_are_diagnostics() {
     let lab = Lab::new().await;
     let mut broken = site("hello");
-    broken.0.insert("roles/base.toml".to_owned(), "[[file]]\npath = \"/x\"\ncontents = \"y\"\n".to_owned());
+    broken.texts.insert("roles/base.toml".to_owned(), "[[file]]\npath = \"/x\"\ncontents = \"y\"\n".to_owned());
     let errors = lab.plan(&broken).await.unwrap_err();
     assert!(errors.contains("contents"), "{errors}");
 
     let mut foreign = site("hello");
-    foreign.0.insert("muster.toml".to_owned(), crate::lab::SITE.replace("easypay", "other"));
+    foreign.texts.insert("muster.toml".to_owned(), crate::lab::SITE.replace("easypay", "other"));
     assert!(lab.plan(&foreign).await.unwrap_err().contains("this coordinator serves easypay/local"));
 
     lab.up(&site("hello")).await;
     let mut newer = site("hello");
-    newer.0.insert("muster.toml".to_owned(), crate::lab::SITE.replace("1.34.4", "1.35.0"));
+    newer.texts.insert("muster.toml".to_owned(), crate::lab::SITE.replace("1.34.4", "1.35.0"));
     let errors = lab.plan(&newer).await.unwrap_err();
     assert!(errors.contains("1.34.4 → 1.35.0") && errors.contains("muster.toml"), "{errors}");
     let mut pods = site("hello");
-    pods.0.insert("muster.toml".to_owned(), crate::lab::SITE.replace("10.244.0.0/16", "10.245.0.0/16"));
+    pods.texts.insert("muster.toml".to_owned(), crate::lab::SITE.replace("10.244.0.0/16", "10.245.0.0/16"));
     assert!(lab.plan(&pods).await.unwrap_err().contains("pods' range"));
 }
 

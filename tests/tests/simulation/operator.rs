@@ -148,7 +148,7 @@ fn said(status: tonic::Status) -> anyhow::Error {
 }
 
 async fn plan(client: &mut OperatorClient<Channel>, site: Site) -> anyhow::Result<SavedPlan> {
-    let files = v1::SiteFiles { files: site.files().0.into_iter().collect() };
+    let files = v1::SiteFiles { files: site.files().texts.into_iter().collect(), ..v1::SiteFiles::default() };
     let request = v1::PlanRequest { site: Some(files), wait: 3 };
     let mut events = client.plan(request).await.map_err(said)?.into_inner();
     while let Some(event) = events.message().await.map_err(said)? {

@@ -1,5 +1,7 @@
 //! The site, in variants: what an admin changes between two applies.
 
+use std::collections::BTreeMap;
+
 use muster_catalog::SiteFiles;
 
 /// What differs between the variants.
@@ -45,6 +47,6 @@ impl Site {
             ("roles/worker.toml", worker.to_owned()),
             ("roles/base.toml", base),
         ];
-        SiteFiles(files.into_iter().map(|(path, text)| (path.to_owned(), text)).collect())
+        files.into_iter().map(|(path, text)| (path.to_owned(), text)).collect::<BTreeMap<_, _>>().into()
     }
 }

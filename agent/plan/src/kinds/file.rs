@@ -109,7 +109,7 @@ pub fn diff(spec: &FileSpec, observed: &Observed) -> Option<Change> {
     let secret = spec.secret.is_some();
     let wanted: &[u8] = match &observed.secret {
         Some(content) => content,
-        None => spec.content.as_deref().unwrap_or_default().as_bytes(),
+        None => spec.bytes(),
     };
     let Observed { mode, uid, gid, .. } = *observed;
     let Some(current) = &observed.current else {
@@ -179,6 +179,7 @@ mod tests {
         FileSpec {
             path: "/etc/x".into(),
             content: Some(content.into()),
+            content_base64: None,
             source: None,
             template: None,
             secret: None,
@@ -239,6 +240,22 @@ mod tests {
     fn one_byte_of_equal_size_is_seen() {
         let change = diff(&spec("port = 8080\n"), &seen(b"port = 8090\n", 0o644)).unwrap();
         assert_eq!(change.detail, ["- port = 8090", "+ port = 8080"]);
+    }
+
+    #[test]
+    fn what_is_no_text_shows_its_size() {
+        let binary = |content: &[u8]| FileSpec {
+            content: None,
+            content_base64: Some(muster_catalog::Binary(content.to_vec())),
+            ..spec("")
+        };
+        let wanted: Vec<u8> = (0..=255).collect();
+        let created = diff(&binary(&wanted), &Observed { current: None, ..seen(b"", 0o644) }).unwrap();
+        assert_eq!(created.detail, ["256 bytes"]);
+        assert!(matches!(created.does, Does::Create { content, .. } if content == wanted));
+        let changed = diff(&binary(&wanted), &seen(b"Stra\xdfe", 0o644)).unwrap();
+        assert_eq!(changed.detail, ["content differs: 6 bytes → 256 bytes"]);
+        assert_eq!(diff(&binary(&wanted), &seen(&wanted, 0o644)), None);
     }
 
     #[test]

@@ -19,6 +19,47 @@ use super::{
 use crate::command::Cmd;
 
 const COUNTS: [usize; 2] = [1_000, 10_000];
+/// Bytes of a file, mode and owner written; the peers are asked once, for [`content`] alone.
+const SIZES: [usize; 3] = [100, 1024, 16 * 1024];
+
+/// What the files hold.
+#[derive(Clone, Copy)]
+enum Subject {
+    /// What the peers are asked for, too: content alone.
+    Plain,
+    /// So many bytes, and mode and owner.
+    Whole(usize),
+}
+
+impl Subject {
+    fn content(self, number: usize) -> String {
+        let Self::Whole(size) = self else { return content(number) };
+        let mut text: String = (0..)
+            .map(|line| format!("setting_{line} = value {number} of a line\n"))
+            .scan(0, |length, line| {
+                let goes_on = *length < size;
+                *length += line.len();
+                goes_on.then_some(line)
+            })
+            .collect();
+        text.truncate(size - 1);
+        text + "\n"
+    }
+
+    fn keys(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Whole(_) => "mode = \"0644\"\nowner = \"root\"\n",
+        }
+    }
+
+    fn said(self) -> String {
+        match self {
+            Self::Plain => "255 bytes".to_owned(),
+            Self::Whole(size) => format!("{size} bytes, mode and owner written"),
+        }
+    }
+}
 
 /// One who takes part, with its command.
 struct Runner {
@@ -37,10 +78,11 @@ pub fn run(bench: &Bench) -> Result<()> {
     let raw = folder.path().join("raw");
     let source = bench.checkout.join("tests/bench/raw.rs");
     Cmd::new("rustc").args(["--edition", "2024", "-C", "opt-level=3", "-o"]).arg(&raw).arg(source).output()?;
-    for count in COUNTS {
+    let subjects = [Subject::Plain].into_iter().chain(SIZES.map(Subject::Whole));
+    for (subject, count) in subjects.flat_map(|subject| COUNTS.map(|count| (subject, count))) {
         let folder = folder.path().join(count.to_string());
-        let mut runners = prepare(bench, &raw, &folder, count)?;
-        bench.progress.stage(&format!("no-op converge of {count} files"), || {
+        let mut runners = prepare(bench, &raw, &folder, subject, count)?;
+        bench.progress.stage(&format!("no-op converge of {count} files of {}", subject.said()), || {
             let most = runners.iter().map(|runner| runner.rounds).max().unwrap_or_default();
             for round in 0..most {
                 for runner in runners.iter_mut().filter(|runner| round < runner.rounds) {
@@ -50,16 +92,17 @@ pub fn run(bench: &Bench) -> Result<()> {
             }
             Ok(())
         })?;
-        print(bench, count, &runners);
+        print(bench, subject, count, &runners);
+        fs::remove_dir_all(&folder)?;
     }
     Ok(())
 }
 
-fn prepare(bench: &Bench, raw: &Path, folder: &Path, count: usize) -> Result<Vec<Runner>> {
+fn prepare(bench: &Bench, raw: &Path, folder: &Path, subject: Subject, count: usize) -> Result<Vec<Runner>> {
     let files = folder.join("files");
     fs::create_dir_all(&files)?;
     for number in 0..count {
-        fs::write(files.join(number.to_string()), content(number))?;
+        fs::write(files.join(number.to_string()), subject.content(number))?;
     }
     let fast = bench.rounds.max(3) * 4;
     let mut runners = vec![Runner {
@@ -73,14 +116,15 @@ fn prepare(bench: &Bench, raw: &Path, folder: &Path, count: usize) -> Result<Vec
     let muster = Runner {
         name: "muster".to_owned(),
         program: bench.built.programs.agent.clone(),
-        arguments: muster(folder, &files, count)?,
+        arguments: muster(folder, &files, subject, count)?,
         scale: 1.0,
         rounds: fast,
         figures: Figures::default(),
     };
     proves_that_it_reads(&muster, &files)?;
     runners.push(muster);
-    for peer in PEERS {
+    let peers = if matches!(subject, Subject::Plain) { PEERS } else { &[] };
+    for peer in peers {
         let Some(program) = peer.program(bench.cache.root()) else { continue };
         let asked = peer.most.unwrap_or(count).min(count);
         let scratch = folder.join(peer.name);
@@ -103,10 +147,12 @@ fn prepare(bench: &Bench, raw: &Path, folder: &Path, count: usize) -> Result<Vec
     Ok(runners)
 }
 
-fn muster(folder: &Path, files: &Path, count: usize) -> Result<Vec<String>> {
-    let text: String = (0..count)
-        .map(|number| format!("[[file]]\npath = \"{}/{number}\"\ncontent = {:?}\n\n", files.display(), content(number)))
-        .collect();
+fn muster(folder: &Path, files: &Path, subject: Subject, count: usize) -> Result<Vec<String>> {
+    let one = |number| {
+        let (content, keys) = (subject.content(number), subject.keys());
+        format!("[[file]]\npath = \"{}/{number}\"\ncontent = {content:?}\n{keys}\n", files.display())
+    };
+    let text: String = (0..count).map(one).collect();
     let written = folder.join("files.toml");
     fs::write(&written, text)?;
     let state = folder.join("muster.json");
@@ -147,7 +193,7 @@ fn time(runner: &Runner) -> Result<f64> {
     Ok(seconds)
 }
 
-fn print(bench: &Bench, count: usize, runners: &[Runner]) {
+fn print(bench: &Bench, subject: Subject, count: usize, runners: &[Runner]) {
     let raw = &runners[0].figures;
     let muster = &runners[1].figures;
     let mut rows: Vec<_> = runners
@@ -157,8 +203,10 @@ fn print(bench: &Bench, count: usize, runners: &[Runner]) {
             vec![runner.name.clone(), figures.shown(1), table::ratio(figures, raw), table::ratio(figures, muster)]
         })
         .collect();
-    let absent = PEERS.iter().filter(|peer| peer.program(bench.cache.root()).is_none());
+    let asked = PEERS.iter().filter(|_| matches!(subject, Subject::Plain));
+    let absent = asked.filter(|peer| peer.program(bench.cache.root()).is_none());
     rows.extend(absent.map(|peer| vec![peer.name.to_owned(), "absent".to_owned(), "-".to_owned(), "-".to_owned()]));
-    println!("\nno-op converge of {count} files, whole process: ms, median (least to most)\n");
+    let said = subject.said();
+    println!("\nno-op converge of {count} files of {said}, whole process: ms, median (least to most)\n");
     println!("{}", table::table(&["", "ms", "of the raw calls", "of muster"], &rows));
 }
