@@ -20,7 +20,6 @@ use crate::{
     kinds::{
         self, SecretName, Spec, Texts,
         cluster_member::{Gone, MemberRole, Start, Worker},
-        manifest::ManifestSpec,
         pod_network::Mode,
         pod_network::Peer,
     },
@@ -32,6 +31,7 @@ use crate::{
 };
 
 mod owners;
+mod sets;
 
 /// What a node reports of itself; `facts.…` in `when` and templates.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,19 +141,7 @@ pub(crate) fn resources(site: &Site, node: &NodeInput, all: bool, errors: &mut V
                 drafts.push(Draft { resource, at: app.at, named: app.at, after: Vec::new(), notify: Vec::new() });
             }
         }
-        // They stand nowhere any more.
-        let at = site.variable_tree.at;
-        // After all other sets: what moved to another is that one's by then, and stays.
-        let others = drafts.iter().filter(|draft| matches!(draft.resource.spec, Spec::Manifest(_)));
-        let others: Vec<ResourceId> = others.map(|draft| draft.resource.id()).collect();
-        for name in &node.left_sets {
-            let spec = Spec::Manifest(ManifestSpec::gone(name));
-            let resource = Resource { after: others.clone(), notify: Vec::new(), spec };
-            // A set that is written after all, by a template say, is not gone.
-            if !others.contains(&resource.id()) {
-                drafts.push(Draft { resource, at, named: at, after: Vec::new(), notify: Vec::new() });
-            }
-        }
+        sets::pruned(&mut drafts, &node.left_sets, site.variable_tree.at);
     }
     let drafts = owners::one_each(drafts, site, compiler.errors);
     owners::no_file_holds_another(&drafts, site, compiler.errors);

@@ -159,9 +159,9 @@ fn changed_settings(
 fn hangs_on_others(spec: &Spec, observed: &Observed) -> bool {
     match (spec, observed) {
         (Spec::Service(_), Observed::Service(service)) => !service.loaded,
-        (Spec::Command(_) | Spec::ClusterMember(_) | Spec::Manifest(_) | Spec::Image(_) | Spec::Container(_), _) => {
-            true
-        }
+        // What left a set is known by its name, whatever the other sets still change.
+        (Spec::Manifest(set), _) => set.prunes().is_none(),
+        (Spec::Command(_) | Spec::ClusterMember(_) | Spec::Image(_) | Spec::Container(_), _) => true,
         (_, _) => false,
     }
 }

@@ -107,6 +107,7 @@ mod tests {
             generation: Default::default(),
             owned: Default::default(),
             groups: Default::default(),
+            objects: Vec::new(),
         };
         let owned = ["/d", "/d/own", "/d/sub/own", "/d-other"].map(|path| (path.to_owned(), false));
         scope.owned = owned.into_iter().chain([("/d/home".to_owned(), true)]).collect();

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use super::Draft;
 use crate::{
+    apps,
     diagnostic::Diagnostic,
-    kinds::{Claim, Place},
+    kinds::{Claim, Place, Spec},
     site::Site,
 };
 
@@ -16,15 +17,28 @@ pub(super) fn one_each(drafts: Vec<Draft>, site: &Site, errors: &mut Vec<Diagnos
     let mut kept: Vec<Draft> = Vec::new();
     for draft in drafts {
         let claims = draft.resource.spec.claims();
-        let taken = claims.iter().find_map(|claim| Some((claim, &kept[*owners.get(claim)?])));
-        if let Some((claim, owner)) = taken {
+        let mut taken = claims.iter().filter_map(|claim| Some((claim, *owners.get(claim)?)));
+        if let Some((claim, owner)) = taken.next() {
+            let more = match taken.filter(|(_, other)| *other == owner).count() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let owner = &kept[owner];
+            if let (Spec::Manifest(one), Spec::Manifest(other)) = (&owner.resource.spec, &draft.resource.spec)
+                && site.apps.keys().map(apps::set).filter(|set| [&one.name, &other.name].contains(&set)).count() == 2
+            {
+                // What two applications share is told by the rules for the whole site.
+                continue;
+            }
             let (first, second) = if owner.named <= draft.named { (owner, &draft) } else { (&draft, owner) };
-            let mut error = Diagnostic::new(format!("two resources own {claim}"));
+            let mut error = Diagnostic::new(format!("two resources own {claim}{more}"));
             for (one, label) in [(first, "here"), (second, "and here")] {
                 error = error.at(site.sources.place(one.named, label));
             }
             let same_file = site.sources.path(first.named) == site.sources.path(second.named);
-            errors.push(error.help(if same_file {
+            errors.push(error.help(if matches!(draft.resource.spec, Spec::Manifest(_)) {
+                "keep it in one of the two"
+            } else if same_file {
                 "keep one, or give each a `when` of its own"
             } else {
                 "keep one, or give each role its own and include both"

@@ -55,6 +55,7 @@ impl FakeMachine {
             generation: Generation::default(),
             owned: Default::default(),
             groups: Default::default(),
+            objects: Vec::new(),
         })
     }
 
