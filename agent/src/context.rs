@@ -8,7 +8,10 @@ use std::{
     sync::Arc,
 };
 
-use muster_catalog::{Catalog, Spec, kinds::Owned};
+use muster_catalog::{
+    Catalog, Spec,
+    kinds::{Owned, manifest::ObjectId},
+};
 use muster_ids::{ClusterName, EnvName, Generation, NodeName, ResourceId};
 
 use crate::ports::{Archives, Clock, Commands, Docker, Files, Kube, Mounts, Packages, Secrets, Tickets, Turns, Units};
@@ -40,11 +43,14 @@ pub struct Scope {
     pub cluster: ClusterName,
     pub environment: EnvName,
     pub node: NodeName,
+    /// What is done for the whole cluster is marked with it: the catalog's, or the other nodes' while this one tries its own.
     pub generation: Generation,
     /// What the node's resources own, by path. Filled where a folder is purged.
     pub owned: BTreeMap<String, Owner>,
     /// The groups that it keeps.
     pub groups: BTreeSet<String>,
+    /// The Kubernetes objects that the catalog's sets name, as written, each with its set.
+    pub objects: Vec<(String, ObjectId)>,
 }
 
 /// Whose a path is.
@@ -65,9 +71,10 @@ impl Scope {
             cluster: catalog.cluster.clone(),
             environment: catalog.environment.clone(),
             node: catalog.node.clone(),
-            generation: catalog.generation,
+            generation: of_the_cluster(catalog),
             owned: if purges { owned(catalog) } else { BTreeMap::new() },
             groups: catalog.resource.iter().filter_map(|resource| group(&resource.spec)).collect(),
+            objects: objects(catalog),
         }
     }
 }
@@ -77,6 +84,22 @@ fn group(spec: &Spec) -> Option<String> {
         Spec::Group(group) if !group.absent => Some(group.name.clone()),
         _other => None,
     }
+}
+
+fn of_the_cluster(catalog: &Catalog) -> Generation {
+    let of = catalog.resource.iter().find_map(|resource| match &resource.spec {
+        Spec::Manifest(set) => set.prune.as_ref()?.of,
+        _other => None,
+    });
+    of.unwrap_or(catalog.generation)
+}
+
+fn objects(catalog: &Catalog) -> Vec<(String, ObjectId)> {
+    let sets = catalog.resource.iter().filter_map(|resource| match &resource.spec {
+        Spec::Manifest(set) => Some(set),
+        _other => None,
+    });
+    sets.flat_map(|set| set.objects().into_iter().map(|id| (set.name.clone(), id))).collect()
 }
 
 fn owned(catalog: &Catalog) -> BTreeMap<String, Owner> {

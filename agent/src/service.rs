@@ -103,6 +103,7 @@ fn scope(realm: &Realm, node: NodeName) -> Scope {
         generation: Generation::default(),
         owned: Default::default(),
         groups: Default::default(),
+        objects: Vec::new(),
     }
 }
 

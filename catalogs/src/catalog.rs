@@ -6,7 +6,14 @@
 use muster_ids::{ClusterName, Digest, EnvName, Generation, NodeName, ResourceId};
 use serde::{Deserialize, Serialize};
 
-use crate::{kinds::Spec, tree};
+use crate::{
+    kinds::{
+        Spec,
+        cluster_member::MemberRole,
+        manifest::{ManifestSpec, Prune},
+    },
+    tree,
+};
 
 /// One node's resources, in an order that respects `after`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +67,41 @@ impl Catalog {
             Some(catalog) => Ok(catalog),
             None => toml::from_str(text).map_err(InvalidCatalog),
         }
+    }
+
+    /// This catalog as its node tries it before all others: what a control plane that leads does for the whole cluster stays
+    /// as in `others`, this node's catalog of the generation that the other nodes follow. Its sets of Kubernetes objects
+    /// are theirs, and nothing of this catalog comes before or after them.
+    #[must_use]
+    pub fn tried(mut self, others: &Catalog) -> Self {
+        let mut members = Vec::new();
+        for resource in &mut self.resource {
+            if let Spec::ClusterMember(member) = &mut resource.spec
+                && member.role == MemberRole::ControlPlane
+            {
+                member.tries = true;
+                members.push(ResourceId::new("cluster_member", &member.name));
+            }
+        }
+        if members.is_empty() {
+            return self;
+        }
+        let is_set = |id: &ResourceId| id.kind() == "manifest";
+        self.resource.retain(|resource| !is_set(&resource.id()));
+        for resource in &mut self.resource {
+            resource.after.retain(|id| !is_set(id));
+            resource.notify.retain(|id| !is_set(id));
+        }
+        for resource in &others.resource {
+            let Spec::Manifest(set) = &resource.spec else { continue };
+            let of = Some(others.generation);
+            let prune = set.prune.clone().map(|prune| Prune { of, ..prune });
+            let mut after = members.clone();
+            after.extend(resource.after.iter().filter(|id| is_set(id)).cloned());
+            let spec = Spec::Manifest(ManifestSpec { prune, ..set.clone() });
+            self.resource.push(Resource { after, notify: Vec::new(), spec });
+        }
+        self
     }
 
     /// The digest of everything but the generation and `draft`: the same for two generations of equal content.

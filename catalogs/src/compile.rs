@@ -7,6 +7,7 @@ mod context;
 mod edges;
 mod member;
 mod owners;
+mod sets;
 mod texts;
 
 use std::{
@@ -26,7 +27,6 @@ use crate::{
     kinds::{
         self, SecretName, Spec,
         cluster_member::{Gone, MemberRole, Start},
-        manifest::ManifestSpec,
         pod_network::Peer,
     },
     role::{self, Role, Written},
@@ -164,19 +164,7 @@ pub(crate) fn resources(
                 drafts.push(Draft { resource, at: app.at, named: app.at, after: Vec::new(), notify: Vec::new() });
             }
         }
-        // They stand nowhere any more.
-        let at = site.variable_tree.at;
-        // After all other sets: what moved to another is that one's by then, and stays.
-        let others = drafts.iter().filter(|draft| matches!(draft.resource.spec, Spec::Manifest(_)));
-        let others: Vec<ResourceId> = others.map(|draft| draft.resource.id()).collect();
-        for name in &node.left_sets {
-            let spec = Spec::Manifest(ManifestSpec::gone(name));
-            let resource = Resource { after: others.clone(), notify: Vec::new(), spec };
-            // A set that is written after all, by a template say, is not gone.
-            if !others.contains(&resource.id()) {
-                drafts.push(Draft { resource, at, named: at, after: Vec::new(), notify: Vec::new() });
-            }
-        }
+        sets::pruned(&mut drafts, &node.left_sets, site.variable_tree.at);
     }
     let drafts = owners::one_each(drafts, site, compiler.errors);
     owners::no_file_holds_another(&drafts, site, compiler.errors);

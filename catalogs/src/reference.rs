@@ -258,8 +258,10 @@ A circle is an error that shows each of its edges and what would open it. Ties k
 ## What leaves the site
 
 - Nodes, disks, endpoints: the plan says what becomes of each. A disk is kept.
-- Applications and manifests: their objects are deleted, those first that others do not need, after all other sets, so that what moved
-  to another set stays. A namespace that holds something else stays too, and so does a definition whose kind others use.
+- Applications and manifests: an object that no set names any more is deleted, those first that others do not need. All sets are
+  written before that, and while one of them fails nothing is deleted: what moves to another set, to an application or to a set of another
+  name is never gone in between, and a claim keeps its data. A namespace that holds something else stays, and so does a definition whose
+  kind others use; what was there before a set named it only loses muster's marks. The plan and the report name each with its fate.
 - Everything else on a node is no longer managed and stays as it is. To remove it, write `absent = true` first, apply, and then take it out;
   of a sysctl and a kernel module that takes away what a boot would do, and of a container all but its volumes.
 ";

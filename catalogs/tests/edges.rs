@@ -42,9 +42,16 @@ fn before(catalog: &Catalog, id: &str) -> BTreeSet<String> {
     found
 }
 
+fn pruning(catalog: &Catalog) -> Option<&muster_catalog::kinds::manifest::Prune> {
+    catalog.resource.iter().find_map(|resource| match &resource.spec {
+        Spec::Manifest(set) => set.prune.as_ref(),
+        _other => None,
+    })
+}
+
 /// Control planes delete what is left of a set; a set that is written stays, and what moved to another set moves first.
 #[test]
-fn a_set_that_left_the_site_is_made_absent_after_all_others() {
+fn what_left_sets_is_pruned_after_all_of_them_are_written() {
     let site = site();
     assert!(site.manifest_sets().contains("app-easypay"), "{:?}", site.manifest_sets());
     let node = |pool| NodeInput {
@@ -52,14 +59,68 @@ fn a_set_that_left_the_site_is_made_absent_after_all_others() {
         ..node(&site, pool, facts("container"))
     };
     let catalog = compile(&site, &node("control-plane"), Generation::default()).unwrap();
-    let absent = |catalog: &Catalog| -> Vec<String> {
-        let specs = catalog.resource.iter().map(|resource| &resource.spec);
-        specs.filter(|spec| matches!(spec, Spec::Manifest(m) if m.absent)).map(|spec| spec.id().to_string()).collect()
-    };
-    assert_eq!(absent(&catalog), ["manifest.app-shop"]);
-    assert!(before(&catalog, "manifest.app-shop").contains("manifest.app-easypay"));
+    let prune = pruning(&catalog).unwrap();
+    assert_eq!(prune.gone, ["app-shop".to_owned()].into());
+    assert!(prune.sets.contains("app-easypay") && !prune.sets.contains("app-shop"), "{prune:?}");
+    let before = before(&catalog, "manifest.what left");
+    for set in &prune.sets {
+        assert!(before.contains(&format!("manifest.{set}")), "{set}");
+    }
     let worker = compile(&site, &node("workers"), Generation::default()).unwrap();
-    assert_eq!(absent(&worker), Vec::<String>::new());
+    assert_eq!(pruning(&worker), None);
+}
+
+/// The shipped site with more in the role of its control planes.
+fn with_sets(text: &str) -> Result<Catalog, muster_catalog::Diagnostics> {
+    let mut files = shipped();
+    files.0.get_mut("roles/control-plane.toml").unwrap().push_str(text);
+    let mut site = load(&files, &"local".parse().unwrap())?;
+    site.provide("local", serde_json::json!({ "apt_key": "-----BEGIN PGP PUBLIC KEY BLOCK-----" }));
+    compile(&site, &node(&site, "control-plane", facts("container")), Generation::default())
+}
+
+const SET: &str = "\ncontent = \"{apiVersion: v1, kind: Namespace, metadata: {name: NAME}}\"\n";
+
+#[test]
+fn a_set_that_is_absent_goes_after_all_others_but_those_that_come_after_it_by_hand() {
+    let set = |name: &str| format!("[[manifest]]\nname = \"{name}\"{}", SET.replace("NAME", name));
+    let old = "[[manifest]]\nname = \"old\"\nabsent = true\n";
+    let catalog = with_sets(&format!("{}{old}", set("new"))).unwrap();
+    assert!(before(&catalog, "manifest.old").contains("manifest.new"));
+    let by_hand = format!(
+        "{}after = [\"manifest.old\"]\n{}after = [\"manifest.new\"]\n{}{old}",
+        set("new"),
+        set("newer"),
+        set("free")
+    );
+    let catalog = with_sets(&by_hand).unwrap();
+    let of = before(&catalog, "manifest.old");
+    assert!(of.contains("manifest.free") && !of.contains("manifest.new") && !of.contains("manifest.newer"), "{of:?}");
+    assert!(before(&catalog, "manifest.newer").contains("manifest.old"));
+}
+
+/// While a control plane tries a catalog, what it does for the cluster is as the others have it.
+#[test]
+fn a_tried_catalog_has_the_clusters_part_of_the_others() {
+    let with = |more: &str, generation: u64| {
+        let set = format!("[[manifest]]\nname = \"{more}\"{}", SET.replace("NAME", more));
+        let file = format!("[[file]]\npath = \"/etc/{more}\"\ncontent = \"\"\nafter = [\"manifest.{more}\"]\n");
+        let catalog = with_sets(&(set + &file)).unwrap();
+        Catalog { generation: Generation { epoch: 1, counter: generation }, ..catalog }
+    };
+    let (others, next) = (with("old", 7), with("new", 8));
+    let tried = next.clone().tried(&others);
+    let ids = |catalog: &Catalog| catalog.resource.iter().map(|r| r.id().to_string()).collect::<BTreeSet<_>>();
+    assert!(ids(&tried).contains("manifest.old") && !ids(&tried).contains("manifest.new"));
+    assert!(ids(&tried).contains("file./etc/new") && !ids(&tried).contains("file./etc/old"));
+    assert!(before(&tried, "manifest.old").contains("cluster_member.control-plane-1"));
+    assert!(before(&tried, "manifest.what left").contains("manifest.old"));
+    assert_eq!(pruning(&tried).unwrap().of, Some(others.generation));
+    assert!(tried.resource.iter().any(|r| matches!(&r.spec, Spec::ClusterMember(member) if member.tries)));
+    assert_eq!((tried.generation, Catalog::from_toml(&tried.to_toml()).unwrap()), (next.generation, tried.clone()));
+    let site = site();
+    let worker = compile(&site, &node(&site, "workers", facts("container")), Generation::default()).unwrap();
+    assert_eq!(worker.clone().tried(&others), worker);
 }
 
 #[test]

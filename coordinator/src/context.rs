@@ -123,7 +123,8 @@ impl Context {
         Ok(self.library.open(publication)?)
     }
 
-    /// The node's catalog as it is now; absent for one that the blueprint does not know.
+    /// The node's catalog as it is now; absent for one that the blueprint does not know. Who tries a publication before the
+    /// others leaves the cluster's part as they have it.
     pub fn catalog(
         &self,
         root: &Root,
@@ -132,7 +133,22 @@ impl Context {
     ) -> Result<Option<Result<Catalog, Diagnostics>>, PublishedError> {
         let published = self.published_for(root, node)?;
         let generation = published.publication.generation;
-        Ok(compile(&published.site, &published.blueprint, node, facts, generation))
+        let tries = root.rollout.as_ref().is_some_and(|rollout| rollout.only == *node);
+        let Some(current) = root.current.as_ref().filter(|_| tries) else {
+            return Ok(compile(&published.site, &published.blueprint, node, facts, generation));
+        };
+        let compiled = compile(&published.site, &published.blueprint, node, facts.clone(), generation);
+        let others = self.library.open(current)?;
+        let others = compile(&others.site, &others.blueprint, node, facts, current.generation);
+        let tried = |catalog: Catalog| match others {
+            Some(Ok(others)) => catalog.tried(&others),
+            // Nothing of the cluster is to be had from there: all of it waits.
+            Some(Err(_)) | None => {
+                let nothing = Catalog { resource: vec![], generation: current.generation, ..catalog.clone() };
+                catalog.tried(&nothing)
+            }
+        };
+        Ok(compiled.map(|compiled| compiled.map(tried)))
     }
 
     /// The planner's policy of a site.

@@ -93,7 +93,10 @@ pub async fn apply(ctx: &Context, id: &str, only: Option<&NodeName>, by: &str) -
     let short = planned.saved.site.short();
     let text = match only {
         None => format!("{by} applied catalog {short} as generation {generation}"),
-        Some(only) => format!("{by} applied catalog {short} as generation {generation}, on {only} first"),
+        Some(only) => format!(
+            "{by} applied catalog {short} as generation {generation}, on {only} first: the other nodes and the cluster's \
+             objects stay as they are until it has converged"
+        ),
     };
     ctx.event(Level::Info, only, "applied", text);
     ctx.wake.notify_one();
@@ -223,13 +226,13 @@ pub(crate) fn widen(ctx: &Context, node: &NodeName, generation: Generation) -> R
             rollout.only == *node && rollout.state == RolloutState::Trying && rollout.next.generation == generation
         })?;
         let (rollout, blueprint) = (root.rollout.take()?, root.current.as_ref()?.blueprint);
-        let next = Publication { blueprint, ..rollout.next };
-        let generation = next.generation;
-        root.current = Some(next);
-        Some((rollout.only, generation))
+        // A generation of its own: with the cluster's part the tried node has another content, too.
+        let generation = root.next_generation();
+        root.current = Some(Publication { blueprint, generation, ..rollout.next });
+        Some(rollout.only)
     })?;
-    if let Some((only, generation)) = widened {
-        let text = format!("converged on generation {generation}; the other nodes follow");
+    if let Some(only) = widened {
+        let text = format!("converged on generation {generation}; the other nodes follow, and the cluster's objects");
         ctx.event(Level::Info, Some(&only), "tried", text);
         ctx.wake.notify_one();
     }

@@ -46,6 +46,12 @@ impl std::fmt::Display for Workload {
 }
 
 impl Report {
+    /// Whether the node's own part is as written, whatever there is to say of the cluster's objects.
+    pub fn node_converged(&self) -> bool {
+        let mut open = self.steps.iter().filter(|step| !step.outcome.is_well()).peekable();
+        self.converged || open.peek().is_some() && open.all(|step| step.resource.kind() == "manifest")
+    }
+
     /// This report, and what is left to tell of an earlier one that nobody took: drift, changes and notes. How things stand
     /// is this one's to say.
     pub fn with_untold(mut self, earlier: &Self) -> Self {
@@ -107,6 +113,20 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// The resource is as written, or it is another's to do.
+    pub fn is_well(&self) -> bool {
+        match self {
+            Self::AlreadyRight | Self::Done => true,
+            Self::Skipped { why: Skip::NotTheLeader { .. } | Skip::Guard } => true,
+            Self::Skipped {
+                why: Skip::Turn { .. } | Skip::Contested { .. } | Skip::Paused { .. } | Skip::Waits { .. },
+            } => false,
+            Self::Blocked { .. } | Self::Failed { .. } => false,
+        }
+    }
+}
+
 /// Why a step was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "for")]
@@ -132,6 +152,20 @@ mod tests {
     fn step(name: &str, outcome: Outcome, notes: &[&str]) -> StepReport {
         let notes = notes.iter().map(|&note| note.to_owned()).collect();
         StepReport { resource: ResourceId::new("file", name), outcome, detail: vec![], notes, took: 1 }
+    }
+
+    #[test]
+    fn the_clusters_objects_are_not_the_nodes_own_part() {
+        let failed = || Outcome::Failed { error: "no".into(), help: None, retry: false };
+        let of = |kind: &str, outcome: Outcome| StepReport {
+            resource: ResourceId::new(kind, "a"),
+            ..step("a", outcome, &[])
+        };
+        let report = |steps: Vec<StepReport>| Report { steps, ..Report::default() };
+        assert!(Report { converged: true, ..Report::default() }.node_converged());
+        assert!(report(vec![of("manifest", failed()), of("file", Outcome::Done)]).node_converged());
+        assert!(!report(vec![of("manifest", failed()), of("file", failed())]).node_converged());
+        assert!(!report(vec![]).node_converged(), "it does not say why it has not converged");
     }
 
     #[test]

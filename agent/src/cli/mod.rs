@@ -177,6 +177,7 @@ fn no_scope() -> anyhow::Result<Scope> {
         generation: muster_ids::Generation::default(),
         owned: Default::default(),
         groups: Default::default(),
+        objects: Vec::new(),
     })
 }
 

@@ -154,6 +154,11 @@ pub async fn create(client: &Client, path: &str, object: &Value) -> Result<Value
     call(client, "create", Method::POST, path, JSON, object.to_string().into_bytes()).await
 }
 
+/// Whether the collection would take the object as a new one; nothing is written.
+pub async fn dry_create(client: &Client, path: &str, object: &Value) -> Result<Value, ApiError> {
+    create(client, &format!("{path}?dryRun=All"), object).await
+}
+
 /// Replaces the whole object; its `resourceVersion` guards the write.
 pub async fn replace(client: &Client, path: &str, object: &Value) -> Result<Value, ApiError> {
     call(client, "update", Method::PUT, path, JSON, object.to_string().into_bytes()).await

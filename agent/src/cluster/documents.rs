@@ -249,6 +249,7 @@ pub(crate) mod tests {
             ignore_preflight: vec!["SystemVerification".into()],
             gone: vec![],
             workers: vec![],
+            tries: false,
         }
     }
 

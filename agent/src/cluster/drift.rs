@@ -24,6 +24,7 @@ use super::{
     lease::{self, Holder},
     network,
     objects::{self, Kinds},
+    sets::marks,
 };
 use crate::Context;
 
@@ -68,17 +69,30 @@ fn set(ctx: Context, name: String, text: &str, id: ResourceId) -> BoxStream<'sta
         .collect();
     stream::once(async move {
         let client = leading(&ctx).await;
-        let versions = kinds.iter().map(|(version, _)| version.clone());
-        let served = Kinds::discover(&client, versions).await.unwrap_or_default();
-        let watches = kinds.into_iter().filter_map(|(version, kind)| {
-            let plural = served.plural(&version, &kind)?;
-            Some(touched(&client, &name, &version, &kind, &plural))
+        let watches = kinds.into_iter().map(|(version, kind)| {
+            let (ctx, client, name) = (ctx.clone(), client.clone(), name.clone());
+            let watch = async move {
+                let plural = served(&ctx, &client, &version, &kind).await;
+                touched(&client, &name, &version, &kind, &plural)
+            };
+            stream::once(watch).flatten().boxed()
         });
         stream::select_all(watches.collect::<Vec<_>>())
     })
     .flatten()
     .map(move |()| id.clone())
     .boxed()
+}
+
+/// Waits until the cluster knows a kind, which the set itself may define; its name in paths.
+async fn served(ctx: &Context, client: &Client, version: &str, kind: &str) -> String {
+    loop {
+        let kinds = Kinds::discover(client, [version.to_owned()]).await.unwrap_or_default();
+        if let Some(plural) = kinds.plural(version, kind) {
+            return plural;
+        }
+        ctx.clock.sleep(Duration::from_secs(10)).await;
+    }
 }
 
 /// Waits until this node leads.
@@ -98,7 +112,7 @@ fn touched(client: &Client, set: &str, api_version: &str, kind: &str, plural: &s
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-    let config = watcher::Config::default().labels(&format!("{}={set}", objects::SET));
+    let config = watcher::Config::default().labels(&format!("{}={set}", marks::SET));
     let events = watcher(api, config).default_backoff();
     events
         .scan(BTreeMap::<String, Digest>::new(), |known, event| {

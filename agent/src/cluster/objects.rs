@@ -7,33 +7,16 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use kube::Client;
-use muster_catalog::kinds::manifest::{self, DocumentError};
-use muster_ids::Generation;
-use muster_plan::kinds::manifest::ObjectId;
+use muster_catalog::kinds::manifest::{self, DocumentError, ObjectId};
 use serde_json::{Value, json};
 
 use super::api::{self, ApiError};
 
-/// Which set an object belongs to; a label, so that a set can be watched.
-pub const SET: &str = "muster.dev/set";
-/// The generation that last changed an object; an annotation.
-pub const GENERATION: &str = "muster.dev/generation";
-/// On an object that was there before any set named it; an annotation. It is let go and not deleted when it leaves its set.
-pub const ADOPTED: &str = "muster.dev/adopted";
 /// A value of a Secret that stands for a secret of the site.
 pub const REFERENCE: &str = "muster-secret:";
 
-/// A text that is no set of objects.
-#[derive(Debug, thiserror::Error)]
-pub enum ObjectsError {
-    #[error(transparent)]
-    Document(#[from] DocumentError),
-    #[error("{id} stands in the set twice")]
-    Twice { id: ObjectId },
-}
-
 /// Reads YAML documents, in the order in which they are applied.
-pub fn parse(text: &str) -> Result<Vec<Value>, ObjectsError> {
+pub fn parse(text: &str) -> Result<Vec<Value>, DocumentError> {
     let mut objects = manifest::documents(text)?;
     objects.sort_by_key(|object| rank(object["kind"].as_str().unwrap_or_default()));
     Ok(objects)
@@ -88,15 +71,13 @@ impl Kinds {
     /// The object's name; with the namespace `default` where its kind has one and it says none. A kind that is not
     /// served keeps what it says.
     pub fn id(&self, object: &Value) -> ObjectId {
-        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-        let (api_version, kind) = (text("/apiVersion").unwrap_or_default(), text("/kind").unwrap_or_default());
-        let written = text("/metadata/namespace");
-        let namespace = match self.get(&api_version, &kind) {
-            Some((_, true)) => Some(written.unwrap_or_else(|| "default".to_owned())),
+        let mut id = ObjectId::of(object);
+        id.namespace = match self.get(&id.api_version, &id.kind) {
+            Some((_, true)) => Some(id.namespace.unwrap_or_else(|| "default".to_owned())),
             Some((_, false)) => None,
-            None => written,
+            None => id.namespace,
         };
-        ObjectId { api_version, kind, namespace, name: text("/metadata/name").unwrap_or_default() }
+        id
     }
 
     /// The object's path; none where its kind is not served.
@@ -110,57 +91,16 @@ impl Kinds {
         Some(format!("/{root}/{}/{scope}{plural}/{}", id.api_version, id.name))
     }
 
+    /// The path of the collection that the object is in; none where its kind is not served.
+    pub fn collection(&self, id: &ObjectId) -> Option<String> {
+        let path = self.path(id)?;
+        path.rsplit_once('/').map(|(collection, _)| collection.to_owned())
+    }
+
     /// The kind's name in paths; none where it is not served.
     pub fn plural(&self, api_version: &str, kind: &str) -> Option<String> {
         self.get(api_version, kind).map(|(plural, _)| plural.clone())
     }
-}
-
-/// Objects that are named twice.
-pub fn check_unique(ids: &[ObjectId]) -> Result<(), ObjectsError> {
-    for (index, id) in ids.iter().enumerate() {
-        if ids[..index].iter().any(|other| other.same_object(id)) {
-            return Err(ObjectsError::Twice { id: id.clone() });
-        }
-    }
-    Ok(())
-}
-
-/// The object as it is applied: with its set, its generation and its namespace.
-pub fn dressed(object: &Value, id: &ObjectId, set: &str, generation: &str) -> Value {
-    let mut object = object.clone();
-    if let Some(metadata) = object["metadata"].as_object_mut() {
-        for key in ["managedFields", "resourceVersion", "uid", "creationTimestamp"] {
-            metadata.remove(key);
-        }
-    }
-    if let Some(namespace) = &id.namespace {
-        object["metadata"]["namespace"] = json!(namespace);
-    }
-    object["metadata"]["labels"][SET] = json!(set);
-    object["metadata"]["annotations"][GENERATION] = json!(generation);
-    if let Some(table) = object.as_object_mut() {
-        table.remove("status");
-    }
-    object
-}
-
-/// Dressed for the live object that it is applied to: whether that was there before any set is remembered.
-pub fn over(mut dressed: Value, live: &Value) -> Value {
-    if adopted(live) || is_foreign(live) {
-        dressed["metadata"]["annotations"][ADOPTED] = json!("true");
-    }
-    dressed
-}
-
-/// No set has ever written it.
-fn is_foreign(live: &Value) -> bool {
-    live["metadata"]["labels"][SET].is_null() && live["metadata"]["annotations"][GENERATION].is_null()
-}
-
-/// It was there before any set named it.
-pub fn adopted(live: &Value) -> bool {
-    live["metadata"]["annotations"][ADOPTED] == "true"
 }
 
 /// The names of the site's secrets that a Secret refers to.
@@ -177,31 +117,34 @@ pub fn references(object: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Puts the secrets' values in the place of their names.
+/// Puts the secrets' values in the place of their names. What stands as text goes into `data`, too: the API server forgets
+/// who wrote it there, and would keep a key that left the text.
 pub fn resolve(object: &mut Value, secrets: &BTreeMap<String, Vec<u8>>) {
     if object["kind"] != "Secret" {
         return;
     }
+    let encode = |bytes: &[u8]| json!(base64::engine::general_purpose::STANDARD.encode(bytes));
     let mut resolved = Vec::new();
-    for table in ["data", "stringData"] {
+    for (table, is_text) in [("data", false), ("stringData", true)] {
         let Some(table) = object[table].as_object_mut() else { continue };
-        table.retain(|key, value| match value.as_str().and_then(|text| text.strip_prefix(REFERENCE)) {
-            Some(name) => {
-                resolved.extend(secrets.get(name).map(|bytes| (key.clone(), bytes.clone())));
-                false
+        table.retain(|key, value| {
+            let Some(text) = value.as_str() else { return true };
+            match text.strip_prefix(REFERENCE) {
+                Some(name) => resolved.extend(secrets.get(name).map(|bytes| (key.clone(), encode(bytes)))),
+                None if is_text => resolved.push((key.clone(), encode(text.as_bytes()))),
+                None => return true,
             }
-            None => true,
+            false
         });
     }
-    for (key, bytes) in resolved {
-        object["data"][key] = json!(base64::engine::general_purpose::STANDARD.encode(bytes));
+    if let Some(table) = object.as_object_mut()
+        && table.get("stringData").and_then(Value::as_object).is_some_and(serde_json::Map::is_empty)
+    {
+        table.remove("stringData");
     }
-}
-
-/// The generation that last changed a live object.
-pub fn generation_of(live: &Value) -> Option<Generation> {
-    let (epoch, counter) = live["metadata"]["annotations"][GENERATION].as_str()?.split_once('.')?;
-    Some(Generation { epoch: epoch.parse().ok()?, counter: counter.parse().ok()? })
+    for (key, value) in resolved {
+        object["data"][key] = value;
+    }
 }
 
 /// What would change, field by field; of a Secret only the names of its keys.
@@ -304,8 +247,8 @@ items:
         let objects = parse(TEXT).unwrap();
         let kinds: Vec<_> = objects.iter().map(|o| o["kind"].as_str().unwrap()).collect();
         assert_eq!(kinds, ["Namespace", "Secret", "Deployment"]);
-        assert!(matches!(parse("a: ["), Err(ObjectsError::Document(DocumentError::Yaml { number: 1, .. }))));
-        assert!(matches!(parse("kind: Pod"), Err(ObjectsError::Document(DocumentError::NoObject { number: 1 }))));
+        assert!(matches!(parse("a: ["), Err(DocumentError::Yaml { number: 1, .. })));
+        assert!(matches!(parse("kind: Pod"), Err(DocumentError::NoObject { number: 1 })));
     }
 
     #[test]
@@ -325,19 +268,15 @@ items:
     }
 
     #[test]
-    fn one_object_twice_is_an_error() {
-        let ids: Vec<_> = parse(&TEXT.repeat(2)).unwrap().iter().map(|o| kinds().id(o)).collect();
-        assert!(matches!(check_unique(&ids), Err(ObjectsError::Twice { .. })));
-        assert!(check_unique(&ids[..1]).is_ok());
-    }
-
-    #[test]
     fn secrets_come_in_by_name_and_never_show() {
         let mut secret = parse(TEXT).unwrap().remove(1);
         assert_eq!(references(&secret), ["a"]);
         let before = secret.clone();
         resolve(&mut secret, &[("a".to_owned(), b"hunter2".to_vec())].into());
         assert_eq!(secret["data"], json!({"A": "aHVudGVyMg==", "B": "Qg=="}));
+        let mut text = json!({"kind": "Secret", "data": {"A": "Qg=="}, "stringData": {"A": "hunter2", "C": 5}});
+        resolve(&mut text, &BTreeMap::new());
+        assert_eq!(text, json!({"kind": "Secret", "data": {"A": "aHVudGVyMg=="}, "stringData": {"C": 5}}));
         let lines = differences(&before, &secret);
         assert_eq!(lines, ["~ data.A"]);
     }
@@ -351,17 +290,5 @@ items:
             ["- metadata.labels = {\"a\":\"b\"}", "~ spec.list[1] 2 → 3", "+ spec.new = x", "~ spec.replicas 2 → 3"]
         );
         assert!(differences(&live, &live).is_empty());
-    }
-
-    #[test]
-    fn what_is_applied_carries_set_and_generation() {
-        let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "n", "uid": "u"}, "status": {}});
-        let dressed = dressed(&object, &kinds().id(&object), "shop", "1.7");
-        assert_eq!(
-            dressed,
-            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {
-                "name": "n", "namespace": "default", "labels": {SET: "shop"}, "annotations": {GENERATION: "1.7"}}})
-        );
-        assert_eq!(generation_of(&dressed), Some(Generation { epoch: 1, counter: 7 }));
     }
 }

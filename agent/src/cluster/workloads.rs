@@ -12,7 +12,8 @@ use serde_json::Value;
 use super::{
     api::{self, ApiError},
     lease::{self, Holder},
-    membership, objects,
+    membership,
+    sets::marks,
 };
 use crate::Context;
 
@@ -45,7 +46,7 @@ async fn ask(client: &Client) -> Result<Vec<Workload>, ApiError> {
     let mut all = Vec::new();
     for plural in PLURALS {
         // With the selector `muster.dev/set`: there, with whatever value.
-        let path = format!("/apis/apps/v1/{plural}?labelSelector={}", objects::SET.replace('/', "%2F"));
+        let path = format!("/apis/apps/v1/{plural}?labelSelector={}", marks::SET.replace('/', "%2F"));
         let list = api::get(client, &path).await?;
         for workload in list["items"].as_array().into_iter().flatten() {
             let Some(open) = open(plural, workload) else { continue };

@@ -194,6 +194,7 @@ mod tests {
             generation: Default::default(),
             owned: Default::default(),
             groups: Default::default(),
+            objects: Vec::new(),
         };
         Disruption::new(machine.context(scope), Arc::clone(node) as _)
     }

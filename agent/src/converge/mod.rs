@@ -21,7 +21,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use futures::future::OptionFuture;
 use muster_catalog::{Catalog, Spec};
 use muster_ids::ResourceId;
-use muster_plan::{Outcome, Report, Row, StepReport, schedule::ScheduleError};
+use muster_plan::{Report, Row, StepReport, schedule::ScheduleError};
 use tokio::{
     sync::{Mutex, mpsc},
     time::Instant,
@@ -130,16 +130,7 @@ struct Ends {
 }
 
 fn report(ends: Ends, options: &Options, started: i64, began: Instant) -> Report {
-    use muster_plan::Skip;
-    let converged = ends.steps.iter().all(|step| match &step.outcome {
-        Outcome::AlreadyRight | Outcome::Done => true,
-        // As written, and another's to do.
-        Outcome::Skipped { why: Skip::NotTheLeader { .. } | Skip::Guard } => true,
-        Outcome::Skipped {
-            why: Skip::Turn { .. } | Skip::Contested { .. } | Skip::Paused { .. } | Skip::Waits { .. },
-        } => false,
-        Outcome::Blocked { .. } | Outcome::Failed { .. } => false,
-    });
+    let converged = ends.steps.iter().all(|step| step.outcome.is_well());
     Report {
         woken_by: options.woken_by.clone(),
         started,

@@ -161,9 +161,9 @@ fn hangs_on_others(spec: &Spec, observed: &Observed) -> bool {
         (Spec::Service(_), Observed::Service(service)) => !service.loaded,
         // A package may bring its file.
         (Spec::Block(_), Observed::Block(block)) => block.file == muster_plan::kinds::block::Seen::Missing,
-        (Spec::Command(_) | Spec::ClusterMember(_) | Spec::Manifest(_) | Spec::Image(_) | Spec::Container(_), _) => {
-            true
-        }
+        // What left a set is known by its name, whatever the other sets still change.
+        (Spec::Manifest(set), _) => set.prunes().is_none(),
+        (Spec::Command(_) | Spec::ClusterMember(_) | Spec::Image(_) | Spec::Container(_), _) => true,
         (_, _) => false,
     }
 }

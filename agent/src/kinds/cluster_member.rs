@@ -51,6 +51,7 @@ pub async fn observe(ctx: &Context, spec: &ClusterMemberSpec) -> Result<Observed
     if member
         && whole
         && spec.role == MemberRole::ControlPlane
+        && !spec.tries
         && let Some(client) = leading(ctx).await
     {
         observed.proxy = settings::proxy(ctx, &client, spec).await?;

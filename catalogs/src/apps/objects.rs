@@ -30,12 +30,8 @@ pub(super) fn manifest(name: &AppName, app: &App, table: &AppTable, site: &Site,
     let documents: Vec<String> =
         objects.iter().map(|o| serde_yaml_ng::to_string(&Sorted(o)).unwrap_or_default()).collect();
     ManifestSpec {
-        name: super::set(name),
-        content: Some(documents.join("---\n")),
-        source: None,
-        template: None,
         secrets: secrets.into_iter().collect(),
-        absent: false,
+        ..ManifestSpec::set(&super::set(name), documents.join("---\n"))
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 
 use super::{Draft, aliases::Aliases};
 use crate::{
+    apps,
     diagnostic::Diagnostic,
     kinds::{Claim, Owned, Place, Signal, Spec},
     site::Site,
@@ -21,23 +22,35 @@ pub(super) fn one_each(drafts: Vec<Draft>, site: &Site, errors: &mut Vec<Diagnos
     let mut kept: Vec<Draft> = Vec::with_capacity(drafts.len());
     for draft in drafts {
         let claims = draft.resource.spec.claims();
-        let taken = claims.iter().find_map(|claim| {
+        let mut taken = claims.iter().filter_map(|claim| {
             let real = aliases.resolved(claim);
             let (owner, name) = owners.get(&*real)?;
-            Some((claim, real, owner, name))
+            Some((claim, real, *owner, name))
         });
-        if let Some((claim, real, owner, name)) = taken {
-            let owner = &kept[*owner];
+        if let Some((claim, real, owner, name)) = taken.next() {
+            let more = match taken.filter(|(.., other, _)| *other == owner).count() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let owner = &kept[owner];
+            if let (Spec::Manifest(one), Spec::Manifest(other)) = (&owner.resource.spec, &draft.resource.spec)
+                && site.apps.keys().map(apps::set).filter(|set| [&one.name, &other.name].contains(&set)).count() == 2
+            {
+                // What two applications share is told by the rules for the whole site.
+                continue;
+            }
             let (first, second) = if owner.named <= draft.named { (owner, &draft) } else { (&draft, owner) };
             let same_file = site.sources.path(first.named) == site.sources.path(second.named);
-            let help = if same_file {
+            let help = if matches!(draft.resource.spec, Spec::Manifest(_)) {
+                "keep it in one of the two"
+            } else if same_file {
                 "keep one, or give each a `when` of its own"
             } else {
                 "keep one, or give each role its own and include both"
             };
             let name = name.as_deref().unwrap_or_else(|| real.name());
             let what = if name == claim.name() { String::new() } else { format!(", which is {name}") };
-            errors.push(twice(format!("two resources own {claim}{what}"), first, second, site).help(help));
+            errors.push(twice(format!("two resources own {claim}{what}{more}"), first, second, site).help(help));
             continue;
         }
         for claim in claims {

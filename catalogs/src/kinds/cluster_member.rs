@@ -49,6 +49,9 @@ pub struct ClusterMemberSpec {
     /// What the control plane that leads keeps on the workers' Node objects, because they may not themselves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub workers: Vec<Worker>,
+    /// This node tries the catalog before all others: what it would do for the whole cluster, where it leads, waits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tries: bool,
 }
 
 /// A worker's labels and taints by its pool.

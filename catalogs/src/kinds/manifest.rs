@@ -1,16 +1,25 @@
 //! `[[manifest]]`: Kubernetes objects, by server-side apply; what leaves the site is pruned.
 
+use std::collections::BTreeSet;
+
+use muster_ids::{Digest, Generation};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::{Claim, Cost, Fault, Kind, Need, Owned, Presence, SecretName, Signal, Texts};
+
+mod objects;
+
+pub use objects::{DocumentError, ObjectId, documents};
+
+/// Kinds that are never deleted to be made anew: what they hold would go with them.
+pub const KEPT: [&str; 4] = ["CustomResourceDefinition", "Namespace", "PersistentVolume", "PersistentVolumeClaim"];
 
 /// Objects that the cluster must hold, in a role of the control planes. Only the control-plane agent that holds the Lease applies them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a manifest")]
 #[serde(deny_unknown_fields)]
 pub struct ManifestSpec {
-    /// Names the set; objects that leave the set are pruned.
+    /// Names the set; objects that leave all sets are pruned, once every set is written.
     #[schemars(extend("format" = "word"))]
     pub name: String,
     /// YAML documents.
@@ -28,64 +37,127 @@ pub struct ManifestSpec {
     /// secret, which the agent fetches by a call of its own just before it applies the object.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,
-    /// Deletes every object that was applied under this name. A set or an application that leaves the site is made absent
-    /// by itself; this is for a set whose name is a template, or which a `when` leaves out.
+    /// Kinds as in "Job": where a changed field of such an object cannot be changed, it is deleted with its pods and made
+    /// anew when they have ended. Never a volume, a claim, a namespace or a definition.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replace: Vec<String>,
+    /// Deletes every object that was applied under this name, and that no other set names. A set or an application that
+    /// leaves the site is deleted by itself; this is for a set whose name is a template, or which a `when` leaves out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub absent: bool,
+    /// In a compiled catalog alone: the sets that this resource prunes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub prune: Option<Prune>,
+}
+
+/// What is looked through for objects that left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prune {
+    /// Sets that are written.
+    #[serde(default)]
+    pub sets: BTreeSet<String>,
+    /// Sets that are no more.
+    #[serde(default)]
+    pub gone: BTreeSet<String>,
+    /// Of the names of all objects in `sets`: when one leaves, this is another resource, and what it does then is no repair.
+    pub names: Digest,
+    /// While this node tries a catalog before all others: the generation of the others' catalogs, whose sets these are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<Generation>,
+}
+
+impl Prune {
+    /// Prunes these sets after they are written, and those in `gone`.
+    pub fn of<'a>(sets: impl IntoIterator<Item = &'a ManifestSpec>, gone: BTreeSet<String>) -> Self {
+        let mut names = BTreeSet::new();
+        let mut ids = BTreeSet::new();
+        for set in sets {
+            names.insert(set.name.clone());
+            ids.extend(set.objects().iter().map(|id| format!("{} {}\n", set.name, id.claim())));
+        }
+        Self { sets: names, gone, names: Digest::of(ids.into_iter().collect::<String>()), of: None }
+    }
 }
 
 impl ManifestSpec {
-    /// The set that left the site: what was applied under its name is deleted.
-    pub fn gone(name: &str) -> Self {
-        Self { name: name.to_owned(), content: None, source: None, template: None, secrets: Vec::new(), absent: true }
-    }
-}
+    /// Names the resource that prunes; no set of a site can have a blank in its name.
+    pub const PRUNE: &str = "what left";
 
-/// A text that is no set of objects.
-#[derive(Debug, thiserror::Error)]
-pub enum DocumentError {
-    #[error("document {number} is no YAML")]
-    Yaml {
-        number: usize,
-        #[source]
-        source: serde_yaml_ng::Error,
-    },
-    #[error("document {number} is no Kubernetes object: it needs `apiVersion`, `kind` and `metadata.name`")]
-    NoObject { number: usize },
-}
-
-/// Reads YAML documents; Lists are taken apart, empty documents left out.
-pub fn documents(text: &str) -> Result<Vec<Value>, DocumentError> {
-    let mut objects = Vec::new();
-    for (index, document) in serde_yaml_ng::Deserializer::from_str(text).enumerate() {
-        let number = index + 1;
-        let value = Value::deserialize(document).map_err(|source| DocumentError::Yaml { number, source })?;
-        let items = match value {
-            Value::Null => continue,
-            Value::Object(mut list) if list.get("kind").is_some_and(|kind| kind == "List") => {
-                match list.remove("items") {
-                    Some(Value::Array(items)) => items,
-                    Some(_) | None => return Err(DocumentError::NoObject { number }),
-                }
-            }
-            value => vec![value],
-        };
-        for item in items {
-            let whole = ["/apiVersion", "/kind", "/metadata/name"]
-                .iter()
-                .all(|key| item.pointer(key).and_then(Value::as_str).is_some_and(|text| !text.is_empty()));
-            if !whole {
-                return Err(DocumentError::NoObject { number });
-            }
-            objects.push(item);
+    /// A set of these objects.
+    pub fn set(name: &str, content: String) -> Self {
+        Self {
+            name: name.to_owned(),
+            content: Some(content),
+            source: None,
+            template: None,
+            secrets: Vec::new(),
+            replace: Vec::new(),
+            absent: false,
+            prune: None,
         }
     }
-    Ok(objects)
+
+    /// The set that is to be deleted.
+    pub fn gone(name: &str) -> Self {
+        Self { content: None, absent: true, ..Self::set(name, String::new()) }
+    }
+
+    /// What prunes these sets.
+    pub fn pruning(prune: Prune) -> Self {
+        Self { content: None, prune: Some(prune), ..Self::set(Self::PRUNE, String::new()) }
+    }
+
+    /// The sets that this resource prunes; none: it writes one.
+    pub fn prunes(&self) -> Option<Prune> {
+        let gone = || Prune::of([], [self.name.clone()].into());
+        if self.absent { Some(gone()) } else { self.prune.clone() }
+    }
+
+    /// The objects that the set names, as written; none where they cannot be read.
+    pub fn objects(&self) -> Vec<ObjectId> {
+        let objects = documents(self.content.as_deref().unwrap_or_default()).unwrap_or_default();
+        objects.iter().map(ObjectId::of).collect()
+    }
+
+    /// What is wrong with what is written in the set.
+    fn content_faults(&self) -> Vec<Fault> {
+        let objects = match documents(self.content.as_deref().unwrap_or_default()) {
+            Ok(objects) => objects,
+            Err(error) => {
+                let message = format!("the manifest {}: {error}", self.name);
+                let label = std::error::Error::source(&error).map_or_else(String::new, ToString::to_string);
+                return vec![Fault::new("name", message, label)];
+            }
+        };
+        let ids: Vec<ObjectId> = objects.iter().map(ObjectId::of).collect();
+        let mut faults = Vec::new();
+        let mut claims = BTreeSet::new();
+        for id in ids.iter().filter(|id| !claims.insert(id.claim())) {
+            let message = format!("the manifest {} has {id} twice", self.name);
+            faults.push(Fault::new("name", message, "expected each object once"));
+        }
+        for kind in &self.replace {
+            let message = format!("the manifest {} may not replace {kind}", self.name);
+            if KEPT.contains(&kind.as_str()) {
+                faults.push(Fault::new("replace", message, "what it holds would go with it"));
+            } else if !ids.iter().any(|id| id.kind == *kind) {
+                let near = ids.iter().find(|id| id.kind.eq_ignore_ascii_case(kind));
+                let help = near.map(|id| format!("did you mean `{}`?", id.kind));
+                let message = format!("the manifest {} has no {kind}", self.name);
+                faults.push(Fault { help, ..Fault::new("replace", message, "a kind of no object") });
+            }
+        }
+        faults
+    }
 }
 
 impl Kind for ManifestSpec {
     fn claims(&self) -> Vec<Claim> {
-        vec![Claim::new("manifest", &self.name)]
+        let objects = self.objects();
+        let objects = objects.iter().map(|id| Claim::new("the object", id.claim()));
+        std::iter::once(Claim::new("manifest", &self.name)).chain(objects).collect()
     }
 
     fn needs(&self) -> Vec<Need> {
@@ -111,7 +183,7 @@ impl Kind for ManifestSpec {
 
     fn signals(&self) -> Vec<Signal> {
         let text = self.content.clone().unwrap_or_default();
-        if self.absent { Vec::new() } else { vec![Signal::Objects { set: self.name.clone(), text }] }
+        if self.prunes().is_some() { vec![] } else { vec![Signal::Objects { set: self.name.clone(), text }] }
     }
 
     fn texts(&mut self) -> Option<Texts<'_>> {
@@ -127,14 +199,7 @@ impl Kind for ManifestSpec {
         let given: Vec<&'static str> = given.into_iter().filter(|(_, given)| *given).map(|(key, _)| key).collect();
         match (given.as_slice(), self.absent) {
             ([], true) => Vec::new(),
-            ([_], false) => match documents(self.content.as_deref().unwrap_or_default()) {
-                Ok(_) => Vec::new(),
-                Err(error) => {
-                    let message = format!("the manifest {}: {error}", self.name);
-                    let label = std::error::Error::source(&error).map_or_else(String::new, ToString::to_string);
-                    vec![Fault::new("name", message, label)]
-                }
-            },
+            ([_], false) => self.content_faults(),
             ([key, ..], true) => {
                 let message = format!("the manifest {} is absent and has `{key}`", self.name);
                 vec![Fault::new(key, message, "expected one of the two")]

@@ -172,7 +172,8 @@ impl AgentApi {
         if rollout.only != *node || rollout.state != RolloutState::Trying || generation != rollout.next.generation {
             return Ok(());
         }
-        if report.converged {
+        // The cluster's objects are those of the others until then, and none of what is tried.
+        if report.node_converged() {
             publish::widen(&self.ctx, node, generation).map_err(state)?;
         } else if let Some(why) = hopeless(report) {
             publish::stop(&self.ctx, &why).map_err(state)?;

@@ -65,7 +65,8 @@ pub(super) fn is_member(report: &Report) -> bool {
 
 /// The first failure that will not pass by itself.
 pub(super) fn hopeless(report: &Report) -> Option<String> {
-    report.steps.iter().find_map(|step| match &step.outcome {
+    let own = report.steps.iter().filter(|step| step.resource.kind() != "manifest");
+    own.into_iter().find_map(|step| match &step.outcome {
         Outcome::Failed { error, retry: false, .. } => Some(format!("{}: {error}", step.resource)),
         Outcome::Failed { retry: true, .. }
         | Outcome::AlreadyRight

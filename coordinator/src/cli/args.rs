@@ -141,7 +141,7 @@ pub struct Up {
 pub struct Apply {
     /// A plan that `muster plan` saved; without one, plan and ask
     pub plan: Option<String>,
-    /// Try this node first; the others wait for it
+    /// Try this node first; the others wait for it, and so do the cluster's objects
     #[arg(long, value_name = "NODE")]
     pub only: Option<String>,
     /// Do not follow until the nodes are as written

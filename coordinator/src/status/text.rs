@@ -158,7 +158,7 @@ impl RolloutStatus {
     /// One line: what is tried where, and how that goes.
     pub(super) fn text(&self) -> String {
         let state = match &self.state {
-            RolloutState::Trying => "is being tried".to_owned(),
+            RolloutState::Trying => "is being tried; the other nodes and the cluster's objects wait".to_owned(),
             RolloutState::Stopped { why } => format!("failed and goes no further: {why}"),
         };
         format!("catalog {} on {} {state}", self.catalog, self.only)

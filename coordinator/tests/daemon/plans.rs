@@ -194,6 +194,46 @@ async fn only_tries_one_node_and_the_others_follow_when_it_has_converged() {
     assert_eq!(status.catalog.unwrap(), plan.site.short());
 }
 
+/// The control plane that leads applies the cluster's objects for all: while it tries a site, they stay as they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_try_on_a_control_plane_leaves_the_clusters_objects_as_they_are() {
+    let with = |motd: &str, data: &str| {
+        let mut files = site(motd);
+        let object = format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: shop}}, data: {{a: {data}}}}}");
+        let set = format!("[[manifest]]\nname = \"shop\"\ncontent = \"{object}\"\n");
+        files.0.get_mut("roles/control-plane.toml").unwrap().push_str(&set);
+        files
+    };
+    let lab = Lab::new().await;
+    lab.publish(&with("hello", "before")).await;
+    let agents = lab.agents().await;
+    let tried = agents.iter().find(|agent| agent.name == "control-plane-1").unwrap();
+    for agent in agents.iter().filter(|agent| agent.name != tried.name) {
+        agent.clone().run(Behaviour::default());
+    }
+    let (catalog, _) = tried.pull("").await.unwrap().unwrap();
+    tried.report(catalog.generation, &crate::lab::converged()).await;
+    let first = catalog.generation;
+    lab.until("born", |status| status.born && status.generation.is_some_and(|now| now > first)).await;
+
+    let plan = lab.plan(&with("one", "behind")).await.unwrap();
+    lab.apply(&plan.id, "control-plane-1").await.unwrap();
+    let (catalog, _) = tried.pull("").await.unwrap().unwrap();
+    let text = catalog.to_toml();
+    assert!(text.contains("one") && text.contains("before") && !text.contains("behind"), "{text}");
+    assert!(lab.status().await.text().contains("the cluster's objects wait"), "{}", lab.status().await.text());
+
+    // What is wrong with the objects that were there before says nothing of what is tried.
+    let mut report = crate::lab::failed();
+    report.steps[0].resource = "manifest.shop".parse().unwrap();
+    tried.report(catalog.generation, &report).await;
+    lab.until("the try has passed", |status| status.rollout.is_none()).await;
+    let (after, _) = tried.pull("").await.unwrap().unwrap();
+    assert!(after.generation > catalog.generation && after.to_toml().contains("behind"), "{}", after.to_toml());
+    tried.clone().run(Behaviour::default());
+    lab.until("everyone follows", Status::written).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_try_goes_no_further_and_the_old_site_takes_it_back() {
     let lab = Lab::new().await;

@@ -72,6 +72,7 @@ pub async fn agent(machine: Arc<Machine>, pin: Digest) -> turmoil::Result {
         generation: Generation::default(),
         owned: Default::default(),
         groups: Default::default(),
+        objects: Vec::new(),
     };
     let ctx = Context {
         units: Arc::new(SlowUnits(machine.clone())),

@@ -69,7 +69,17 @@ impl Manifest {
 pub struct Artefacts {
     pub manifest: Manifest,
     pub kubectl: PathBuf,
+    /// What a bare API server needs.
+    pub plane: Plane,
     pub easypay: PathBuf,
+}
+
+/// The programs of a control plane, for tests that run them as plain processes.
+#[derive(Debug, Clone)]
+pub struct Plane {
+    pub etcd: PathBuf,
+    pub api_server: PathBuf,
+    pub controller_manager: PathBuf,
 }
 
 /// Installs packages and starts Docker: what everything else assumes.
@@ -117,7 +127,12 @@ pub fn make(cache: &Cache, progress: &Progress, checkout: &Path, easypay: &Path)
         registry: registry?,
         kubernetes: go.kubernetes.version.trim_start_matches('v').to_owned(),
     };
-    Ok(Artefacts { manifest, kubectl: go.kubernetes.dir.join("kubectl"), easypay })
+    let plane = Plane {
+        etcd: go.etcd.dir.join("etcd"),
+        api_server: go.kubernetes.dir.join("kube-apiserver"),
+        controller_manager: go.kubernetes.dir.join("kube-controller-manager"),
+    };
+    Ok(Artefacts { manifest, kubectl: go.kubernetes.dir.join("kubectl"), plane, easypay })
 }
 
 /// A thread's result; its panic is ours.

@@ -167,6 +167,7 @@ fn run() -> Result<()> {
                     muster: &built.programs.muster,
                     easypay: &built.easypay,
                     kubectl: &built.kubectl,
+                    plane: &built.plane,
                 };
                 // Ahead of the cluster, which need not wait for it then.
                 end_to_end(&root, &progress, &checkout)?;
@@ -221,6 +222,7 @@ struct Built {
     artefacts: Manifest,
     programs: Programs,
     kubectl: PathBuf,
+    plane: artefacts::Plane,
     easypay: PathBuf,
 }
 
@@ -232,12 +234,12 @@ fn build(root: &Path, progress: &Progress, checkout: &Path, profile: Profile) ->
 }
 
 fn make(cache: &Cache, progress: &Progress, checkout: &Path, programs: Programs, profile: Profile) -> Result<Built> {
-    let artefacts::Artefacts { manifest: mut artefacts, kubectl, easypay } =
+    let artefacts::Artefacts { manifest: mut artefacts, kubectl, plane, easypay } =
         artefacts::make(cache, progress, checkout, &programs.easypay)?;
     artefacts.coordinator_image = Some(coordinator::image(cache, progress, &artefacts, &programs)?);
     let manifest = Manifest::path(cache.root(), checkout).with_file_name(profile.manifest());
     artefacts.write(&manifest)?;
-    Ok(Built { manifest, artefacts, programs, kubectl, easypay })
+    Ok(Built { manifest, artefacts, programs, kubectl, plane, easypay })
 }
 
 fn open(root: &Path, progress: &Progress) -> Result<Cache> {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
 
+use crate::artefacts::Plane;
 use crate::command::Cmd;
 use crate::docker;
 use crate::progress::Progress;
@@ -74,9 +75,11 @@ pub struct Lab<'a> {
     pub muster: &'a Path,
     pub easypay: &'a Path,
     pub kubectl: &'a Path,
+    pub plane: &'a Plane,
 }
 
-/// Runs the tests that make containers on this machine: first the Docker adapter's contract, then a whole cluster.
+/// Runs the tests that make containers or start programs of a cluster on this machine: first the Docker adapter's contract,
+/// last a whole cluster.
 pub fn live(progress: &Progress, root: &Path, lab: &Lab) -> Result<()> {
     progress
         .stage("the Docker adapter keeps its contract", || ignored(root, &["--quiet", "--lib", "docker_"], &[], lab))?;
@@ -84,6 +87,7 @@ pub fn live(progress: &Progress, root: &Path, lab: &Lab) -> Result<()> {
         // Each brings up a node and a package server of its own.
         ignored(root, &["--test", "machine"], &["--skip", "inside_a_node", "--test-threads", "2"], lab)
     })?;
+    progress.stage("sets of objects on a bare API server", || ignored(root, &["--test", "api"], &[], lab))?;
     progress.stage("live tests", || {
         cargo(root)
             .args(["test", "--workspace", "--test", "live"])
@@ -110,6 +114,9 @@ fn ignored(root: &Path, which: &[&str], how: &[&str], lab: &Lab) -> Result<()> {
             .args(how)
             .env("DOCKER_HOST", docker::host())
             .env("MUSTER_ARTEFACTS", lab.manifest)
+            .env("ETCD_BIN", &lab.plane.etcd)
+            .env("KUBE_APISERVER_BIN", &lab.plane.api_server)
+            .env("KUBE_CONTROLLER_MANAGER_BIN", &lab.plane.controller_manager)
     };
     let listing = tests().arg("--list").output()?;
     ensure!(listed(&listing) > 0, "no test is selected by {}: was it renamed?", which.join(" "));

@@ -61,6 +61,7 @@ impl FakeMachine {
             generation: Generation::default(),
             owned: Default::default(),
             groups: Default::default(),
+            objects: Vec::new(),
         })
     }
 

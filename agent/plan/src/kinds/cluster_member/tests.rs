@@ -20,6 +20,7 @@ fn spec(role: MemberRole, start: Start) -> ClusterMemberSpec {
         ignore_preflight: vec![],
         gone: vec![],
         workers: vec![],
+        tries: false,
     }
 }
 
