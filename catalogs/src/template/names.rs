@@ -9,7 +9,7 @@ use crate::{diagnostic::Diagnostic, shape::nearest};
 
 impl Engine<'_> {
     /// Names that the context does not have, in branches that are not taken as well.
-    pub(super) fn names(&self, text: &str, used: HashSet<String>, spot: Spot<'_>, errors: &mut Vec<Diagnostic>) {
+    pub(super) fn names(&self, text: &str, used: &[String], spot: Spot<'_>, errors: &mut Vec<Diagnostic>) {
         let unknown: Vec<(&String, Option<usize>)> = used
             .iter()
             .filter(|name| {
