@@ -190,6 +190,11 @@ impl Schedule {
         }
     }
 
+    /// Waits for removals that go before everything else.
+    pub fn is_gated(&self, step: usize) -> bool {
+        self.early_left > 0 && !self.early[step]
+    }
+
     /// A removal that goes with the additions after all: nothing waits for it any more but what depends on it.
     pub fn defer(&mut self, step: usize) {
         if std::mem::take(&mut self.early[step]) {
@@ -281,7 +286,9 @@ mod tests {
         let resources = [group("a", true, &[]), group("b", false, &[])];
         let mut schedule = Schedule::new(&resources).unwrap();
         assert_eq!((schedule.take(), schedule.take()), (Some(0), None));
+        assert!(schedule.is_gated(1) && !schedule.is_gated(0));
         schedule.defer(0);
+        assert!(!schedule.is_gated(1));
         schedule.defer(0);
         assert_eq!((schedule.take(), schedule.take()), (Some(1), None));
         schedule.end(1, End::Right);

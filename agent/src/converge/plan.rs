@@ -11,7 +11,7 @@ use muster_catalog::{
 };
 use muster_plan::{
     Certainty, Row,
-    kinds::{Describe, Observed, on_notify},
+    kinds::{Change, Describe, Observed, on_notify, package},
     row::Action,
     schedule::Schedule,
 };
@@ -54,6 +54,7 @@ pub async fn plan(ctx: &Context, ledger: &LedgerFile, catalog: &Arc<Catalog>) ->
         match std::mem::take(&mut seen[step]) {
             Seen::Differs(seen) => {
                 let (observed, change) = *seen;
+                let reason = if is_newer(spec, &change) { "a newer version is there" } else { reason };
                 let unclear = hangs_on_others(spec, &observed) || forecast.unknown.contains(&step);
                 let mut detail = change.detail();
                 detail.extend(forecast.detail.remove(&step).unwrap_or_default());
@@ -124,6 +125,14 @@ fn why(was_right: Option<&String>, now: &str) -> &'static str {
         Some(_) => "the catalog changed",
         // New in the site, or it failed until now: the ledger does not tell the two apart.
         None => "not done yet",
+    }
+}
+
+/// A package that is to be the newest, and has a newer version now.
+fn is_newer(spec: &Spec, change: &Change) -> bool {
+    match (spec, change) {
+        (Spec::Package(spec), Change::Package(change)) => package::is_newer(spec, change),
+        _other => false,
     }
 }
 

@@ -173,7 +173,7 @@ impl<'a> Walk<'a> {
             }
             if packages.due(&schedule, &catalog, running.is_empty()) {
                 let steps = packages.take();
-                let more = packages.coming(&schedule, &catalog, &steps);
+                let more = packages.coming(&schedule, &catalog, &steps).next().is_some();
                 for &step in &steps {
                     self.say(Progress::Began(schedule.id(step).clone()));
                 }
@@ -463,13 +463,20 @@ impl Gathering {
         if self.since.is_some_and(|since| since.elapsed() >= GATHER) {
             return true;
         }
-        (idle && self.steps.is_empty()) || !self.coming(schedule, catalog, &self.steps)
+        let mut coming = self.coming(schedule, catalog, &self.steps);
+        // What waits for these removals will not be ready before them.
+        (idle && self.steps.is_empty()) || !coming.any(|step| !schedule.is_gated(step))
     }
 
-    /// Whether a package besides these and the deferred ones will be ready without them.
-    fn coming(&self, schedule: &Schedule, catalog: &Catalog, besides: &[usize]) -> bool {
-        let is_package = |step: usize| matches!(catalog.resource[step].spec, Spec::Package(_));
-        (0..catalog.resource.len()).any(|step| {
+    /// Packages besides these and the deferred ones that will be ready without any of them.
+    fn coming<'b>(
+        &'b self,
+        schedule: &'b Schedule,
+        catalog: &'b Catalog,
+        besides: &'b [usize],
+    ) -> impl Iterator<Item = usize> + 'b {
+        let is_package = move |step: usize| matches!(catalog.resource[step].spec, Spec::Package(_));
+        (0..catalog.resource.len()).filter(move |&step| {
             is_package(step)
                 && !schedule.ended(step)
                 && !besides.contains(&step)

@@ -167,18 +167,18 @@ impl From<PackageError> for crate::StepError {
                 step.help(format!("write the package that you want: {}", providers.join(" or ")))
             }
             PackageError::WouldRemove { victims, wanted, .. } => step.help(if wanted {
-                "nothing was done; they exclude each other: keep one, and write the other with `absent = true`".to_owned()
+                "they exclude each other: keep one, and write the other with `absent = true`".to_owned()
             } else {
                 format!(
-                    "nothing was done; where that is meant, write `absent = true` for {}",
+                    "where that is meant, write `absent = true` for {}",
                     victims.join(" and ")
                 )
             }),
             PackageError::WouldChangeHeld { name, .. } => step.help(format!(
-                "nothing was done; write {name} with the version that it should have, or `apt-mark unhold {name}` on the node"
+                "write {name} with the version that it should have, or `apt-mark unhold {name}` on the node"
             )),
             PackageError::Unmet { .. } => {
-                step.help("nothing was done; change one of them, or its version (`apt-get -s install NAME` on the node)")
+                step.help("change one of them, or its version (`apt-get -s install NAME` on the node)")
             }
             PackageError::Essential { .. } => step.help("take its `absent` out of the site"),
             PackageError::HalfDone => step.help("`apt-get --fix-broken install` on the node says what is amiss").retry(),

@@ -90,6 +90,11 @@ pub fn diff(spec: &PackageSpec, observed: &Observed) -> Option<Change> {
     Some(Change { from: observed.version.clone(), install: !right, remove: false, hold, keep_hold, wanted })
 }
 
+/// The indexes have a newer version than the one that was newest before: nobody changed anything on the node.
+pub fn is_newer(spec: &PackageSpec, change: &Change) -> bool {
+    spec.latest() && change.install && change.from.is_some() && change.wanted != change.from
+}
+
 /// Whether a version is the one asked for: equal, or with the pattern's beginning where it ends in `*`.
 pub fn matches(wanted: &str, version: &str) -> bool {
     match wanted.strip_suffix('*') {

@@ -124,8 +124,18 @@ fn broken(text: &str) -> BTreeMap<String, String> {
 }
 
 fn is_a_scripts(line: &str) -> bool {
-    let of_dpkg =
-        ["dpkg", "E:", "W:", "N:", "Errors were", "Setting up", "Processing triggers", "Unpacking", "Selecting"];
+    let of_dpkg = [
+        "dpkg",
+        "debconf:",
+        "E:",
+        "W:",
+        "N:",
+        "Errors were",
+        "Setting up",
+        "Processing triggers",
+        "Unpacking",
+        "Selecting",
+    ];
     !of_dpkg.iter().any(|begins| line.starts_with(begins))
 }
 
@@ -133,11 +143,12 @@ fn is_a_scripts(line: &str) -> bool {
 fn virtual_name(text: &str) -> Option<PackageError> {
     let mut lines = text.lines().skip_while(|line| !line.ends_with(" is a virtual package provided by:"));
     let name = lines.next()?.strip_prefix("Package ")?.split(' ').next()?.to_owned();
-    let providers: Vec<String> = lines
+    let mut providers: Vec<String> = lines
         .take_while(|line| line.starts_with(' '))
         .filter_map(|line| line.split_whitespace().next())
         .map(str::to_owned)
         .collect();
+    providers.sort();
     (!providers.is_empty()).then_some(PackageError::Virtual { name, providers })
 }
 

@@ -91,6 +91,20 @@ impl Apt {
         }
     }
 
+    /// The same without write access. An index cache of apt's that is not current cannot be renewed then: it goes without.
+    async fn look(&self, run: Invocation) -> Result<Output, PackageError> {
+        let run = run.read_only().scratch();
+        match self.checked(run.clone()).await {
+            Err(PackageError::Failed { tail, .. }) if tail.contains("pkgcache.bin") => {
+                let mut argv = run.argv.clone();
+                let without = ["--option", "Dir::Cache::pkgcache=", "--option", "Dir::Cache::srcpkgcache="];
+                argv.splice(1..1, without.map(str::to_owned));
+                self.checked(Invocation { argv, ..run }).await
+            }
+            other => other,
+        }
+    }
+
     fn apt_get(quiet: &str, options: &[&str]) -> Invocation {
         let lock = format!("DPkg::Lock::Timeout={}", LOCK_WAIT.as_secs());
         let mut argv = vec!["apt-get", "--yes", quiet, "--no-install-recommends", "--option", &lock];
@@ -124,8 +138,7 @@ impl Apt {
         let mut options = vec!["--simulate"];
         options.extend(arguments);
         // In full, but without its progress: what it takes in the place of a name stands only there.
-        let run = Self::apt_get("--quiet=0", &options).read_only().scratch();
-        let text = self.checked(run).await?.stdout().replace('\r', "\n");
+        let text = self.look(Self::apt_get("--quiet=0", &options)).await?.stdout().replace('\r', "\n");
         Ok((simulation::parse(&text), text))
     }
 
@@ -190,8 +203,8 @@ impl Apt {
 
     /// The versions that the indexes have of a package, where they have any.
     async fn versions(&self, name: &str) -> Vec<String> {
-        let run = Invocation::new(["apt-cache", "madison", name]).read_only().scratch();
-        let Ok(output) = self.run(run).await else { return Vec::new() };
+        let run = Invocation::new(["apt-cache", "madison", name]);
+        let Ok(output) = self.look(run).await else { return Vec::new() };
         let mut versions: Vec<String> = Vec::new();
         for version in output.stdout().lines().filter_map(|line| line.split('|').nth(1)) {
             let version = version.trim().to_owned();
@@ -296,7 +309,7 @@ impl Packages for Apt {
         }
         let known = self.read_known().await?;
         let argv = ["apt-cache", "policy"].into_iter().chain(names.iter().map(String::as_str));
-        let output = self.checked(Invocation::new(argv).read_only().scratch()).await?;
+        let output = self.look(Invocation::new(argv)).await?;
         let (mut all, mut name) = (Candidates::new(), "");
         let text = output.stdout();
         for line in text.lines() {

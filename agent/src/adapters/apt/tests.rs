@@ -72,6 +72,27 @@ async fn what_may_not_go_does_not_go_though_apt_finds_another_way_since() {
     assert!(!asked().contains(&"--no-remove".to_owned()), "{:?}", asked());
 }
 
+#[tokio::test]
+async fn a_look_goes_without_a_cache_that_it_cannot_renew() {
+    let (_, commands, apt) = node();
+    let looks = Arc::new(Mutex::new(Vec::new()));
+    let asked = Arc::clone(&looks);
+    commands.install("apt-get", move |run| {
+        asked.lock().unwrap().push((run.read_only, run.scratch));
+        let without = run.argv.contains(&"Dir::Cache::pkgcache=".to_owned());
+        let stderr =
+            "E: Could not create temporary file for /var/cache/apt/pkgcache.bin - mkstemp (13: Permission denied)";
+        if without {
+            Output { stdout: "Inst til [2] (3 x [all])\n".into(), ..Output::default() }
+        } else {
+            Output { status: 100, stderr: stderr.into(), ..Output::default() }
+        }
+    });
+    let transaction = Transaction { install: [("til".to_owned(), None)].into(), ..Transaction::default() };
+    assert_eq!(apt.simulate(&transaction).await.unwrap().len(), 1);
+    assert_eq!(*looks.lock().unwrap(), [(true, true), (true, true)]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lock_is_waited_for() {
     let (_, commands, apt) = node();

@@ -57,7 +57,10 @@ pub async fn run(catalog: &Catalog, batch: Vec<(usize, Step<'_>)>, more: bool) -
         let Some(spec) = work.package() else { continue };
         match package::diff(spec, &look.at(spec)) {
             Some(change) => match work.is_drift() {
-                Ok(drift) => run.todo.push(Item { step, work, change, drift }),
+                Ok(drift) => {
+                    let drift = drift && !package::is_newer(spec, &change);
+                    run.todo.push(Item { step, work, change, drift });
+                }
                 Err(error) => run.ends.push((step, Err(error))),
             },
             None => run.ends.push((step, work.heard().map(|()| Ended::default()))),
