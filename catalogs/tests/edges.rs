@@ -73,7 +73,7 @@ fn what_left_sets_is_pruned_after_all_of_them_are_written() {
 /// The shipped site with more in the role of its control planes.
 fn with_sets(text: &str) -> Result<Catalog, muster_catalog::Diagnostics> {
     let mut files = shipped();
-    files.0.get_mut("roles/control-plane.toml").unwrap().push_str(text);
+    files.texts.get_mut("roles/control-plane.toml").unwrap().push_str(text);
     let mut site = load(&files, &"local".parse().unwrap())?;
     site.provide("local", serde_json::json!({ "apt_key": "-----BEGIN PGP PUBLIC KEY BLOCK-----" }));
     compile(&site, &node(&site, "control-plane", facts("container")), Generation::default())

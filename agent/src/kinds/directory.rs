@@ -91,6 +91,7 @@ mod tests {
             node: "n".parse().unwrap(),
             generation: Default::default(),
             groups: Default::default(),
+            objects: Vec::new(),
             owned: owned.iter().map(|(path, tree)| ((*path).to_owned(), owner(*tree))).collect(),
         }
     }

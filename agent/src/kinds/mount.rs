@@ -133,8 +133,7 @@ async fn mount(ctx: &Context, spec: &MountSpec, change: &Change) -> Result<(), S
         ctx.mounts.propagate(path, how).await?;
     }
     if let Some(Attributes { mode, uid, gid }) = change.attributes {
-        ctx.files.set_owner(path, uid, gid)?;
-        ctx.files.set_mode(path, mode)?;
+        ctx.files.set(path, mode, uid, gid)?;
     }
     Ok(())
 }

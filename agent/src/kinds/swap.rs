@@ -96,8 +96,7 @@ pub async fn apply(ctx: &Context, spec: &SwapSpec, change: &Change) -> Result<Do
         make(ctx, path, bytes).await?;
     }
     if change.close {
-        ctx.files.set_owner(path, 0, 0)?;
-        ctx.files.set_mode(path, 0o600)?;
+        ctx.files.set(path, 0o600, 0, 0)?;
     }
     if change.sign {
         run(ctx, &["mkswap", "--", path]).await?;

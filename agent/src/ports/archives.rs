@@ -55,7 +55,9 @@ impl From<ArchiveError> for crate::StepError {
                     None => step,
                 }
             }
-            ArchiveError::Io { what, path, source } => crate::ports::FileError { what, path, source }.into(),
+            ArchiveError::Io { what, path, source } => {
+                crate::ports::FileError { what, path, source, help: None }.into()
+            }
         }
     }
 }

@@ -201,7 +201,7 @@ async fn a_try_on_a_control_plane_leaves_the_clusters_objects_as_they_are() {
         let mut files = site(motd);
         let object = format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: shop}}, data: {{a: {data}}}}}");
         let set = format!("[[manifest]]\nname = \"shop\"\ncontent = \"{object}\"\n");
-        files.0.get_mut("roles/control-plane.toml").unwrap().push_str(&set);
+        files.texts.get_mut("roles/control-plane.toml").unwrap().push_str(&set);
         files
     };
     let lab = Lab::new().await;

@@ -16,6 +16,7 @@ use crate::progress::Progress;
 use crate::rootfs::{RootFs, Variant};
 
 const NODE_PACKAGES: &[&str] = &[
+    "acl",
     "ca-certificates",
     "cloud-init",
     "conntrack",

@@ -45,7 +45,14 @@ fn catalog(packages: &[PackageSpec]) -> Catalog {
 }
 
 fn with_service(mut catalog: Catalog, name: &str, disrupts: Disrupts, after: &[&str]) -> Catalog {
-    let spec = ServiceSpec { name: name.into(), enabled: true, running: true, on_notify: OnNotify::Restart, disrupts };
+    let spec = ServiceSpec {
+        name: name.into(),
+        enabled: None,
+        running: true,
+        on_notify: OnNotify::Restart,
+        disrupts,
+        unmask: false,
+    };
     let after = after.iter().map(|id| id.parse().unwrap()).collect();
     catalog.resource.push(Resource { after, notify: Vec::new(), spec: Spec::Service(spec) });
     catalog

@@ -30,7 +30,7 @@ fn spec(path: &str, source: &str, options: &[&str]) -> MountSpec {
 fn machine() -> FakeMachine {
     let machine = FakeMachine::new();
     machine.files.put(fstab::PATH, OTHERS);
-    machine.files.set_mode(fstab::PATH, 0o600).unwrap();
+    machine.files.set(fstab::PATH, 0o600, 0, 0).unwrap();
     machine
 }
 

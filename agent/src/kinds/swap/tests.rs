@@ -83,7 +83,7 @@ async fn it_comes_is_put_back_and_goes() {
     assert!(!step(&machine, &spec()).await.unwrap());
 
     machine.files.put("/proc/swaps", SWAPS);
-    machine.files.set_mode("/swapfile", 0o644).unwrap();
+    machine.files.set("/swapfile", 0o644, 0, 0).unwrap();
     assert!(step(&machine, &spec()).await.unwrap(), "switched off by hand");
     assert!(step(&machine, &SwapSpec { size: Some("2Mi".into()), ..spec() }).await.unwrap());
     assert!(step(&machine, &SwapSpec { size: Some("2Mi".into()), priority: Some(7), ..spec() }).await.unwrap());
