@@ -36,16 +36,15 @@ pub(crate) fn needed(resources: &[&Resource], edges: &mut Edges) -> GivenUp {
         }
     }
     // What is removed goes in the other direction: a folder after what is in it, a group after its users.
-    for i in 0..resources.len() {
-        let turned: Vec<usize> = edges[i]
-            .iter()
-            .copied()
-            .filter(|before| resources[i].spec.absent() && resources[*before].spec.absent())
-            .collect();
-        for before in turned {
-            edges[i].remove(&before);
-            edges[before].insert(i);
-        }
+    // All are found before any is turned: what was turned to a later one would be turned back there.
+    let gone = |i: usize| resources[i].spec.absent();
+    let both = |(i, before): (usize, &BTreeSet<usize>)| {
+        before.iter().filter(|before| gone(i) && gone(**before)).map(|before| (i, *before)).collect::<Vec<_>>()
+    };
+    let turned: Vec<(usize, usize)> = edges.iter().enumerate().flat_map(both).collect();
+    for (i, before) in turned {
+        edges[i].remove(&before);
+        edges[before].insert(i);
     }
     given_up
 }

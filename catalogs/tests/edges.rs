@@ -262,6 +262,31 @@ absent = true
     );
     assert!(before(&catalog, "directory./srv/old").contains("file./srv/old/page"));
     assert!(before(&catalog, "group.old").contains("user.old"));
+    // In whichever order they are written.
+    let catalog = alone(
+        r#"
+[[mount]]
+path = "/srv/old"
+source = "tmpfs"
+fstype = "tmpfs"
+absent = true
+
+[[file]]
+path = "/srv/older/page"
+absent = true
+
+[[directory]]
+path = "/srv/old"
+absent = true
+
+[[directory]]
+path = "/srv/older"
+absent = true
+"#,
+    );
+    assert!(before(&catalog, "directory./srv/old").contains("mount./srv/old"));
+    assert!(!before(&catalog, "mount./srv/old").contains("directory./srv/old"));
+    assert!(before(&catalog, "directory./srv/older").contains("file./srv/older/page"));
 }
 
 #[test]
