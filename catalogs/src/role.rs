@@ -53,31 +53,30 @@ impl Written {
         // What these are to a node is added to them node by node.
         let same = sound && (!templates || content) && !["cluster_member", "pod_network"].contains(&kind);
         let mut spec = same.then(|| decoded(kind, &mut node)).flatten();
-        content &= spec.is_some();
-        if content
-            && let (Some(Texts { content: Some(text), .. }), Some(place)) =
-                (spec.as_mut().and_then(Spec::texts), node.text_mut("content"))
-        {
-            *place = std::mem::take(text);
+        if content {
+            match (spec.as_mut().and_then(Spec::texts), node.text_mut("content")) {
+                (Some(Texts { content: Some(text), .. }), Some(place)) => *place = std::mem::take(text),
+                // A kind whose `content` is a key like all others: it is decoded when it is rendered.
+                (..) => (spec, content) = (None, false),
+            }
         }
         Self { kind, node, sound, templates, spec, content }
     }
 }
 
-/// A text may be long: it is moved, and only its place is left in the tree.
+/// A text may be long: it is moved, and only its place is left in the tree, where the kind has a place for it.
 fn decoded(kind: &'static str, node: &mut Node) -> Option<Spec> {
-    let mut text = node.text_mut("content").map(std::mem::take);
-    let mut spec = Spec::decode(kind, Without(node, COMMON)).ok();
-    match (&mut text, spec.as_mut().and_then(Spec::texts)) {
-        (Some(text), Some(Texts { content: Some(content), .. })) => *content = std::mem::take(text),
-        (Some(text), _) => {
-            if let Some(place) = node.text_mut("content") {
-                *place = std::mem::take(text);
-            }
-        }
-        (None, _) => {}
+    let decode = |node: &Node| Spec::decode(kind, Without(node, COMMON)).ok();
+    let Some(text) = node.text_mut("content").map(std::mem::take) else { return decode(node) };
+    let mut spec = decode(node);
+    if let Some(Texts { content, .. }) = spec.as_mut().and_then(Spec::texts) {
+        *content = Some(text);
+        return spec;
     }
-    spec
+    if let Some(place) = node.text_mut("content") {
+        *place = text;
+    }
+    decode(node)
 }
 
 impl Role {

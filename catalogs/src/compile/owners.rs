@@ -100,23 +100,14 @@ fn no_mount_on_a_file(drafts: &[Draft], aliases: &Aliases, site: &Site, errors: 
     }
 }
 
-/// `/etc/motd` as a file, and something at `/etc/motd/x`, or mounted at `/etc/motd`.
+/// `/etc/motd` as a file, and something at `/etc/motd/x`.
 pub(super) fn no_file_holds_another(drafts: &[Draft], site: &Site, errors: &mut Vec<Diagnostic>) {
     let is_file =
         |draft: &&Draft| !draft.resource.spec.absent() && draft.resource.spec.place().is_some_and(|place| !place.holds);
     let files: HashMap<&str, &Draft> =
         drafts.iter().filter(is_file).map(|draft| (draft.resource.spec.name(), draft)).collect();
     for draft in drafts {
-        let Some(Place { path, holds }) = draft.resource.spec.place() else { continue };
-        if holds
-            && !draft.resource.spec.absent()
-            && let Some(file) = files.get(path)
-        {
-            let error = Diagnostic::new(format!("{path} is a file and a {}", draft.resource.spec.kind()))
-                .at(site.sources.place(file.named, "a file"))
-                .at(site.sources.place(draft.named, "needs a folder"));
-            errors.push(error.help("give one another path"));
-        }
+        let Some(Place { path, .. }) = draft.resource.spec.place() else { continue };
         let above = path.match_indices('/').map(|(end, _)| &path[..end]);
         for holder in above.filter_map(|above| files.get(above)) {
             let label = format!("lies in {}", holder.resource.spec.name());
