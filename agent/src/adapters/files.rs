@@ -323,6 +323,16 @@ impl Files for RealFiles {
         Ok(spot.map(|spot| spot.real))
     }
 
+    fn private(&self, path: &str) -> Result<bool, FileError> {
+        // Of a path that is not there, what is there of it.
+        for path in Path::new(path).ancestors() {
+            if let Some(spot) = self.spot(path, Missing::Stop).map_err(|trouble| trouble.of("look at", path))? {
+                return Ok(spot.private);
+            }
+        }
+        Ok(false)
+    }
+
     fn in_use(&self) -> Result<InUse, FileError> {
         let table = "/proc/self/mountinfo";
         let mounts = std::fs::read(table).map_err(|error| Trouble::from(error).of("read", table))?;

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use muster_catalog::kinds::archive::ArchiveSpec;
 use muster_plan::kinds::archive::{Change, Does, Observed, Origin, There};
 
-use super::accounts::{Accounts, known};
+use super::{
+    accounts::{Accounts, known},
+    place::must_be_roots,
+};
 use crate::{
     Context, Done, StepError,
     ports::{ArchiveError, Invocation},
@@ -29,6 +32,7 @@ pub async fn observe(ctx: &Context, spec: &ArchiveSpec) -> Result<Observed, Step
 }
 
 pub async fn apply(ctx: &Context, spec: &ArchiveSpec, change: &Change) -> Result<Done, StepError> {
+    must_be_roots(ctx, &spec.path)?;
     match &change.does {
         Does::Refuse(why) => Err(StepError::failed(why.clone())
             .help("nothing was changed: move it away by hand, or name another folder for the archive")),

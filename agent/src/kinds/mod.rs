@@ -27,6 +27,7 @@ pub mod link;
 pub mod manifest;
 pub mod mount;
 pub mod package;
+pub mod place;
 pub mod pod_network;
 pub mod program;
 mod purge;

@@ -12,7 +12,7 @@ use muster_plan::{
     mounts::{Table, clean},
 };
 
-use super::{accounts::Accounts, fstab_file};
+use super::{accounts::Accounts, fstab_file, place::must_be_roots};
 use crate::{
     Context, Done, StepError,
     ports::{FileKind, Found, MountError, NewMount},
@@ -145,8 +145,12 @@ async fn possible(ctx: &Context, spec: &MountSpec, change: &Change) -> Result<()
         return Err(StepError::failed(format!("{} is {path}, which the node lives in", spec.path))
             .help("a link leads there: mount it elsewhere"));
     }
+    must_be_roots(ctx, path)?;
     if !matches!(change.then, Then::Mount(_)) {
         return Ok(());
+    }
+    if spec.binds() {
+        must_be_roots(ctx, &spec.source)?;
     }
     if change.unmount == 0 && ctx.files.stat(path)?.is_some_and(|stat| stat.kind != FileKind::Directory) {
         return Err(StepError::failed(format!("{path} is a file, and what is mounted needs a folder")).help(

@@ -12,7 +12,7 @@ use muster_plan::{
     mounts::clean,
 };
 
-use super::{fstab_file, program};
+use super::{fstab_file, place::must_be_roots, program};
 use crate::{
     Context, Done, StepError,
     ports::{FileKind, Found, Invocation},
@@ -81,6 +81,7 @@ pub async fn apply(ctx: &Context, spec: &SwapSpec, change: &Change) -> Result<Do
         ));
     }
     let path = change.path.as_str();
+    must_be_roots(ctx, path)?;
     if change.make.is_some() {
         can_hold(ctx, path)?;
     }

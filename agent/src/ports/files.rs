@@ -46,6 +46,8 @@ pub trait Files: Send + Sync {
     fn inside(&self, folder: &Path) -> Result<Inside, FileError>;
     /// The path with all links in its folders followed, its last name as it is; none where a folder on the way is not there.
     fn real(&self, path: &Path) -> Result<Option<PathBuf>, FileError>;
+    /// Whether root alone may put and rename names in the folders on the way to a path.
+    fn private(&self, path: &str) -> Result<bool, FileError>;
     /// What programs and the kernel hold at this moment.
     fn in_use(&self) -> Result<InUse, FileError>;
 }

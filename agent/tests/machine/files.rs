@@ -260,6 +260,17 @@ fn links_are_made_and_those_of_others_lead_nowhere() {
     sh(&lab, "runuser -u app -- sh -ec 'cd /srv/app; rm v1; mv old v1'");
     assert_eq!(lab.apply(folders).0, 0);
 
+    // What follows paths by itself stays out of his folders.
+    sh(&lab, "runuser -u app -- mkdir -p /srv/app/m; mkdir -p /srv/m");
+    for toml in [
+        "[[mount]]\npath = \"/srv/app/m/x\"\nsource = \"tmpfs\"\nfstype = \"tmpfs\"\n",
+        "[[mount]]\npath = \"/srv/m\"\nsource = \"/srv/app/m\"\nfstype = \"none\"\noptions = [\"bind\"]\n",
+    ] {
+        let (_, report) = lab.apply(toml);
+        assert!(failure(&report).contains("a folder that others than root may change"), "{report:#?}");
+    }
+    assert_eq!(sh(&lab, "findmnt --list --noheadings --output TARGET | grep -c '^/srv' || true").trim(), "0");
+
     // What a killed agent left goes, and what another program calls alike stays.
     sh(&lab, "touch /srv/l/.x.muster-99999999-1 /srv/l/.x.muster-y");
     twice(&lab, "[[file]]\npath = \"/srv/l/x\"\ncontent = \"x\"\n");

@@ -249,6 +249,10 @@ impl Files for FakeFiles {
         Ok(Some(path.to_owned()))
     }
 
+    fn private(&self, _path: &str) -> Result<bool, FileError> {
+        Ok(true)
+    }
+
     fn in_use(&self) -> Result<InUse, FileError> {
         Ok(InUse::default())
     }

@@ -29,6 +29,25 @@ fn text(error: FileError) -> String {
 }
 
 #[test]
+fn a_path_is_private_where_root_alone_may_swap_its_folders() {
+    let root = root();
+    let files = RealFiles::below(root.path());
+    files.make_dir("/srv/app/v1/etc").unwrap();
+    for (path, private) in [
+        ("/", true),
+        ("/srv/app", true),
+        ("/srv/nothing/here/yet", true),
+        ("/srv/app/v1", false),
+        ("/srv/app/v1/etc", false),
+        ("/srv/app/nothing/here/yet", false),
+    ] {
+        assert_eq!(files.private(path).unwrap(), private, "{path}");
+    }
+    symlink("/", root.path().join("srv/app/l")).unwrap();
+    assert!(text(files.private("/srv/app/l/etc").unwrap_err()).contains("/srv/app/l is a link to"));
+}
+
+#[test]
 fn roots_links_are_followed_and_others_are_named() {
     let root = root();
     let files = RealFiles::below(root.path());
