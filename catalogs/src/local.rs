@@ -13,7 +13,7 @@ use crate::{
     compile::{self, Decoded, Facts, NodeInput},
     diagnostic::{Diagnostic, Diagnostics},
     files::Binary,
-    kinds::{cluster_member::MemberRole, cluster_member::Start, pod_network::Mode},
+    kinds::{self, cluster_member::MemberRole, cluster_member::Start, pod_network::Mode},
     role::{self, Role},
     shape::{Rules, is_template},
     site::{Pool, Provider, Site, nth},
@@ -48,6 +48,10 @@ pub fn local(
     let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
     for written in &role.resources {
         for key in ["source", "template"] {
+            // A mount's source, for one, is no file of the site.
+            if kinds::SCHEMAS[written.kind]["properties"][key]["format"] != "site-path" {
+                continue;
+            }
             let node = written.node.get(&[key]);
             let Some((at, named)) = node.and_then(|node| Some((node.at, node.str()?))) else { continue };
             let path = compile::join(folder, named);

@@ -39,6 +39,13 @@ path = "/srv/page"
 }
 
 #[test]
+fn a_source_that_is_no_file_of_the_site_is_not_read() {
+    let text = "[[mount]]\npath = \"/srv/m\"\nsource = \"/srv/a\"\noptions = [\"bind\"]\n";
+    let mut read = |path: &str| -> Read { Err(format!("{path} was read")) };
+    local("a.toml", text, &mut read, &facts("vm")).unwrap_or_else(|errors| panic!("{errors}"));
+}
+
+#[test]
 fn what_needs_a_cluster_is_refused() {
     let text =
         "include = [\"base\"]\n\n[[cluster_member]]\n\n[[file]]\npath = \"/etc/a\"\ncontent = \"{{ cluster.name }}\"\n";
