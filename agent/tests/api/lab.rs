@@ -119,7 +119,7 @@ impl Server {
                 "--disable-admission-plugins=ServiceAccount".to_owned(),
             ],
         ));
-        let mut server = Self { port, folder: folder, processes: processes };
+        let mut server = Self { port, folder, processes };
         server.wait();
         server.with_controllers()
     }

@@ -27,7 +27,7 @@ impl Loader {
             } else if !is_identifier(name) {
                 let better: String = name.chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
                 let help = is_identifier(&better).then(|| format!("call it `{better}`"));
-                let dash = name.contains('-').then_some("`-` is minus in templates: ").unwrap_or_default();
+                let dash = if name.contains('-') { "`-` is minus in templates: " } else { "" };
                 refused(self, format!("{dash}expected letters, digits and `_`, and no digit first"), help);
             }
         }

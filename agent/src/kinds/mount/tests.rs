@@ -114,17 +114,17 @@ async fn what_cannot_be_mounted_leaves_fstab_as_it_was() {
 async fn what_is_in_use_is_named_and_keeps_its_line() {
     let machine = machine();
     let there = spec("/srv/m", "tmpfs", &[]);
-    assert!(converge(&machine, &[there.clone()]).await.converged);
+    assert!(converge(&machine, std::slice::from_ref(&there)).await.converged);
     let lines = text(&machine);
     let user = User::Process { pid: 7, name: "postgres".into(), how: "/srv/m/data is open".into() };
     machine.mounts.use_by("/srv/m", vec![user]);
     let gone = MountSpec { absent: true, ..there };
-    let (error, help) = failure(&converge(&machine, &[gone.clone()]).await);
+    let (error, help) = failure(&converge(&machine, std::slice::from_ref(&gone)).await);
     assert_eq!(error, "/srv/m is in use by postgres (pid 7: /srv/m/data is open)");
     assert!(help.contains("nothing was unmounted"), "{help}");
     assert_eq!((text(&machine), machine.coordinator.taken().len()), (lines, 1), "it took a turn");
     machine.mounts.use_by("/srv/m", vec![]);
-    assert!(converge(&machine, &[gone.clone()]).await.converged);
+    assert!(converge(&machine, std::slice::from_ref(&gone)).await.converged);
     assert_eq!(text(&machine), format!("{OTHERS}\n"));
     assert_eq!(converge(&machine, &[gone]).await.already_right, 1);
 }
@@ -142,16 +142,16 @@ async fn a_kill_at_any_point_is_mended_by_the_next_converge() {
             let machine = machine();
             machine.mounts.folder("/srv/a");
             if let Some(before) = before {
-                assert!(converge(&machine, &[before.clone()]).await.converged);
+                assert!(converge(&machine, std::slice::from_ref(before)).await.converged);
             }
             machine.mounts.die_at(Some(point));
             let dying = (machine.clone(), after.clone());
             let ended = tokio::spawn(async move { converge(&dying.0, &[dying.1]).await }).await;
             killed += u32::from(ended.is_err());
             machine.mounts.die_at(None);
-            let report = converge(&machine, &[after.clone()]).await;
+            let report = converge(&machine, std::slice::from_ref(after)).await;
             assert!(report.converged, "{point}: {report:#?}");
-            assert_eq!(converge(&machine, &[after.clone()]).await.already_right, 1);
+            assert_eq!(converge(&machine, std::slice::from_ref(after)).await.already_right, 1);
             let mounted = machine.mounts.table().unwrap().at("/srv/m").len();
             let line = fstab::entries(text(&machine).as_bytes()).len() - 1;
             assert_eq!((mounted, line), if after.absent { (0, 0) } else { (1, 1) });
