@@ -46,11 +46,11 @@ impl Aliases {
                     path.rsplit('/').next().and_then(|name| name.strip_suffix(".service")).map(str::to_owned)
                 };
                 if let (true, Some(alias), Some(of)) =
-                    (leads.path.starts_with(UNIT_FILES), unit(leads.path), unit(leads.to))
+                    (leads.path.starts_with(UNIT_FILES), unit(leads.path), unit(&leads.to))
                 {
                     aliases.units.insert(alias, of);
                 }
-                aliases.paths.insert(leads.path.to_owned(), leads.to.to_owned());
+                aliases.paths.insert(leads.path.to_owned(), leads.to);
             }
             if let Spec::File(file) = spec
                 && let Some(of) = file.path.strip_prefix(UNIT_FILES).and_then(|name| name.strip_suffix(".service"))

@@ -155,11 +155,11 @@ pub struct Texts<'a> {
 }
 
 /// A path below which all is what is below another path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leads<'a> {
     pub path: &'a str,
     /// Absolute.
-    pub to: &'a str,
+    pub to: String,
 }
 
 /// Something that one resource alone may own.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Cost, Fault, Kind, Need, Owned, Place, Presence, SecretName};
+use super::{Claim, Cost, Fault, Kind, Leads, Need, Owned, Place, Presence, SecretName};
 
 /// A symbolic link. It is right when it leads where `target` says, letter by letter; what is there does not count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -52,6 +52,20 @@ impl Kind for LinkSpec {
     fn place(&self) -> Option<Place<'_>> {
         // What is written by a path over the link comes after it.
         Some(Place { path: &self.path, holds: true })
+    }
+
+    fn leads(&self) -> Option<Leads<'_>> {
+        let target = self.target.as_deref().filter(|_| !self.absent)?;
+        let folder = self.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let mut parts: Vec<&str> = if target.starts_with('/') { Vec::new() } else { folder.split('/').collect() };
+        for part in target.split('/') {
+            match part {
+                ".." => drop(parts.pop()),
+                part => parts.push(part),
+            }
+        }
+        parts.retain(|part| !part.is_empty() && *part != ".");
+        Some(Leads { path: &self.path, to: format!("/{}", parts.join("/")) })
     }
 
     fn faults(&self) -> Vec<Fault> {

@@ -142,7 +142,7 @@ impl Kind for MountSpec {
 
     fn leads(&self) -> Option<Leads<'_>> {
         let bound = self.options.iter().flat_map(|option| option.split(',')).any(|o| o == "bind" || o == "rbind");
-        (bound && !self.absent).then_some(Leads { path: &self.path, to: &self.source })
+        (bound && !self.absent).then_some(Leads { path: &self.path, to: self.source.clone() })
     }
 
     fn faults(&self) -> Vec<Fault> {
