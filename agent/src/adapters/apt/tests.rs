@@ -1,3 +1,5 @@
+//! What apt says, understood; what a transaction is made of; and what a killed run leaves.
+
 use super::*;
 use crate::adapters::fake::{FakeCommands, FakeFiles};
 

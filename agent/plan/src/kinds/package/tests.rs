@@ -1,3 +1,5 @@
+//! Versions, holds and what is left alone.
+
 use super::*;
 
 fn spec(version: Option<&str>, hold: Option<bool>) -> PackageSpec {
