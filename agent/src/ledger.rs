@@ -129,6 +129,19 @@ impl LedgerFile {
         look(&self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Notes what is done already. Where it cannot be written it holds for this process, so that the same is not done over
+    /// and over while a disk is full; after a crash it is done once more.
+    pub fn settle(&self, change: impl FnOnce(&mut Ledger)) {
+        let mut ledger = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = ledger.clone();
+        change(&mut ledger);
+        if *ledger != before
+            && let Err(error) = self.files.write(&self.path, ledger.to_json().as_bytes(), 0o600, 0, 0)
+        {
+            tracing::error!(%error, cause = %error.source, "what was done cannot be remembered");
+        }
+    }
+
     /// Changes it and returns when the change is on disk; writes nothing where nothing changed.
     pub fn change<T>(&self, change: impl FnOnce(&mut Ledger) -> T) -> Result<T, FileError> {
         let mut ledger = self.inner.lock().unwrap_or_else(PoisonError::into_inner);

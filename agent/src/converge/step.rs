@@ -172,12 +172,12 @@ impl Step<'_> {
             }
             None => None,
         };
-        self.ledger.change(|ledger| {
+        self.ledger.settle(|ledger| {
             // What was told meanwhile stays.
             if ledger.pending.get(&self.id) == Some(&by) {
                 ledger.pending.remove(&self.id);
             }
-        })?;
+        });
         Ok(lines)
     }
 }

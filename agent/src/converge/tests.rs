@@ -207,6 +207,45 @@ async fn a_notification_survives_a_crash_between_change_and_restart() {
     assert!(converge(&machine, &all).await.steps.is_empty());
 }
 
+/// A ledger that cannot be written after the restart is no reason to restart again and again.
+#[tokio::test]
+async fn a_debt_that_is_paid_on_a_full_disk_is_paid_once() {
+    let machine = FakeMachine::new();
+    machine.units.add_running("x.service");
+    machine.units.hangs("x.service", true);
+    let all = shared([file("/etc/x", "new\n").notify(&["service.x"]), service("x", Disrupts::Nothing)]);
+    let options = Options::default();
+    let cut_off = engine(&machine);
+    let cut_off = tokio::time::timeout(std::time::Duration::from_millis(50), cut_off.converge(&all, &options));
+    assert!(cut_off.await.is_err());
+    machine.units.hangs("x.service", false);
+    machine.files.full(true);
+    let engine = engine(&machine);
+    for _ in 0..3 {
+        engine.converge(&all, &options).await.unwrap();
+    }
+    assert_eq!(machine.units.did(), ["restart x.service", "restart x.service"], "the one that was cut off, and one");
+    machine.files.full(false);
+    engine.converge(&all, &options).await.unwrap();
+    assert!(converge(&machine, &all).await.steps.is_empty(), "and it is remembered");
+}
+
+/// The quick path after drift pays what it owes: a service that was started by hand with the changed file runs by it.
+#[tokio::test]
+async fn what_is_put_back_after_drift_tells_at_once() {
+    let machine = FakeMachine::new();
+    machine.units.add_running("x.service");
+    let all = shared([file("/etc/x", "ours").notify(&["service.x"]), service("x", Disrupts::Nothing)]);
+    converge(&machine, &all).await;
+    let before = machine.units.did().len();
+    machine.files.put("/etc/x", "theirs");
+    let options = Options { only: Some([id("file./etc/x")].into()), woken_by: "drift".into(), ..Options::default() };
+    let report = engine(&machine).converge(&all, &options).await.unwrap();
+    assert_eq!(outcome(&report, "service.x"), &Outcome::Done);
+    assert_eq!(machine.units.did().len(), before + 1);
+    assert!(converge(&machine, &all).await.steps.is_empty());
+}
+
 #[tokio::test]
 async fn many_notifications_are_one_restart() {
     let machine = FakeMachine::new();

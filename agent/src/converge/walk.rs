@@ -262,11 +262,17 @@ impl<'a> Walk<'a> {
 
     /// What becomes of a step that is ready.
     fn decide(&mut self, schedule: &Schedule, step: usize) -> Decision {
-        if self.left_out[step] {
-            return Decision::Right;
-        }
         let id = schedule.id(step);
         let told = self.engine.ledger.read(|ledger| ledger.pending.contains_key(id));
+        if self.left_out[step] {
+            // What was put back tells it now: what runs by somebody's change runs by it until then.
+            let resource = &self.catalog.resource[step];
+            let was_right = self.engine.ledger.read(|ledger| ledger.right.get(id) == Some(&digest(&resource.spec)));
+            if !(told && was_right) {
+                return Decision::Right;
+            }
+            self.left_out[step] = false;
+        }
         let right = matches!(self.seen[step], Seen::Right);
         let culprit = schedule.culprit(step);
         // What is as written needs nothing of what failed before it.
