@@ -110,6 +110,10 @@ impl<'a> Index<'a> {
     fn find(&self, resources: &'a [&'a Resource], of: &Resource, need: &Need) -> Vec<usize> {
         match need {
             Need::Kind(kind) => self.kinds.get(kind).cloned().unwrap_or_default(),
+            Need::Those(kind, presence) => {
+                let all = self.kinds.get(kind).into_iter().flatten();
+                all.filter(|&&i| resources[i].spec.presence() == *presence).copied().collect()
+            }
             Need::Named(kind, name) => self.ids.get(&(*kind, name.as_str())).copied().into_iter().collect(),
             Need::Above(path) | Need::AboveHome(path) => {
                 let mut found = Vec::new();

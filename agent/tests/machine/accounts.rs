@@ -72,6 +72,18 @@ fn a_removed_user_and_its_group(lab: &Lab) {
         lab.applied(&[group("both", "absent = true"), user("both", &format!("{primary}absent = true"))].concat());
         assert!(!known(lab, "group", "both") && !known(lab, "passwd", "both"));
     }
+    // And a group whose name nothing tells: the user's that goes, and the one that its user leaves for another.
+    lab.must(&["sh", "-ec", "groupadd team; useradd -g team gone; groupadd left; useradd -g left moves"]);
+    let site = [
+        group("team", "absent = true"),
+        group("left", "absent = true"),
+        group("next", ""),
+        user("gone", "absent = true"),
+        user("moves", "group = \"next\""),
+    ];
+    lab.applied(&site.concat());
+    assert!(!known(lab, "group", "team") && !known(lab, "group", "left") && !known(lab, "passwd", "gone"));
+    assert_eq!(groups(lab, "moves"), ["next"]);
     // Others are in it.
     lab.must(&["sh", "-ec", "useradd shared; usermod -aG shared ops"]);
     lab.applied(&user("shared", "absent = true"));

@@ -123,7 +123,9 @@ impl Edge {
                 format!("{n} belongs to {b}"),
                 format!("give {n} another {}", if kind == "user" { "owner" } else { "group" }),
             ),
-            Some(Need::Kind(kind)) => (format!("{n} comes after every {kind}"), format!("do without {b}")),
+            Some(Need::Kind(kind) | Need::Those(kind, _)) => {
+                (format!("{n} comes after every {kind}"), format!("do without {b}"))
+            }
             Some(Need::Unit(_)) => {
                 (format!("{b} may bring the unit of {n}"), format!("name the package of {n} in its `after`"))
             }

@@ -28,7 +28,8 @@ impl Kind for GroupSpec {
     }
 
     fn needs(&self) -> Vec<Need> {
-        Vec::new()
+        // Whose primary group it was has another by then.
+        if self.absent { vec![Need::Those("user", Presence::Present)] } else { Vec::new() }
     }
 
     fn owns(&self) -> Vec<Owned> {

@@ -200,6 +200,8 @@ impl fmt::Display for Claim {
 pub enum Need {
     /// Every resource of this kind.
     Kind(&'static str),
+    /// Every resource of this kind that is to be there, or to go.
+    Those(&'static str, Presence),
     /// One resource of this kind and name.
     Named(&'static str, String),
     /// Folders and mounts above this path.

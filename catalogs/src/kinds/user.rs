@@ -55,6 +55,10 @@ impl Kind for UserSpec {
         let mut needs: Vec<Need> =
             self.groups.iter().flatten().chain([primary]).map(|g| Need::Named("group", g.clone())).collect();
         needs.extend(self.home.iter().map(|home| Need::AboveHome(home.clone())));
+        if self.absent {
+            // Any of them may be its primary group, which goes after it.
+            needs.push(Need::Those("group", Presence::Absent));
+        }
         needs
     }
 

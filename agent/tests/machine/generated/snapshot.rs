@@ -19,7 +19,7 @@ for base in passwd shadow group gshadow; do sed "s/^\([^:]*\):\(.*\)$/$base:\1\t
 nl -ba -w1 -s'	' /etc/fstab 2>/dev/null | cut -f2- | sed 's/$/\tline/; s/^/fstab:/'
 findmnt --raw --noheadings --output TARGET,FSTYPE,SOURCE | sed 's/^\([^ ]*\) /mount:\1\t/'
 dpkg-query --show --showformat 'package:${binary:Package}\t${Version} ${Status}\n'
-systemctl list-unit-files --no-legend --plain | sed 's/^\([^ ]*\) */unit:\1\t/'
+systemctl list-unit-files --no-legend --plain | awk '$2!="generated"' | sed 's/^\([^ ]*\) */unit:\1\t/'
 "#;
 
 /// Lines by key.

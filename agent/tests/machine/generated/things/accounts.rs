@@ -85,6 +85,7 @@ pub fn account(tag: &str, dice: &mut Dice) -> Thing {
         .owns("gshadow:adm")
         .owns("gshadow:cdrom")
         .owns("gshadow:dialout")
+        .owns(format!("path:/home/{user}"))
         .owns(format!("path:/home/{tag}"))
 }
 

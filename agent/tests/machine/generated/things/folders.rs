@@ -51,18 +51,21 @@ pub fn folder(tag: &str, dice: &mut Dice) -> Thing {
         left.extend(["made", "made/x"]);
     }
     if dice.random_bool(0.4) {
-        // Somebody's file system: the precious one of others.
+        // Somebody's file system, also after a boot: precious, and in the way of a removal.
         let disk = format!("{path}/disk");
-        let (source, target) = (sh(&format!("/var/lib/demo/{tag}")), sh(&disk));
+        let source = format!("/var/lib/demo/{tag}");
+        let line = format!("{source} {} none bind 0 0", disk.replace(' ', "\\040"));
+        let (source, target) = (sh(&source), sh(&disk));
         thing.prep.push_str(&format!(
-            "mkdir -p {source} {target}; printf precious > {source}/data; mount --bind {source} {target}\n"
+            "mkdir -p {source} {target}; printf precious > {source}/data; mount --bind {source} {target}\nprintf '%s\\n' {} >> /etc/fstab\n",
+            sh(&line)
         ));
-        thing = thing.check(format!("cat {source}/data"), "precious").gone(format!("cat {source}/data"), "precious");
-        // It is in the way of a removal, and a boot takes it away.
-        thing.owns.push(format!("mount:{disk}"));
+        thing.absent.clear();
+        thing.gone = Vec::new();
+        thing = thing
+            .check(format!("cat {source}/data {target}/data"), "preciousprecious")
+            .gone(format!("cat {source}/data {target}/data"), "preciousprecious");
         left.extend(["disk", "disk/data"]);
-        thing.checks.pop();
-        thing = thing.check(format!("cat {source}/data"), "precious");
     }
     left.sort_unstable();
     if !left.contains(&"disk") {

@@ -12,7 +12,7 @@ const PARAMETERS: [(&str, &str, &str, &str); 6] = [
         "30000-30011,32000",
     ),
     ("net.ipv4.ip_local_port_range", "20000  50000", "net.ipv4.ip_local_port_range", "20000\t50000"),
-    ("net/ipv4/conf/lo/forwarding", "1", "net.ipv4.conf.lo.forwarding", "1"),
+    ("net.ipv4.conf.lo.forwarding", "1", "net.ipv4.conf.lo.forwarding", "1"),
     ("net.ipv4.tcp_rmem", "4096\t131072\t6291456", "net.ipv4.tcp_rmem", "4096\t131072\t6291456"),
     ("net.ipv4.conf.all.rp_filter", "2", "net.ipv4.conf.all.rp_filter", "2"),
     ("net.ipv4.tcp_keepalive_time", "600", "net.ipv4.tcp_keepalive_time", "600"),
@@ -22,5 +22,5 @@ pub fn parameter(_tag: &str, dice: &mut Dice) -> Thing {
     let (written, value, name, says) = pick(dice, &PARAMETERS);
     Thing { present: format!("[[sysctl]]\nkey = {}\nvalue = {}\n", toml(written), toml(value)), ..Thing::default() }
         .check(format!("sysctl --values {name}"), says)
-        .owns("path:/etc/sysctl.d/90-muster-")
+        .owns("path:/etc/sysctl.d/zz-muster-")
 }

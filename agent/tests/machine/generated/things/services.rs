@@ -16,8 +16,9 @@ pub fn service(tag: &str, dice: &mut Dice) -> Thing {
         _ => (format!("{tag}.service"), format!("{tag}.service"), tag.to_owned()),
     };
     let oneshot = dice.random_bool(0.25);
-    let (running, enabled) = pick(dice, &[(true, true), (true, true), (true, false), (false, true)]);
-    let running = running || oneshot;
+    let (running, enabled) = pick(dice, &[(true, true), (true, true), (true, true), (false, false)]);
+    // What runs and does not start at boot, and the other way round, is changed at each boot.
+    let (running, enabled) = if oneshot { (true, true) } else { (running, enabled) };
     let kind = if oneshot { "Type=oneshot\n" } else { pick(dice, &["", "Type=exec\n", "Restart=always\n"]) };
     let program = if oneshot {
         format!("/bin/sh -c 'echo ran >> /run/{tag}.ran'")
@@ -59,7 +60,6 @@ pub fn service(tag: &str, dice: &mut Dice) -> Thing {
     } else if running {
         thing.check(format!("systemctl is-active -- {at}"), "active")
     } else {
-        // An enabled one starts at boot, and is stopped again.
         thing.check(format!("systemctl show --property MainPID --value -- {at}"), "0")
     }
 }
