@@ -25,7 +25,7 @@ const CONTENTS: [(&str, &str); 10] = [
     ("a\r\nb\r\n", "a\r\nb\r\n"),
     ("\u{feff}marked\n", "\u{feff}marked\n"),
     ("tab\there \"quoted\" \\n $HOME `date` ; rm -rf x\n", "tab\there \"quoted\" \\n $HOME `date` ; rm -rf x\n"),
-    ("{% raw %}{{ .Names }} ${#a[@]} {# kept #}{% endraw %}\n", "{{ .Names }} ${#a[@]} {# kept #}\n"),
+    ("{% raw %}{{ .Names }} ${#a[@]} {# kept #}\n{% endraw %}", "{{ .Names }} ${#a[@]} {# kept #}\n"),
     ("ключ=значение 鍵\n", "ключ=значение 鍵\n"),
     ("\n\n\n", "\n\n\n"),
     ("{{ facts.os }}\n", "debian\n"),
