@@ -1,6 +1,6 @@
 //! The real file system, below a root that is `/` but in tests.
 //!
-//! A path is opened in one call that follows no link. Only where there is one it is walked name by name, see [`walk`].
+//! A path is opened in one call that follows no link. Only where there is one it is walked name by name, see `walk`.
 
 mod kept;
 mod replace;
