@@ -3,6 +3,7 @@
 //! A path is opened in one call that follows no link. Only where there is one it is walked name by name, see `walk`.
 
 mod kept;
+mod lock;
 mod replace;
 mod temporary;
 mod tree;
@@ -32,7 +33,7 @@ use self::{
     trouble::Trouble,
     walk::{Last, Missing, Root, Spot},
 };
-use crate::ports::{Beside, Entry, FileError, FileKind, Files, InUse, Inside, Stat};
+use crate::ports::{Beside, Entry, FileError, FileKind, Files, InUse, Inside, Lock, Stat};
 
 /// Files below a root.
 pub struct RealFiles {
@@ -247,6 +248,10 @@ impl Files for RealFiles {
             Ok(File::from(opened).write_all(content)?)
         };
         write().map_err(|trouble| trouble.of("write", path))
+    }
+
+    fn lock(&self, path: &str) -> Result<Lock, FileError> {
+        lock::take(&self.root, path).map_err(|trouble| trouble.of("lock", path))
     }
 
     fn make_dir(&self, path: &str) -> Result<(), FileError> {

@@ -5,16 +5,16 @@
 
 use muster_catalog::kinds::authorized_key::AuthorizedKeySpec;
 use muster_plan::kinds::authorized_key::{Change, Observed, edited};
-use tokio::sync::Mutex;
 
-use super::accounts::{self, Accounts, User, known};
+use super::{
+    accounts::{self, Accounts, User, known},
+    editing::editing,
+};
 use crate::{
     Context, Done, StepError,
     ports::{FileKind, Stat},
 };
 
-/// One change at a time, whatever the user.
-static CHANGES: Mutex<()> = Mutex::const_new(());
 /// A larger file is none of keys.
 const MOST: usize = 1024 * 1024;
 
@@ -68,7 +68,7 @@ pub async fn apply(ctx: &Context, spec: &AuthorizedKeySpec, _change: &Change) ->
     let user = user(ctx, spec).await?;
     known(user.as_ref().map(|user| user.uid), "user", &spec.user)?;
     let Some(user) = user else { return Ok(Done::default()) };
-    let _one = CHANGES.lock().await;
+    let _one = editing(&*ctx.files)?;
     let before = read(ctx, &user)?;
     let (mode, uid, gid, content) = match &before {
         // What others may write lets in whom they like, and sshd does not read it.

@@ -1,10 +1,9 @@
 //! `[[block]]`: the file is read, changed between its markers and replaced, one block at a time.
 
-use std::sync::{Mutex, PoisonError};
-
 use muster_catalog::kinds::block::BlockSpec;
 use muster_plan::kinds::block::{Change, Does, Observed, Seen, diff, with};
 
+use super::editing::editing;
 use crate::{
     Context, Done, StepError,
     ports::{FileKind, Files, Stat},
@@ -12,9 +11,6 @@ use crate::{
 
 /// Files longer than this are no settings.
 const LONGEST: usize = 16 << 20;
-
-/// Two blocks of one file, written at once, would lose one.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 pub async fn observe(ctx: &Context, spec: &BlockSpec) -> Result<Observed, StepError> {
     let file = match ctx.files.look(&spec.path, LONGEST)? {
@@ -47,7 +43,7 @@ pub async fn apply(ctx: &Context, spec: &BlockSpec, change: &Change) -> Result<D
         Does::Write { block } => block.as_deref(),
         Does::Refuse { because, help } => return Err(StepError::failed(because).help(help)),
     };
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one = editing(&*ctx.files)?;
     // Read again: another block of the file may have been written since the look.
     let now = ctx.files.look(&spec.path, LONGEST)?.filter(|(stat, _)| stat.kind == FileKind::File);
     let Some((stat, content)) = now.filter(|(stat, content)| stat.size == content.len() as u64) else {

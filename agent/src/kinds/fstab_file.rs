@@ -1,13 +1,9 @@
 //! `/etc/fstab` as it is changed: by one step at a time, as a whole, and made known to systemd.
 
-use std::sync::{Mutex, PoisonError};
-
 use muster_plan::fstab::{Edited, PATH};
 
+use super::editing::editing;
 use crate::{Context, StepError, ports::UnitError};
-
-/// Each line is written into what the line before left: steps of a converge run side by side.
-static ONE: Mutex<()> = Mutex::new(());
 
 /// Changes lines, where `edit` finds something to change in the file as it is now. Mode and owner stay.
 pub async fn change(ctx: &Context, edit: impl FnOnce(&[u8]) -> Option<Edited>) -> Result<(), StepError> {
@@ -22,7 +18,7 @@ pub async fn change(ctx: &Context, edit: impl FnOnce(&[u8]) -> Option<Edited>) -
 }
 
 fn replace(ctx: &Context, edit: impl FnOnce(&[u8]) -> Option<Edited>) -> Result<bool, StepError> {
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one = editing(&*ctx.files)?;
     let text = ctx.files.read(PATH)?.unwrap_or_default();
     let Some(edited) = edit(&text) else { return Ok(false) };
     let path = ctx.mounts.resolve(PATH)?;

@@ -17,6 +17,7 @@ pub mod cluster_member;
 pub mod command;
 pub mod container;
 pub mod directory;
+mod editing;
 pub mod file;
 pub mod fstab_file;
 pub mod group;

@@ -48,8 +48,22 @@ pub trait Files: Send + Sync {
     fn real(&self, path: &Path) -> Result<Option<PathBuf>, FileError>;
     /// Whether root alone may put and rename names in the folders on the way to a path.
     fn private(&self, path: &str) -> Result<bool, FileError>;
+    /// Takes the lock that this file stands for, made where it is missing: one process of the node has it at a time, until it drops
+    /// it or ends. Waits for half a minute.
+    fn lock(&self, path: &str) -> Result<Lock, FileError>;
     /// What programs and the kernel hold at this moment.
     fn in_use(&self) -> Result<InUse, FileError>;
+}
+
+/// A lock in hand; none where there are no other processes.
+#[derive(Debug, Default)]
+pub struct Lock(Option<std::fs::File>);
+
+impl Lock {
+    /// Held by an open file.
+    pub fn held(file: std::fs::File) -> Self {
+        Self(Some(file))
+    }
 }
 
 /// What is at a path.
@@ -137,6 +151,7 @@ impl From<FileError> for crate::StepError {
                 (Some("something is mounted or runs there: `findmnt` and `fuser` say what"), true)
             }
             ErrorKind::DirectoryNotEmpty => (Some("it is not empty: `purge = true` removes what is in it, too"), false),
+            ErrorKind::TimedOut => (None, true),
             _other => (None, false),
         };
         let help = error.help.or(help.map(str::to_owned));

@@ -17,7 +17,7 @@ pub use clock::Clock;
 pub use commands::{CommandError, Commands, Invocation, Once, Output, Run};
 pub use coordinator::{HeldTurn, JoinTicket, PortError, Secrets, Taken, Tickets, Turn, Turns};
 pub use docker::{ContainerState, Docker, DockerError, DockerEvent};
-pub use files::{Beside, Entry, FileError, FileKind, Files, InUse, Inside, Stat};
+pub use files::{Beside, Entry, FileError, FileKind, Files, InUse, Inside, Lock, Stat};
 pub use health::Health;
 pub use kube::Kube;
 pub use mounts::{Found, MountError, Mounts, NewMount, User};

@@ -106,6 +106,31 @@ fn fstab_keeps_what_is_others_and_every_line_that_is_ours() {
 
 #[test]
 #[ignore = "needs Docker and MUSTER_ARTEFACTS; cargo xtask test asks for it"]
+fn two_agents_at_once_write_one_file_without_losing_a_line() {
+    let lab = Lab::start();
+    sh(&lab, "printf '# by hand\\n' > /etc/fstab; printf 'by hand\\n' > /srv/shared; chmod 644 /srv/shared");
+    for agent in ["a", "b"] {
+        let part = |n: usize| {
+            let block = format!("[[block]]\npath = \"/srv/shared\"\nname = \"{agent}{n}\"\ncontent = \"{agent}{n}\\n\"\n");
+            mount(&format!("/srv/{agent}{n}"), "tmpfs", "tmpfs", "size=1m") + &block
+        };
+        lab.put(&format!("/root/{agent}.toml"), &(0..6).map(part).collect::<String>());
+    }
+    let apply = |agent: &str| format!("muster-agent apply /root/{agent}.toml --state /root/{agent}.json & {agent}=$!\n");
+    let ends = "for agent in $a $b; do status=0; wait $agent || status=$?; [ $status = 2 ]; done";
+    let both = apply("a") + &apply("b") + ends;
+    for _round in 0..5 {
+        sh(&lab, &both);
+        let count = |file: &str, what: &str| lab.must(&["grep", "-cE", what, file]).trim().to_owned();
+        assert_eq!(count("/etc/fstab", "^tmpfs /srv/[ab][0-5] tmpfs size=1m 0 0$"), "12");
+        assert_eq!(count("/srv/shared", "^[ab][0-5]$"), "12", "{}", sh(&lab, "cat /srv/shared"));
+        assert_eq!(count("/srv/shared", "^by hand$"), "1");
+        sh(&lab, "umount /srv/[ab][0-5]; sed -i '/srv/d' /etc/fstab; printf 'by hand\\n' > /srv/shared");
+    }
+}
+
+#[test]
+#[ignore = "needs Docker and MUSTER_ARTEFACTS; cargo xtask test asks for it"]
 fn what_the_kernel_has_mounted_is_what_is_written() {
     let lab = Lab::start();
     sh(&lab, "for name in a b; do mkdir -p /srv/$name/in; echo $name > /srv/$name/which; done");

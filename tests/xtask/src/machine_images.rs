@@ -31,6 +31,8 @@ const NODE_PACKAGES: &[&str] = &[
     "nftables",
     "procps",
     "socat",
+    // Ends an agent at each of its calls, in its tests.
+    "strace",
     "systemd",
     "systemd-sysv",
     "udev",

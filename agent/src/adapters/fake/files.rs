@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::ports::{Beside, Entry, FileError, FileKind, Files, InUse, Inside, Stat};
+use crate::ports::{Beside, Entry, FileError, FileKind, Files, InUse, Inside, Lock, Stat};
 
 #[derive(Default)]
 pub struct FakeFiles {
@@ -143,6 +143,10 @@ impl Files for FakeFiles {
         node.stat.size = content.len() as u64;
         state.changed("write", &path);
         Ok(())
+    }
+
+    fn lock(&self, _path: &str) -> Result<Lock, FileError> {
+        Ok(Lock::default())
     }
 
     fn make_dir(&self, path: &str) -> Result<(), FileError> {

@@ -310,4 +310,26 @@ fn a_frozen_file_is_called_so() {
     assert!(files.list("/d").unwrap().unwrap().iter().all(|name| !name.starts_with('.')), "nothing is left");
 }
 
+#[test]
+fn a_lock_is_one_holders_at_a_time() {
+    let root = tempfile::tempdir().unwrap();
+    let files = || RealFiles::below(root.path());
+    files().write("/count", b"0", 0o644, 0, 0).unwrap();
+    std::thread::scope(|scope| {
+        for _one in 0..4 {
+            // Descriptors of their own, as processes have them.
+            let files = files();
+            scope.spawn(move || {
+                for _round in 0..50 {
+                    let _lock = files.lock("/run/x/lock").unwrap();
+                    let text = String::from_utf8(files.read("/count").unwrap().unwrap()).unwrap();
+                    let next = text.parse::<u32>().unwrap() + 1;
+                    files.write("/count", next.to_string().as_bytes(), 0o644, 0, 0).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(files().read("/count").unwrap().unwrap(), b"200");
+}
+
 mod race;
