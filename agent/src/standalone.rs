@@ -37,13 +37,19 @@ pub enum StandaloneError {
 pub fn load(path: &Path, facts: &Facts) -> Result<Catalog, StandaloneError> {
     let text =
         std::fs::read_to_string(path).map_err(|source| StandaloneError::Read { path: path.to_owned(), source })?;
-    if text.lines().any(|line| line == "[[resource]]") {
+    if is_compiled(&text) {
         return Catalog::from_toml(&text).map_err(|source| StandaloneError::Catalog { path: path.to_owned(), source });
     }
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut read = |relative: &str| named(&folder.join(relative));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     muster_catalog::local(&name, &text, &mut read, facts).map_err(StandaloneError::Wrong)
+}
+
+/// A compiled catalog says whose it is before its first table, which a role never does. What stands in texts further down says nothing.
+fn is_compiled(text: &str) -> bool {
+    let head = text.lines().map(str::trim_start).take_while(|line| !line.starts_with('['));
+    head.filter_map(|line| line.split_once('=')).any(|(key, _)| key.trim_end() == "cluster")
 }
 
 /// A file that the first one names. Neither a pipe with nobody at its other end nor a device without an end is waited for.
@@ -76,6 +82,21 @@ mod tests {
 
     fn facts() -> Facts {
         Facts { hostname: "node".to_owned(), ..Facts::default() }
+    }
+
+    #[test]
+    fn a_catalog_is_known_by_its_head() {
+        for text in ["# c\ncluster = \"c\"\n", "draft = true\r\ncluster=\"c\"\r\n[[resource]]\r\n"] {
+            assert!(is_compiled(text), "{text:?}");
+        }
+        for text in [
+            "",
+            "[[file]]\ncluster = 1\n",
+            "[[file]]\ncontent = '''\ncluster = 1\n[[resource]]\n'''\n",
+            "include = []\n",
+        ] {
+            assert!(!is_compiled(text), "{text:?}");
+        }
     }
 
     #[test]

@@ -76,7 +76,10 @@ pub fn built(root: &Path, profile: Profile) -> Result<Programs> {
 
 /// Builds the application alone, which is all of ours that artefacts hold.
 pub fn build_easypay(progress: &Progress, root: &Path) -> Result<PathBuf> {
-    progress.stage("build easypay", || cargo(root).args(["build", "--quiet", "--package", "easypay"]).show())?;
+    progress.stage("build easypay", || {
+        // Over the workspace, as all of it is built: by itself it has other features, and its dependencies would be compiled twice.
+        cargo(root).args(["build", "--quiet", "--workspace", "--examples", "--bin", "easypay"]).show()
+    })?;
     Ok(target_dir(root)?.join("debug/easypay"))
 }
 
