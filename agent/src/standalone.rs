@@ -35,8 +35,7 @@ pub enum StandaloneError {
 
 /// Reads a file of `[[file]]`, `[[package]]` and so on as in a role, or a whole compiled catalog.
 pub fn load(path: &Path, facts: &Facts) -> Result<Catalog, StandaloneError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| StandaloneError::Read { path: path.to_owned(), source })?;
+    let text = text(path).map_err(|source| StandaloneError::Read { path: path.to_owned(), source })?;
     if text.lines().any(|line| line == "[[resource]]") {
         return Catalog::from_toml(&text).map_err(|source| StandaloneError::Catalog { path: path.to_owned(), source });
     }
@@ -44,6 +43,16 @@ pub fn load(path: &Path, facts: &Facts) -> Result<Catalog, StandaloneError> {
     let mut read = |relative: &str| named(&folder.join(relative));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     muster_catalog::local(&name, &text, &mut read, facts).map_err(StandaloneError::Wrong)
+}
+
+/// The file itself. It may be a pipe, as a shell's `<(…)` is, but not one without an end.
+fn text(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > MOST_BYTES {
+        true => Err(std::io::Error::other(format!("more than {MOST_BYTES} bytes"))),
+        false => Ok(text),
+    }
 }
 
 /// A file that the first one names. Neither a pipe with nobody at its other end nor a device without an end is waited for.
@@ -78,6 +87,11 @@ mod tests {
         Facts { hostname: "node".to_owned(), ..Facts::default() }
     }
 
+    /// With its causes, where it fails.
+    fn load_file(path: &Path) -> Result<Catalog, String> {
+        load(path, &facts()).map_err(|error| format!("{error}: {:?}", std::error::Error::source(&error)))
+    }
+
     #[test]
     fn what_a_source_names_is_taken_as_it_is_or_refused_for_what_it_is() {
         let folder = tempfile::tempdir().unwrap();
@@ -94,6 +108,8 @@ mod tests {
             std::fs::write(&file, format!("[[file]]\npath = \"/srv/a\"\n{key} = \"{name}\"\n")).unwrap();
             load(&file, &facts())
         };
+        let endless = load_file(&at("device")).unwrap_err();
+        assert!(endless.contains("more than 67108864 bytes"), "{endless}");
         let catalog = load("source", "latin1.txt").unwrap();
         let Spec::File(spec) = &catalog.resource[0].spec else { panic!("a file") };
         assert_eq!(spec.bytes(), latin1);
