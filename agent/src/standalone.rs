@@ -11,6 +11,8 @@ use muster_catalog::{Catalog, Diagnostics, Facts, catalog::InvalidCatalog};
 
 /// More than this in one file is a mistake: it is kept in memory whole.
 const MOST_BYTES: u64 = 64 << 20;
+/// Of the file itself, whose contents may be those of ten thousand files.
+const MOST_TEXT: u64 = 256 << 20;
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
 
 /// A file that cannot be used.
@@ -35,8 +37,7 @@ pub enum StandaloneError {
 
 /// Reads a file of `[[file]]`, `[[package]]` and so on as in a role, or a whole compiled catalog.
 pub fn load(path: &Path, facts: &Facts) -> Result<Catalog, StandaloneError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| StandaloneError::Read { path: path.to_owned(), source })?;
+    let text = text(path).map_err(|source| StandaloneError::Read { path: path.to_owned(), source })?;
     if is_compiled(&text) {
         return Catalog::from_toml(&text).map_err(|source| StandaloneError::Catalog { path: path.to_owned(), source });
     }
@@ -50,6 +51,20 @@ pub fn load(path: &Path, facts: &Facts) -> Result<Catalog, StandaloneError> {
 fn is_compiled(text: &str) -> bool {
     let head = text.lines().map(str::trim_start).take_while(|line| !line.starts_with('['));
     head.filter_map(|line| line.split_once('=')).any(|(key, _)| key.trim_end() == "cluster")
+}
+
+/// The file itself. It may be a pipe, as a shell's `<(…)` is, but not one without an end.
+fn text(path: &Path) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(path)?.take(MOST_TEXT + 1);
+    // Copied into a longer place again and again, a long one takes twice the time.
+    let size = file.get_ref().metadata()?.len().min(MOST_TEXT);
+    let mut text = String::with_capacity(usize::try_from(size).unwrap_or_default() + 1);
+    file.read_to_string(&mut text)?;
+    match text.len() as u64 > MOST_TEXT {
+        true => Err(std::io::Error::other(format!("more than {MOST_TEXT} bytes"))),
+        false => Ok(text),
+    }
+}
 }
 
 /// A file that the first one names. Neither a pipe with nobody at its other end nor a device without an end is waited for.
@@ -84,6 +99,11 @@ mod tests {
         Facts { hostname: "node".to_owned(), ..Facts::default() }
     }
 
+    /// With its causes, where it fails.
+    fn load_file(path: &Path) -> Result<Catalog, String> {
+        load(path, &facts()).map_err(|error| format!("{error}: {:?}", std::error::Error::source(&error)))
+    }
+
     #[test]
     fn a_catalog_is_known_by_its_head() {
         for text in ["# c\ncluster = \"c\"\n", "draft = true\r\ncluster=\"c\"\r\n[[resource]]\r\n"] {
@@ -115,6 +135,8 @@ mod tests {
             std::fs::write(&file, format!("[[file]]\npath = \"/srv/a\"\n{key} = \"{name}\"\n")).unwrap();
             load(&file, &facts())
         };
+        let endless = load_file(&at("device")).unwrap_err();
+        assert!(endless.contains("more than 268435456 bytes"), "{endless}");
         let catalog = load("source", "latin1.txt").unwrap();
         let Spec::File(spec) = &catalog.resource[0].spec else { panic!("a file") };
         assert_eq!(spec.bytes(), latin1);

@@ -5,6 +5,7 @@
 mod aliases;
 mod context;
 mod edges;
+mod gone;
 mod member;
 mod owners;
 mod sets;
@@ -166,11 +167,15 @@ pub(crate) fn resources(
         }
         sets::pruned(&mut drafts, &node.left_sets, site.variable_tree.at);
     }
-    let drafts = owners::one_each(drafts, site, compiler.errors);
+    let drafts = owners::one_each(drafts, site, &node.facts, compiler.errors);
     owners::no_file_holds_another(&drafts, site, compiler.errors);
     owners::no_block_in_a_whole_file(&drafts, site, compiler.errors);
     owners::no_file_is_written_into(&drafts, site, compiler.errors);
     owners::nothing_is_taken_away(&drafts, site, compiler.errors);
+    if gone::is_needed(&drafts, site, compiler.errors) {
+        // Its order would be a second error.
+        return Vec::new();
+    }
     let drafts = edges::targets(drafts, &elsewhere, site, compiler.errors);
     edges::ordered(drafts, site, compiler.errors)
 }

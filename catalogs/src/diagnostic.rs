@@ -50,20 +50,37 @@ pub(crate) fn brief(value: &str) -> String {
     }
 }
 
+/// The most characters of a word of a message, and how many are left of a longer one.
+const MOST_OF_A_WORD: usize = 300;
+const LEFT_OF_A_WORD: usize = 160;
+
+/// A text of an error, with its long words cut: they are the site's.
+fn readable(text: String) -> String {
+    if text.len() <= MOST_OF_A_WORD {
+        return text;
+    }
+    let cut = |word: &str| match word.char_indices().nth(MOST_OF_A_WORD) {
+        Some(_) => format!("{}…", word.chars().take(LEFT_OF_A_WORD).collect::<String>()),
+        None => word.to_owned(),
+    };
+    text.split(' ').map(cut).collect::<Vec<_>>().join(" ")
+}
+
 impl Diagnostic {
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), places: Vec::new(), help: None }
+        Self { message: readable(message.into()), places: Vec::new(), help: None }
     }
 
     #[must_use]
-    pub fn at(mut self, place: Place) -> Self {
+    pub fn at(mut self, mut place: Place) -> Self {
+        place.label = readable(place.label);
         self.places.push(place);
         self
     }
 
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(readable(help.into()));
         self
     }
 

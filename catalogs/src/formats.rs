@@ -124,13 +124,24 @@ pub(crate) const PATTERNS: &[&str] = &[NAME, RESOURCE];
 const NAME: &str = "^[a-z]([a-z0-9-]*[a-z0-9])?$";
 const RESOURCE: &str = "^[a-z_]+\\..+$";
 
+/// As Linux takes them.
+const MOST_PATH: usize = 4095;
+const MOST_NAME: usize = 255;
+
 fn path(text: &str) -> Result<(), Fault> {
     let mut parts = text.split('/');
     let absolute = parts.next() == Some("");
     let rest: Vec<&str> = parts.collect();
     if !absolute {
-        let help = Some(format!("begin it with a slash: \"/{}\"", text.trim_start_matches("./")));
-        return Err(Fault { expected: "an absolute path".to_owned(), help });
+        let help = if text.starts_with('~') {
+            "`~` is a shell's: write the whole path, as in \"/home/app/file\"".to_owned()
+        } else {
+            format!(
+                "begin it with a slash: \"/{}\"",
+                text.trim_start().trim_start_matches("./").trim_start_matches('/')
+            )
+        };
+        return Err(Fault { expected: "an absolute path".to_owned(), help: Some(help) });
     }
     if rest.iter().any(|p| *p == ".." || *p == ".") {
         return Err(fault("an absolute path without `.` and `..`"));
@@ -138,8 +149,14 @@ fn path(text: &str) -> Result<(), Fault> {
     if text != "/" && rest.iter().any(|p| p.is_empty()) {
         return Err(fault("a path without empty parts and without a slash at its end"));
     }
-    if text.contains('\0') || text.contains('\n') {
-        return Err(fault("a path of one line"));
+    if text.contains(char::is_control) {
+        return Err(fault("a path of one line, without control characters"));
+    }
+    if text.ends_with(char::is_whitespace) {
+        return Err(fault("a path without a blank at its end"));
+    }
+    if text.len() > MOST_PATH || rest.iter().any(|part| part.len() > MOST_NAME) {
+        return Err(fault("a path of at most 4095 bytes, and 255 in each of its names"));
     }
     Ok(())
 }
@@ -333,6 +350,10 @@ mod tests {
             ("path", "/etc/hosts", "etc/hosts"),
             ("path", "/", "/etc/../root"),
             ("path", "/a/b", "/a//b"),
+            ("path", "/srv/a b#c", "/srv/a "),
+            ("path", "/srv/\u{fc}", "/srv/a\tb"),
+            ("path", &format!("/{}", "n".repeat(255)), &format!("/{}", "n".repeat(256))),
+            ("path", "/~", "~/x"),
             ("site-path", "files/a.j2", "../../etc/passwd"),
             ("site-path", "a", "/etc/passwd"),
             ("mode", "0644", "0899"),

@@ -49,11 +49,23 @@ pub(crate) fn needed(resources: &[&Resource], edges: &mut Edges) -> GivenUp {
     given_up
 }
 
-/// The need that makes one resource come before the next.
-pub(crate) fn why(resources: &[&Resource], before: usize, next: usize) -> Option<Need> {
-    let index = Index::new(resources);
-    let resource = resources[next];
-    resource.spec.needs().into_iter().find(|need| index.find(resources, resource, need).contains(&before))
+/// Why resources come before others, where nobody wrote it.
+pub(crate) struct Reasons<'a> {
+    resources: &'a [&'a Resource],
+    index: Index<'a>,
+}
+
+impl<'a> Reasons<'a> {
+    pub(crate) fn new(resources: &'a [&'a Resource]) -> Self {
+        Self { resources, index: Index::new(resources) }
+    }
+
+    /// The need that makes one resource come before the next.
+    pub(crate) fn why(&self, before: usize, next: usize) -> Option<Need> {
+        let resource = self.resources[next];
+        let finds = |need: &Need| self.index.find(self.resources, resource, need).contains(&before);
+        resource.spec.needs().into_iter().find(finds)
+    }
 }
 
 /// The order, where edges that may be given up are taken away as far as they are in circles.
@@ -180,7 +192,8 @@ fn circle(edges: &Edges, waiting: &[usize]) -> Vec<usize> {
     let stuck = |i: &usize| waiting[*i] > 0;
     let Some(mut at) = (0..edges.len()).find(stuck) else { return Vec::new() };
     let mut path: Vec<usize> = Vec::new();
-    while !path.contains(&at) {
+    let mut seen = vec![false; edges.len()];
+    while !std::mem::replace(&mut seen[at], true) {
         path.push(at);
         match edges[at].iter().copied().find(stuck) {
             Some(before) => at = before,

@@ -200,7 +200,7 @@ A *site* is a folder of TOML:
 mostly a way out. Unknown keys are errors. `catalogs/schema/*.json` are JSON Schemas for editors. `muster validate` checks every environment;
 with `-e` it checks one.
 
-A site holds plain files and folders, of at most a mebibyte each. A link is followed as long as it stays in the site; one that leads out of it is
+A site holds plain files and folders, of at most a mebibyte each and 32 in all. A link is followed as long as it stays in the site; one that leads out of it is
 an error, and so are pipes, sockets and devices. Names that begin with `.` or end with `~` are left out.
 
 ## Environments
@@ -214,7 +214,9 @@ const TEMPLATES: &str = "## Templates and `when`
 
 Every text of a role, of an application and of a variable, and every file that `template` names, is rendered for each node. The syntax is
 Jinja's (`{{ value }}`, `{% if %}`, `{% for %}`, filters); what is not defined is an error, in branches that are not taken as well. Lines that
-hold only a statement leave nothing behind. `validate` renders them for every member of each pool. Where a key expects no text, a text that is
+hold only a statement leave nothing behind, and the end of a line goes with a statement or comment that stands there: `{% endif +%}` keeps it.
+What is true is written `True`, as Jinja does, and by `| tojson` as `true`; a value that is not there (`pool.cpus` where none is written) is an
+error. A template may become 4 MiB. `validate` renders them for every member of each pool. Where a key expects no text, a text that is
 one expression gives its value: `suites = \"{{ packages.kubernetes.suites }}\"`.
 
 A comment is `{# … #}`: with a line's start, a blank or another mark before it and a blank inside; one of several lines begins its line. Any

@@ -189,42 +189,70 @@ pub(crate) fn check_includes(roles: &BTreeMap<RoleName, Role>, sources: &Sources
         }
     }
     // Each circle is reported once, from its alphabetically first role.
-    for start in roles.keys() {
-        let mut path = Vec::new();
-        if let Some(circle) = circle_from(roles, start, start, &mut path)
-            && circle.iter().all(|(role, _)| start <= role)
-        {
-            let names: Vec<&str> = circle.iter().map(|(role, _)| role.as_str()).collect();
-            let mut error =
-                Diagnostic::new(format!("roles include one another in a circle: {} → {start}", names.join(" → ")));
-            for (i, (_, at)) in circle.iter().enumerate() {
-                let next = circle.get(i + 1).map_or(start, |(role, _)| role);
-                error = error.at(sources.place(*at, format!("includes {next}")));
-            }
-            errors.push(error.help("put what both need into a role of its own"));
+    let open = in_circles(roles);
+    for start in &open {
+        let Some(circle) = circle_from(roles, &open, start) else { continue };
+        let names: Vec<&str> = circle.iter().map(|(role, _)| role.as_str()).collect();
+        let mut error =
+            Diagnostic::new(format!("roles include one another in a circle: {} → {start}", names.join(" → ")));
+        for (i, (_, at)) in circle.iter().enumerate() {
+            let next = circle.get(i + 1).map_or(*start, |(role, _)| *role);
+            error = error.at(sources.place(*at, format!("includes {next}")));
         }
+        errors.push(error.help("put what both need into a role of its own"));
     }
 }
 
-fn circle_from(
-    roles: &BTreeMap<RoleName, Role>,
-    start: &RoleName,
-    at: &RoleName,
-    path: &mut Vec<(RoleName, At)>,
-) -> Option<Vec<(RoleName, At)>> {
-    let role = roles.get(at)?;
-    for (included, place) in &role.include {
-        if path.iter().any(|(seen, _)| seen == included && included != start) {
-            continue;
+/// Roles that are in a circle or lead into one: what is left when all that lead to an end are taken away.
+fn in_circles(roles: &BTreeMap<RoleName, Role>) -> BTreeSet<&RoleName> {
+    let known = |role: &'_ Role| role.include.iter().filter(|(name, _)| roles.contains_key(name)).count();
+    let mut waits: BTreeMap<&RoleName, usize> = roles.iter().map(|(name, role)| (name, known(role))).collect();
+    let mut included_by: BTreeMap<&RoleName, Vec<&RoleName>> = BTreeMap::new();
+    for (name, role) in roles {
+        for (included, _) in &role.include {
+            included_by.entry(included).or_default().push(name);
         }
-        path.push((at.clone(), *place));
-        if included == start {
-            return Some(path.clone());
+    }
+    let mut ends: Vec<&RoleName> = waits.iter().filter(|(_, count)| **count == 0).map(|(name, _)| *name).collect();
+    while let Some(end) = ends.pop() {
+        for above in included_by.get(end).into_iter().flatten() {
+            if let Some(count) = waits.get_mut(above) {
+                *count -= 1;
+                if *count == 0 {
+                    ends.push(above);
+                }
+            }
         }
-        if let Some(found) = circle_from(roles, start, included, path) {
-            return Some(found);
+    }
+    waits.into_iter().filter(|(_, count)| *count > 0).map(|(name, _)| name).collect()
+}
+
+/// The shortest way from a role back to itself over none that comes before it in the alphabet, each with the place that leads on.
+fn circle_from<'a>(
+    roles: &'a BTreeMap<RoleName, Role>,
+    open: &BTreeSet<&'a RoleName>,
+    start: &'a RoleName,
+) -> Option<Vec<(&'a RoleName, At)>> {
+    let mut from: BTreeMap<&RoleName, (&RoleName, At)> = BTreeMap::new();
+    let mut next = std::collections::VecDeque::from([start]);
+    while let Some(role) = next.pop_front() {
+        for (included, at) in &roles.get(role)?.include {
+            if included == start {
+                let mut circle = vec![(role, *at)];
+                let mut last = role;
+                while last != start {
+                    let (before, at) = *from.get(last)?;
+                    circle.push((before, at));
+                    last = before;
+                }
+                circle.reverse();
+                return Some(circle);
+            }
+            if included > start && open.contains(included) && !from.contains_key(included) {
+                from.insert(included, (role, *at));
+                next.push_back(included);
+            }
         }
-        path.pop();
     }
     None
 }

@@ -367,6 +367,10 @@ fn quoting_help(schema: &Json, node: &Node, sources: &Sources) -> Option<String>
     match &node.value {
         Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Date(_) if wants_text => {
             let text = sources.slice(node.at);
+            if text.starts_with(['"', '\'']) {
+                // A value that a template gave.
+                return None;
+            }
             match schema.get("format").and_then(Json::as_str).map_or(Ok(()), |f| formats::format(f, text)) {
                 Ok(()) => Some(format!("put it in quotes: \"{}\"", brief(text))),
                 Err(fault) => fault.help,
@@ -397,11 +401,16 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
     if word.len() > LONGEST_WORD {
         return None;
     }
+    let length = word.chars().count();
+    let most = |other: usize| 1 + other.max(length) / 4;
     known
         .into_iter()
         .filter(|k| *k != word)
-        .map(|k| (strsim::damerau_levenshtein(word, k), k))
-        .filter(|(distance, k)| *distance <= 1 + k.chars().count().max(word.chars().count()) / 4)
+        .map(|k| (k, k.chars().count()))
+        .filter(|(_, other)| other.abs_diff(length) <= most(*other))
+        .map(|(k, other)| (strsim::damerau_levenshtein(word, k), k, other))
+        .filter(|(distance, _, other)| *distance <= most(*other))
+        .map(|(distance, k, _)| (distance, k))
         .min()
         .map(|(_, k)| k)
 }

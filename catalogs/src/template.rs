@@ -1,6 +1,7 @@
 //! Templates and `when`: Jinja, strict about what is not defined, with the place of every error.
 
 mod compiled;
+mod limits;
 mod marks;
 mod names;
 
@@ -104,7 +105,7 @@ impl<'a> Engine<'a> {
             if errors.len() > before {
                 return None;
             }
-            return match template.render(&self.context) {
+            return match limits::render(&template, &self.context) {
                 Ok(rendered) => Some(rendered),
                 Err(error) => {
                     self.fault("template", text, &error, spot, errors);
@@ -125,7 +126,7 @@ impl<'a> Engine<'a> {
                 if errors.len() > before {
                     return None;
                 }
-                match template.render(&self.context) {
+                match limits::render(&template, &self.context) {
                     Ok(rendered) => return Some(rendered),
                     Err(error) => self.fault("template", text, &error, spot, errors),
                 }
@@ -193,9 +194,10 @@ impl<'a> Engine<'a> {
                 false
             }
             Ok(value) => {
+                let label = format!("expected a comparison; it is {value}");
                 errors.push(
-                    Diagnostic::new(format!("`when` is {value}, neither true nor false"))
-                        .at(self.sources.place(at, "expected a comparison"))
+                    Diagnostic::new("`when` is neither true nor false")
+                        .at(self.sources.place(at, label))
                         .help("as in: when = 'facts.virtualization == \"container\"'"),
                 );
                 false
@@ -226,11 +228,21 @@ impl<'a> Engine<'a> {
             None => spot.at,
         };
         let (message, help) = match error.kind() {
+            ErrorKind::SyntaxError if what != "template" && text.contains("{{") => {
+                let help = "`when` is an expression by itself: leave out `{{` and `}}`";
+                (format!("this is no {what}: {detail}"), Some(help.to_owned()))
+            }
             ErrorKind::SyntaxError => {
                 let ends = detail.contains("end of input") || spot.from > 0 || what != "template";
                 (format!("this is no {what}: {detail}"), (!ends).then(|| AS_IT_IS.to_owned()))
             }
             ErrorKind::OutOfFuel => (format!("the {what} does not end"), None),
+            ErrorKind::TemplateNotFound => (
+                "a template stands alone, and this names another".to_owned(),
+                Some(
+                    "what several files need belongs in [variables], and each file in a [[file]] of its own".to_owned(),
+                ),
+            ),
             _ => (format!("the {what} cannot be rendered: {detail}"), None),
         };
         let place = self.sources.place(place, self.on_this_node(error.kind() != ErrorKind::SyntaxError));

@@ -363,6 +363,100 @@ name = "httpd"
     )]);
 }
 
+/// Numbers, truth and empty texts as they were written, and the end of a line where `+` keeps it.
+#[test]
+fn values_are_written_as_they_are() {
+    let site = site(&[
+        (
+            "muster.toml",
+            "\n[variables.spare]\nmany = 123456789012\nbig = 20161216\nyes = true\nhalf = 0.5\nzero = \"007\"\n",
+        ),
+        (
+            "roles/worker.toml",
+            r#"
+[[file]]
+path = "/etc/values.conf"
+content = '''
+{{ spare.many }} {{ spare.big * 10 }} {{ spare.yes }} {{ spare.yes | tojson }} {{ spare.half }} {{ spare.zero }} {{ ["", "a", ""] | join(",") }}
+Password {% if spare.yes %}yes{% endif +%}
+{% if "x" in [] %}never{% endif %}
+Root no
+'''
+"#,
+        ),
+        // Nothing but ends of lines, for which others' parsers ran out of stack.
+        ("roles/base.toml", &"\n".repeat(1 << 19)),
+    ]);
+    let catalog = compile(&site, &node(&site, "workers", facts("vm")), Generation::default()).unwrap();
+    let content = catalog.resource.iter().find_map(|resource| match &resource.spec {
+        Spec::File(file) if file.path == "/etc/values.conf" => file.content.clone(),
+        _other => None,
+    });
+    let expected = "123456789012 201612160 True true 0.5 007 ,a,\nPassword yes\nRoot no\n";
+    assert_eq!(content.unwrap(), expected);
+}
+
+/// What is given twice and is no contradiction.
+#[test]
+fn what_two_may_have_at_once() {
+    site(&[(
+        "roles/worker.toml",
+        r#"
+[[user]]
+name = "old"
+uid = 4000
+absent = true
+
+[[user]]
+name = "new"
+uid = 4000
+
+[[container]]
+name = "inner"
+image = "redis:7"
+ports = ["127.0.0.1:8080:80", "8080:80/udp"]
+
+[[container]]
+name = "outer"
+image = "redis:7"
+ports = ["10.0.0.1:8080:80"]
+
+[[package]]
+name = "libc6"
+
+[[package]]
+name = "libc6:i386"
+
+[[timer]]
+name = "sweeping"
+every = "1h"
+service = "sweep"
+
+[[service]]
+name = "sweep"
+running = false
+enabled = false
+
+[[file]]
+path = "/home/other/.ssh/authorized_keys"
+content = ""
+
+[[authorized_key]]
+name = "deploy"
+user = "deploy"
+key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINamXkH41eWasofAyy3K2Qefk14Co+M/7JgkWC0UCXzA"
+
+[[file]]
+path = "/etc/shop.conf"
+content = """
+....................................................................................................................
+[a.b] {{ peers | map(attribute='adress') | select('defined') | join(', ') }} {{ peers | map(attribute='name') | join(', ') }}
+{{ 'x' | indent(8) }} {{ '%05d' | format(7) }} {{ node | tojson }} {{ 'a-b' | replace('-', '.') }} {{ peers }}
+"""
+"#,
+    )]);
+}
+
 /// Two disks are spread over two workers: each has one.
 #[test]
 fn every_member_of_a_pool_may_hold_a_disk() {

@@ -82,3 +82,53 @@ fn twenty_errors_come_at_once() {
     let errors = diagnostics(&laid_over(&folder));
     assert!(errors.0.len() >= 20, "{} errors:\n{errors}", errors.0.len());
 }
+
+/// The small site with as much more in its roles as would take for ever if it took more than its length.
+#[test]
+fn many_mistakes_come_to_an_end() {
+    let many = |count: usize, part: &dyn Fn(usize) -> String| (0..count).map(part).collect::<String>();
+    let file = |number: usize, more: &str| format!("\n[[file]]\npath = \"/srv/{number}\"\n{more}\n");
+    let worker = |text: String| {
+        let mut site = good();
+        site.texts.get_mut("roles/worker.toml").unwrap().push_str(&text);
+        site
+    };
+    let missing = |n: usize| format!("content = \"\"\nafter = [\"file./srv/none-{n}\"]");
+    let sites = [
+        (worker(many(2000, &|n| file(n, &missing(n)))), 2000),
+        (worker(many(2000, &|n| file(n, &format!("content = \"{{{{ node.nam{n} }}}}\"")))), 2000),
+        (worker(many(2000, &|_| file(0, "content = \"\""))), 1999),
+        (worker(many(2000, &|n| file(n, &format!("content = \"\"\nafter = [\"file./srv/{}\"]", (n + 1) % 2000)))), 1),
+    ];
+    for (site, count) in sites {
+        assert_eq!(diagnostics(&site).0.len(), count);
+    }
+    // Roles in a long line, and in many layers with two ways through each; the last of them leads back.
+    for back in [false, true] {
+        let mut site = good();
+        let mut add = |name: String, text: String| site.texts.insert(format!("roles/{name}.toml"), text);
+        for n in 0..1000 {
+            add(format!("r{n}"), format!("include = [\"r{}\"]\n", n + 1));
+        }
+        for n in 0..40 {
+            let (one, two) = (format!("a{}", n + 1), format!("b{}", n + 1));
+            for side in ["a", "b"] {
+                add(format!("{side}{n}"), format!("include = [\"{one}\", \"{two}\"]\n"));
+            }
+        }
+        let end = |name: &str| if back { format!("include = [\"{name}\"]\n") } else { String::new() };
+        add("r1000".to_owned(), end("r0"));
+        add("a40".to_owned(), end("a0"));
+        add("b40".to_owned(), String::new());
+        let base = &site.texts["roles/base.toml"];
+        let base = format!("include = [\"r0\", \"a0\"]\n{base}");
+        site.texts.insert("roles/base.toml".to_owned(), base);
+        match load(&site, &"test".parse().unwrap()) {
+            Ok(_) => assert!(!back),
+            Err(errors) => {
+                let circles = errors.0.iter().filter(|error| error.message.contains("in a circle")).count();
+                assert!(back && circles >= 2 && circles == errors.0.len(), "{errors}");
+            }
+        }
+    }
+}

@@ -47,6 +47,7 @@ fn containers_keep_their_data_and_those_of_others_are_left_alone() {
     a_replaced_one_keeps_its_data(&lab);
     one_that_does_not_stay_up_is_put_back(&lab);
     what_was_cut_off_is_brought_to_its_end(&lab);
+    a_purge_spares_its_folder(&lab);
     data_outlives_the_container(&lab);
     those_of_others(&lab);
 }
@@ -101,6 +102,16 @@ fn what_was_cut_off_is_brought_to_its_end(lab: &Lab) {
     lab.must(&["docker", "create", "--name", "keeper.muster-replaced", "keeper:1"]);
     lab.applied(&keeper("keeper:2", ""));
     assert_eq!(names(lab), "keeper running");
+}
+
+fn a_purge_spares_its_folder(lab: &Lab) {
+    let folder = "[[directory]]\npath = \"/srv/kept\"\npurge = true\n\n";
+    let volume = keeper("keeper:2", "volumes = [\"/srv/kept/data:/more\"]");
+    lab.must(&["sh", "-ec", "mkdir -p /srv/kept/data /srv/kept/stranger; echo precious > /srv/kept/data/mark"]);
+    lab.applied(&format!("{folder}{volume}"));
+    assert_eq!(lab.must(&["docker", "exec", "keeper", "cat", "/more/mark"]), "precious\n");
+    assert_eq!(lab.must(&["ls", "-A", "/srv/kept"]).trim(), "data");
+    lab.applied(&keeper("keeper:2", ""));
 }
 
 fn data_outlives_the_container(lab: &Lab) {

@@ -119,6 +119,17 @@ fn what_is_not_as_it_was_signed_is_not_installed_and_the_next_run_goes_on() {
     let (status, report) = lab.apply(&toml);
     assert!(status == 2 && report.converged, "{report:#?}");
     lab.must(&["runc", "--version"]);
+
+    // Each source has a key of its own: what one is signed by says nothing for another.
+    let second = forged(&source.replace("name = \"muster\"", "name = \"second\""));
+    for _ in 0..2 {
+        let (_, report) = lab.apply(&format!("{}{second}", lab.source()));
+        assert!(failed(&report, "apt_source.second").0.contains("is not signed by the key"), "{report:#?}");
+        assert!(report.steps.iter().all(|step| step.resource.name() != "muster" || step.outcome == Outcome::Done));
+    }
+    let keys = lab.must(&["grep", "-c", "BEGIN PGP", "/etc/apt/keyrings/muster.asc", "/etc/apt/keyrings/second.asc"]);
+    assert!(keys.lines().count() == 2 && keys.lines().all(|line| line.ends_with(":1")), "{keys}");
+    lab.must(&["sh", "-c", "! cmp -s /etc/apt/keyrings/muster.asc /etc/apt/keyrings/second.asc"]);
 }
 
 #[test]

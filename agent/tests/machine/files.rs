@@ -122,6 +122,7 @@ b\"",
 #[ignore = "needs Docker and MUSTER_ARTEFACTS; cargo xtask test asks for it"]
 fn what_a_file_is_beside_its_content_is_minded() {
     let lab = Lab::start();
+    texts_and_bytes_arrive_as_they_are(&lab);
     // A container's own files are mounted one by one.
     let mounted = "[[file]]\npath = \"/etc/hosts\"\ncontent = \"127.0.0.1 localhost\\n10.0.0.9 db.example\\n\"\n\n[[file]]\npath = \"/etc/resolv.conf\"\ncontent = \"nameserver 10.0.0.2\\n\"\n";
     assert!(plan(&lab, mounted).contains("something is mounted on it: it is written in place"));
@@ -221,6 +222,35 @@ fn what_a_file_is_beside_its_content_is_minded() {
         sh(&lab, "getent hosts seven.example | cut -d' ' -f1; findmnt -no TARGET /etc/hosts"),
         "10.0.0.7\n/etc/hosts\n"
     );
+}
+
+/// Text of other programs is an error at its place, or arrives as it is; nothing of it vanishes, and bytes are bytes.
+fn texts_and_bytes_arrive_as_they_are(lab: &Lab) {
+    let script = "#!/bin/bash\na=(1 2 3)\necho ${#a[@]}\necho kept\nb=x; echo ${b#}\n";
+    let toml = |content: &str| {
+        format!("[[file]]\npath = \"/usr/local/bin/count\"\nmode = \"0755\"\ncontent = '''\n{content}'''\n")
+    };
+    let first = &script[..script.find("echo kept").unwrap()];
+    for wrong in [script, first] {
+        lab.put("/root/script.toml", &toml(wrong));
+        for command in ["plan", "apply"] {
+            let (status, _, said) = lab.run(&["muster-agent", command, "/root/script.toml"]);
+            assert_eq!(status, 1, "{said}");
+            assert!(said.contains("script.toml:7:7"), "{said}");
+            assert!(said.contains("{% raw %}") && said.contains("`source`"), "{said}");
+        }
+        assert_ne!(lab.run(&["test", "-e", "/usr/local/bin/count"]).0, 0, "nothing is written");
+    }
+    twice(lab, &toml(&format!("{{% raw %}}{script}{{% endraw %}}")));
+    assert_eq!(sh(lab, "/usr/local/bin/count"), "3\nkept\nx\n");
+    lab.put("/root/count.sh", script);
+    sh(lab, "printf 'Stra\\337e\\n' > /root/latin1.txt; head -c 100000 /dev/urandom > /root/bin.dat; : > /root/empty");
+    let names = ["count.sh", "latin1.txt", "bin.dat", "empty"];
+    let sources = names.map(|name| format!("[[file]]\npath = \"/srv/sources/{name}\"\nsource = \"{name}\"\n"));
+    twice(lab, &sources.concat());
+    for name in names {
+        lab.must(&["cmp", &format!("/root/{name}"), &format!("/srv/sources/{name}")]);
+    }
 }
 
 #[test]

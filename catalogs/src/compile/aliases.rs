@@ -1,5 +1,5 @@
 //! Names that mean one thing on a node: paths below a bind mount or a link that the site itself makes, folders that every
-//! Debian has twice, units by an alias.
+//! Debian has twice, units by an alias, packages with the node's own architecture.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -34,11 +34,14 @@ pub(super) struct Aliases {
     paths: HashMap<String, String>,
     /// Units by their alias, both without `.service`.
     units: HashMap<String, String>,
+    /// The node's architecture: a package's name says the same with it and without.
+    arch: String,
 }
 
 impl Aliases {
-    pub(super) fn of(drafts: &[Draft]) -> Self {
-        let mut aliases = Self::default();
+    /// What these resources make of names on a node of this architecture, in Debian's word.
+    pub(super) fn of(drafts: &[Draft], arch: &str) -> Self {
+        let mut aliases = Self { arch: arch.to_owned(), ..Self::default() };
         for draft in drafts {
             let spec = &draft.resource.spec;
             if let Some(leads) = spec.leads() {
@@ -70,6 +73,9 @@ impl Aliases {
         let name = match claim.what() {
             "" | "mount at" => self.path(claim.name()),
             "service" => self.unit(claim.name()),
+            "package" => {
+                claim.name().split_once(':').filter(|(_, arch)| *arch == self.arch).map(|(name, _)| name.to_owned())
+            }
             _ => None,
         };
         name.map_or(Cow::Borrowed(claim), |name| Cow::Owned(Claim::new(claim.what(), name)))
@@ -117,7 +123,7 @@ mod tests {
         let made = [("/srv/app", "/data/app"), ("/data/app/now", "/data/app/v2"), ("/loop", "/loop/more")];
         let aliases = Aliases {
             paths: made.into_iter().map(|(from, to)| (from.to_owned(), to.to_owned())).collect(),
-            units: HashMap::new(),
+            ..Aliases::default()
         };
         for (path, real) in [
             ("/var/run/app/pid", Some("/run/app/pid")),

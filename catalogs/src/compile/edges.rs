@@ -15,6 +15,7 @@ pub(super) fn targets(
     errors: &mut Vec<Diagnostic>,
 ) -> Vec<Draft> {
     let ids: HashSet<ResourceId> = drafts.iter().map(|d| d.resource.id()).collect();
+    let mut alike = Alike::new(ids.iter().chain(elsewhere));
     for draft in &mut drafts {
         let Draft { resource, after, notify, .. } = draft;
         for (key, written, list) in [("after", after, &mut resource.after), ("notify", notify, &mut resource.notify)] {
@@ -22,13 +23,10 @@ pub(super) fn targets(
                 if ids.contains(id) {
                     list.push(id.clone());
                 } else if !elsewhere.contains(id) {
-                    let mut known: Vec<String> = ids.iter().chain(elsewhere).map(ToString::to_string).collect();
-                    known.sort();
-                    let help = nearest(&id.to_string(), known.iter().map(String::as_str));
                     errors.push(
                         Diagnostic::new(format!("`{key}` names {id}, which no role of this pool has"))
                             .at(site.sources.place(*at, "expected a resource of this node"))
-                            .help_if(help.map(|n| format!("did you mean `{n}`?"))),
+                            .help_if(alike.to(id).map(|n| format!("did you mean `{n}`?"))),
                     );
                 }
             }
@@ -37,6 +35,51 @@ pub(super) fn targets(
         }
     }
     drafts
+}
+
+/// Names that a mistyped one may stand for.
+struct Alike {
+    names: HashMap<String, Vec<String>>,
+    found: HashMap<ResourceId, Option<String>>,
+}
+
+impl Alike {
+    /// Each costs a look at all others of its kind: whoever mistyped so many sees from these what is wrong.
+    const MOST: usize = 50;
+
+    fn new<'a>(known: impl Iterator<Item = &'a ResourceId>) -> Self {
+        let mut names: HashMap<String, Vec<String>> = HashMap::new();
+        for id in known {
+            names.entry(id.kind().to_owned()).or_default().push(id.name().to_owned());
+        }
+        names.values_mut().for_each(|names| names.sort());
+        Self { names, found: HashMap::new() }
+    }
+
+    fn to(&mut self, id: &ResourceId) -> Option<String> {
+        if let Some(found) = self.found.get(id) {
+            return found.clone();
+        }
+        if self.found.len() >= Self::MOST {
+            return None;
+        }
+        let names = self.names.get(id.kind()).map(Vec::as_slice).unwrap_or_default();
+        // A unit by another of its names.
+        let short = |name: &str| crate::unit::short(name).to_owned();
+        let same = |name: &&str| id.kind() == "service" && *name != id.name() && short(name) == short(id.name());
+        let same = names.iter().map(String::as_str).find(|name| same(name));
+        let near = same.or_else(|| nearest(id.name(), names.iter().map(String::as_str)));
+        // What is right but for its kind.
+        let other = || {
+            let mut kinds: Vec<&String> = self.names.keys().collect();
+            kinds.sort();
+            kinds.into_iter().find(|kind| self.names[*kind].iter().any(|name| name == id.name()))
+        };
+        let near = near.map(|name| format!("{}.{name}", id.kind()));
+        let near = near.or_else(|| Some(format!("{}.{}", other()?, id.name())));
+        self.found.insert(id.clone(), near.clone());
+        near
+    }
 }
 
 /// Adds the edges from claims and needs, and sorts.
@@ -71,22 +114,35 @@ pub(super) fn ordered(drafts: Vec<Draft>, site: &Site, errors: &mut Vec<Diagnost
     }
 }
 
-/// A circle: every edge of it with its reason, and what would open it.
+/// So many edges of a circle are shown.
+const MOST_EDGES: usize = 12;
+
+/// A circle: its edges with their reasons, and what would open it.
 fn circular(drafts: &[Draft], resources: &[&Resource], circle: &[usize], site: &Site) -> Diagnostic {
-    let names: Vec<String> = circle.iter().map(|i| resources[*i].id().to_string()).collect();
-    let first = names.first().cloned().unwrap_or_default();
-    let mut error = Diagnostic::new(format!("resources wait for one another: {} → {first}", names.join(" → ")));
+    let name = |i: &usize| resources[*i].id().to_string();
+    let mut names: Vec<String> = circle.iter().take(MOST_EDGES).map(name).collect();
+    if circle.len() > MOST_EDGES {
+        names.push(format!("{} more", circle.len() - MOST_EDGES));
+    }
+    names.extend(circle.first().map(name));
+    let mut error = Diagnostic::new(format!("resources wait for one another: {}", names.join(" → ")));
+    let reasons = graph::Reasons::new(resources);
     let (mut written, mut ways) = (0, Vec::new());
     for (position, before) in circle.iter().enumerate() {
         let next = circle[(position + 1) % circle.len()];
-        let edge = Edge::of(drafts, resources, *before, next);
-        error = error.at(site.sources.place(edge.at, edge.label));
+        let edge = Edge::of(drafts, &reasons, *before, next);
+        // One that is written opens the circle, however far behind it stands.
+        if position < MOST_EDGES || (edge.way.is_none() && written == 0) {
+            error = error.at(site.sources.place(edge.at, edge.label));
+        }
         match edge.way {
             Some(way) => ways.push(way),
             None => written += 1,
         }
     }
-    error.help(match (written, ways.len()) {
+    let count = ways.len();
+    ways.truncate(MOST_EDGES);
+    error.help(match (written, count) {
         (_, 0) => "take away one `after` or `notify`".to_owned(),
         (0, _) => format!("no `after` or `notify` makes this circle: {}", ways.join(", or ")),
         (..) => {
@@ -105,8 +161,8 @@ struct Edge {
 }
 
 impl Edge {
-    fn of(drafts: &[Draft], resources: &[&Resource], before: usize, next: usize) -> Self {
-        let (b, n) = (resources[before].id(), resources[next].id());
+    fn of(drafts: &[Draft], reasons: &graph::Reasons<'_>, before: usize, next: usize) -> Self {
+        let (b, n) = (drafts[before].resource.id(), drafts[next].resource.id());
         if let Some((_, at)) = drafts[next].after.iter().find(|(id, _)| *id == b) {
             return Self { at: *at, label: format!("{n} comes after {b}"), way: None };
         }
@@ -114,7 +170,7 @@ impl Edge {
             return Self { at: *at, label: format!("{b} notifies {n}"), way: None };
         }
         let at = drafts[next].named;
-        let (label, way) = match graph::why(resources, before, next) {
+        let (label, way) = match reasons.why(before, next) {
             Some(Need::Above(_)) => (format!("{n} lies in {b}"), format!("put {n} elsewhere")),
             Some(Need::AboveHome(_)) => {
                 (format!("the home of {n} lies in {b}"), format!("put the home of {n} elsewhere"))

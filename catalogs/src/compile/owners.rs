@@ -6,17 +6,17 @@ use std::{
     collections::{HashMap, HashSet},
 };
 
-use super::{Draft, aliases::Aliases};
+use super::{Draft, Facts, aliases::Aliases};
 use crate::{
     apps,
     diagnostic::Diagnostic,
-    kinds::{Claim, Owned, Place, Signal, Spec},
+    kinds::{Claim, Owned, Place, Signal, Spec, container::PORT},
     site::Site,
 };
 
 /// Two resources with the same claim are an error at both places.
-pub(super) fn one_each(drafts: Vec<Draft>, site: &Site, errors: &mut Vec<Diagnostic>) -> Vec<Draft> {
-    let aliases = Aliases::of(&drafts);
+pub(super) fn one_each(drafts: Vec<Draft>, site: &Site, facts: &Facts, errors: &mut Vec<Diagnostic>) -> Vec<Draft> {
+    let aliases = Aliases::of(&drafts, &facts.arch);
     // Hashed maps here and below: they are asked and never walked, so that their order cannot show.
     let mut owners: HashMap<Claim, (usize, Option<String>)> = HashMap::with_capacity(drafts.len());
     let mut kept: Vec<Draft> = Vec::with_capacity(drafts.len());
@@ -66,7 +66,29 @@ pub(super) fn one_each(drafts: Vec<Draft>, site: &Site, errors: &mut Vec<Diagnos
         kept.push(draft);
     }
     no_mount_on_a_file(&kept, &aliases, site, errors);
+    no_port_of_all_addresses(&kept, site, errors);
     kept
+}
+
+/// A port of every address, and the same of one.
+fn no_port_of_all_addresses(drafts: &[Draft], site: &Site, errors: &mut Vec<Diagnostic>) {
+    let ports = |draft: &'_ Draft| -> Vec<String> {
+        let claims = draft.resource.spec.claims();
+        claims.into_iter().filter(|claim| claim.what() == PORT).map(|claim| claim.name().to_owned()).collect()
+    };
+    let mut everywhere: HashMap<String, &Draft> = HashMap::new();
+    for draft in drafts {
+        everywhere.extend(ports(draft).into_iter().filter(|port| !port.contains(':')).map(|port| (port, draft)));
+    }
+    for draft in drafts.iter().filter(|_| !everywhere.is_empty()) {
+        for port in ports(draft) {
+            let Some((_, number)) = port.rsplit_once(':') else { continue };
+            let Some(other) = everywhere.get(number) else { continue };
+            let (first, second) = if draft.named <= other.named { (draft, *other) } else { (*other, draft) };
+            let message = format!("two resources own port {number}, one of them at every address");
+            errors.push(twice(message, first, second, site).help("give one another port, or each an address"));
+        }
+    }
 }
 
 fn twice(message: String, first: &Draft, second: &Draft, site: &Site) -> Diagnostic {
@@ -88,14 +110,21 @@ fn no_mount_on_a_file(drafts: &[Draft], aliases: &Aliases, site: &Site, errors: 
     if mounted.is_empty() {
         return;
     }
-    for draft in drafts.iter().filter(|draft| draft.resource.spec.place().is_none_or(|place| !place.holds)) {
+    // An archive's folder is put in its place as a whole, which what is mounted there forbids.
+    let whole = |draft: &&Draft| match &draft.resource.spec {
+        Spec::Archive(_) => true,
+        spec => spec.place().is_none_or(|place| !place.holds),
+    };
+    for draft in drafts.iter().filter(whole) {
         for claim in draft.resource.spec.claims().iter().filter(|claim| claim.what().is_empty()) {
             let Some(mount) = mounted.get(&real(claim.name())) else { continue };
             let (first, second) = if draft.named <= mount.named { (draft, *mount) } else { (*mount, draft) };
-            let message = format!("{claim} is a file, and something is mounted there");
-            errors.push(
-                twice(message, first, second, site).help("mount it elsewhere, or write the file that is mounted"),
-            );
+            let (noun, help) = match &draft.resource.spec {
+                Spec::Archive(_) => ("an archive's folder", "mount it above the archive's folder, or elsewhere"),
+                _other => ("a file", "mount it elsewhere, or write the file that is mounted"),
+            };
+            let message = format!("{claim} is {noun}, and something is mounted there");
+            errors.push(twice(message, first, second, site).help(help));
         }
     }
 }
@@ -125,13 +154,20 @@ pub(super) fn no_block_in_a_whole_file(drafts: &[Draft], site: &Site, errors: &m
         Spec::Block(block) => Some((draft, block)),
         _other => None,
     });
+    let mut blocks = blocks.peekable();
+    if blocks.peek().is_none() {
+        return;
+    }
+    let aliases = Aliases::of(drafts, "");
+    let real = |path: &str| aliases.path(path).unwrap_or_else(|| path.to_owned());
+    let whole = drafts.iter().filter_map(|draft| match &draft.resource.spec {
+        Spec::File(file) => Some((real(&file.path), draft)),
+        Spec::Link(link) => Some((real(&link.path), draft)),
+        _other => None,
+    });
+    let whole: HashMap<String, &Draft> = whole.collect();
     for (draft, block) in blocks {
-        let whole = |other: &&Draft| match &other.resource.spec {
-            Spec::File(file) => file.path == block.path,
-            Spec::Link(link) => link.path == block.path,
-            _other => false,
-        };
-        if let Some(owner) = drafts.iter().find(whole) {
+        if let Some(owner) = whole.get(&real(&block.path)) {
             let error = Diagnostic::new(format!("{} is written as a whole and has a block", block.path))
                 .at(site.sources.place(owner.named, "all of it"))
                 .at(site.sources.place(draft.named, "a part of it"));
@@ -195,6 +231,24 @@ pub(super) fn no_file_is_written_into(drafts: &[Draft], site: &Site, errors: &mu
             {
                 written.entry(path).or_insert(draft);
             }
+        }
+    }
+    let homes: HashMap<&str, Option<&str>> = drafts
+        .iter()
+        .filter_map(|draft| match &draft.resource.spec {
+            Spec::User(user) => Some((user.name.as_str(), user.home.as_deref())),
+            _other => None,
+        })
+        .collect();
+    for draft in drafts {
+        if let Spec::AuthorizedKey(key) = &draft.resource.spec {
+            // Where nobody says otherwise, as useradd makes it.
+            let home = match homes.get(key.user.as_str()).copied().flatten() {
+                Some(home) => home.to_owned(),
+                None if key.user == "root" => "/root".to_owned(),
+                None => format!("/home/{}", key.user),
+            };
+            written.entry(format!("{home}/.ssh/authorized_keys")).or_insert(draft);
         }
     }
     for draft in drafts.iter().filter(|draft| matches!(draft.resource.spec, Spec::File(_))) {

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::{Claim, Fault, Kind, Need, Owned, Presence, SecretName};
 
 /// A package repository in deb822 form, with the key that must have signed it.
+///
+/// Equal are both of its files, to the byte, and an index of it that apt has read; a key that was fetched from its URL stays as it
+/// is. Sources that others wrote are left alone. With `absent` the two files go, and what was installed from it stays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a package source")]
 #[serde(deny_unknown_fields)]
@@ -28,6 +31,7 @@ pub struct AptSourceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "sha256"))]
     pub key_sha256: Option<String>,
+    /// True removes both files.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub absent: bool,
 }

@@ -9,7 +9,8 @@ use super::{Claim, Cost, Kind, Need, Owned, Place, Presence, SecretName, Signal,
 /// It is fetched and unpacked once per digest: beside the folder, and then put in its place as a whole. Another digest, `strip`, owner or group
 /// unpacks anew, and so does a file of it that is gone or has another size, time, mode, owner or link; what others put into the folder goes with it then, and the plan
 /// names it. A folder that holds something and was not unpacked by muster is left alone and is an error. An archive with absolute paths, `..`, links that
-/// lead out, or devices is refused before anything is written. Set-id bits are not kept, nor are the archive's owners.
+/// lead out, or devices is refused before anything is written. Set-id bits are not kept, nor are the archive's owners. What others add
+/// is left alone until then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "an archive")]
 #[serde(deny_unknown_fields)]

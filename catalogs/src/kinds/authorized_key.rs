@@ -5,7 +5,8 @@ use ssh_key::PublicKey;
 
 use super::{Claim, Fault, Kind, Need, Owned, Presence, SecretName, Signal};
 
-/// A public key in a user's `~/.ssh/authorized_keys`. All other lines stay as they are; every line with this very key is its
+/// A public key in a user's `~/.ssh/authorized_keys`. Equal is one line with the key, these options and this comment, wherever it
+/// stands. All other lines stay as they are; every line with this very key is its
 /// own, so that no second one lets it in with other options. The folder is made where it is missing (`0700`, the user's). A file or
 /// folder that is a link is refused: the user may point it anywhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]

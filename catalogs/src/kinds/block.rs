@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Fault, Kind, Need, Owned, Presence, SecretName};
+use super::{Claim, Fault, Kind, Need, Owned, Presence, SecretName, content::Given};
 
 /// Lines in a file that is not the site's as a whole, between `# BEGIN muster NAME` and `# END muster NAME`. The rest of the file
 /// is kept to the byte, as are its owner, mode and access control list. Where the block is missing it goes to the end of the file;
-/// where it stands, it stays. The file has to be there: what brings it belongs in `after`.
+/// where it stands, it stays. Equal are its lines and markers, to the byte. The file has to be there: what brings it belongs in `after`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a block")]
 #[serde(deny_unknown_fields)]
@@ -82,22 +82,23 @@ impl Kind for BlockSpec {
     }
 
     fn faults(&self) -> Vec<Fault> {
-        let fault = |key, message: &str, label: &str| vec![Fault::new(key, message, label)];
-        match (&self.content, self.absent) {
-            (None, true) => Vec::new(),
-            (None, false) => fault("name", &format!("the block {} has no content", self.name), "expected `content`"),
-            (Some(_), true) => {
-                let message = format!("the block {} is absent and has `content`", self.name);
-                fault("content", &message, "expected one of the two")
-            }
-            (Some(content), false) => match content.lines().find(|line| marker(line).is_some()) {
-                Some(line) => {
-                    let message = format!("the block {} holds a marker of a block", self.name);
-                    fault("content", &message, &format!("`{}` is how muster knows where a block ends", line.trim()))
-                }
-                None => Vec::new(),
-            },
-        }
+        let given = Given {
+            subject: format!("the block {}", self.name),
+            named: "name",
+            keys: &[("content", self.content.is_some())],
+            absent: self.absent,
+        };
+        let mut faults = given.faults(|| {
+            let lines = self.content.as_deref().unwrap_or_default().lines();
+            let marker = lines.into_iter().find(|line| marker(line).is_some());
+            let fault = marker.map(|line| {
+                let message = format!("the block {} holds a marker of a block", self.name);
+                Fault::new("content", message, format!("`{}` is how muster knows where a block ends", line.trim()))
+            });
+            fault.into_iter().collect()
+        });
+        faults.extend(super::directory::no_file_at(&self.path));
+        faults
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use x509_parser::pem::Pem;
 
-use super::{Claim, Fault, Kind, Need, Owned, Presence, SecretName, Signal, Texts};
+use super::{Claim, Fault, Kind, Need, Owned, Presence, SecretName, Signal, Texts, content::Given};
 
 /// A certificate that the node's programs trust, by `update-ca-certificates`: one of `content`, `source` and `template`, one
 /// certificate in PEM. Right is what is in the file and in the bundle. Programs that run read it when they start: let it notify
@@ -102,28 +102,13 @@ impl Kind for CaCertificateSpec {
     }
 
     fn faults(&self) -> Vec<Fault> {
-        let given = [
+        let keys = [
             ("content", self.content.is_some()),
             ("source", self.source.is_some()),
             ("template", self.template.is_some()),
         ];
-        let given: Vec<&'static str> = given.into_iter().filter(|(_, given)| *given).map(|(key, _)| key).collect();
-        let name = &self.name;
-        match (given.as_slice(), self.absent) {
-            ([], true) => Vec::new(),
-            ([_], false) => self.content_fault().into_iter().collect(),
-            ([key, ..], true) => {
-                let message = format!("the CA certificate {name} is absent and has `{key}`");
-                vec![Fault::new(key, message, "expected one of the two")]
-            }
-            ([], false) => {
-                let message = format!("the CA certificate {name} has no content");
-                vec![Fault::new("name", message, "expected one of: content, source, template")]
-            }
-            ([one, two, ..], false) => {
-                let message = format!("the CA certificate {name} has `{one}` and `{two}`");
-                vec![Fault::new(two, message, "expected one of: content, source, template")]
-            }
-        }
+        let subject = format!("the CA certificate {}", self.name);
+        Given { subject, named: "name", keys: &keys, absent: self.absent }
+            .faults(|| self.content_fault().into_iter().collect())
     }
 }

@@ -96,6 +96,9 @@ pub enum Start {
 
 /// This node's membership of the Kubernetes cluster, by kubeadm. Its name, addresses and ranges come from the site and
 /// from what was decided for the node; labels and taints add to those of the pool.
+///
+/// Equal are that it is a member, its labels and taints of the site, and the settings of kubelet and kube-proxy. Labels, taints and annotations
+/// that somebody else put on are left alone. A node that is a member is never joined anew; one that leaves the site leaves the cluster first.
 #[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a cluster member")]
 #[serde(deny_unknown_fields)]

@@ -8,7 +8,7 @@ use super::{Claim, Cost, Fault, Kind, Need, Owned, Presence, SecretName};
 
 use super::service::Disrupts;
 
-/// A program, given as an argument vector (never a shell line). At least one guard or `on_notify` is required,
+/// A program, given as an argument vector (never a shell line). It is right when a guard says so; what it did is never undone. At least one guard or `on_notify` is required,
 /// or it would run at every converge. Guards run without write access; one that cannot be run is an error and no "no". A command
 /// has ended when its program itself ended, whatever that leaves running; what is to run on is better a service. It never runs
 /// twice at once: one that outlived its agent is waited for, and the guards say whether it is still due. It gets no rights by a

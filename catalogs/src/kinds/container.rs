@@ -1,12 +1,13 @@
 //! `[[container]]`: a Docker container that runs on the node itself, outside Kubernetes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Claim, Cost, Fault, Kind, Need, Owned, Presence, SecretName, Signal};
 
-/// A Docker container, kept running. A changed specification replaces it: the old one is set aside as `NAME.muster-replaced`, and
+/// A Docker container, kept running. Equal is the specification that it was made from, which it carries as a label; what somebody
+/// changed within it since is left alone. A changed specification replaces it: the old one is set aside as `NAME.muster-replaced`, and
 /// put back where the new one does not stay up. Data is never deleted: volumes that the old one had without a name are mounted in
 /// the new one at their places, and with `absent` all volumes stay. What it wrote outside of volumes goes with it. A tag that
 /// moves in the registry is not followed: name another tag, or a digest.
@@ -40,6 +41,21 @@ pub struct ContainerSpec {
     pub absent: bool,
 }
 
+/// What a port of the node is called as a claim.
+pub(crate) const PORT: &str = "port";
+
+/// The node's side of a port, however it is written: `8080/tcp` at every address, `127.0.0.1:8080/tcp` at one.
+fn published(port: &str) -> String {
+    let (port, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+    let host = port.rsplit_once(':').map_or(port, |(host, _)| host);
+    let (address, number) = host.rsplit_once(':').unwrap_or(("", host));
+    let number = number.parse::<u16>().map_or_else(|_| number.to_owned(), |number| number.to_string());
+    match address {
+        "" | "0.0.0.0" => format!("{number}/{protocol}"),
+        one => format!("{one}:{number}/{protocol}"),
+    }
+}
+
 impl ContainerSpec {
     /// Where the container that is being replaced waits.
     pub fn aside(&self) -> String {
@@ -51,11 +67,7 @@ impl Kind for ContainerSpec {
     const ENDS_WITH_BOOT: bool = true;
 
     fn claims(&self) -> Vec<Claim> {
-        let ports = self.ports.iter().filter(|_| !self.absent).map(|port| {
-            let (port, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
-            let host = port.rsplit_once(':').map_or(port, |(host, _)| host);
-            Claim::new("port", format!("{host}/{protocol}"))
-        });
+        let ports = self.ports.iter().filter(|_| !self.absent).map(|port| Claim::new(PORT, published(port)));
         std::iter::once(Claim::new("container", &self.name)).chain(ports).collect()
     }
 
@@ -98,6 +110,7 @@ impl Kind for ContainerSpec {
 
     fn faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
+        let mut taken = BTreeSet::new();
         for port in &self.ports {
             let (numbers, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
             let parts: Vec<&str> = numbers.split(':').collect();
@@ -110,6 +123,9 @@ impl Kind for ContainerSpec {
                     format!("`{port}` is no port"),
                     "expected \"host:container\", as in \"8080:80\" or \"53:53/udp\"",
                 ));
+            } else if !taken.insert(published(port)) {
+                let label = "expected each port of the node once";
+                faults.push(Fault::new("ports", format!("`{port}` takes a port that is taken"), label));
             }
         }
         for volume in &self.volumes {

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Claim, Cost, Fault, Kind, Need, Owned, Place, Presence, SecretName, Signal, owned};
 
-/// A folder. Parents are made as needed (`0755`, root) and belong to nobody.
+/// A folder. Owner, group and mode count; what is in it is left alone, unless `purge` is set, and so is its access control list. What
+/// is there and no folder is an error. Parents are made as needed (`0755`, root) and belong to nobody.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a directory")]
 #[serde(deny_unknown_fields)]
@@ -190,6 +191,19 @@ pub fn is_system(path: &str) -> bool {
         .iter()
         .any(|top| path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
     kernel || SYSTEM.binary_search(&path.as_str()).is_ok()
+}
+
+/// What is wrong with a path at which something else than a folder is written.
+pub(super) fn no_file_at(path: &str) -> Option<Fault> {
+    let path = plain(path);
+    if SYSTEM.binary_search(&path.as_str()).is_ok() || ["/dev", "/proc", "/sys"].contains(&path.as_str()) {
+        return Some(Fault::new("path", format!("{path} is a folder of the system"), "expected a path below it"));
+    }
+    let kernel = ["/proc/", "/sys/"].iter().any(|top| path.starts_with(top));
+    kernel.then(|| {
+        Fault::new("path", format!("{path} is the kernel's"), "no file is made there")
+            .help("write a [[sysctl]], or a [[command]] with a guard")
+    })
 }
 
 #[cfg(test)]

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Cost, Fault, Kind, Need, Owned, Place, Presence, SecretName, Texts, owned};
+use super::{Claim, Cost, Fault, Kind, Need, Owned, Place, Presence, SecretName, Texts, content::Given, owned};
 use crate::Binary;
 
 /// A regular file with exactly this content: one of `content`, `source`, `template` and `secret`.
 ///
-/// Content, mode and owner count. What is replaced keeps its access control list and attributes where they were root's or the
+/// Content, mode, owner and group count; its times do not. What is replaced keeps its access control list and attributes where they were root's or the
 /// owner's doing; what goes is in the plan. A link or another thing in its place is replaced, a folder never.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a file")]
@@ -120,34 +120,16 @@ impl Kind for FileSpec {
     }
 
     fn faults(&self) -> Vec<Fault> {
-        if self.path == "/" {
-            return vec![Fault::new("path", "`/` is no file", "expected a path below it")];
+        if let Some(fault) = super::directory::no_file_at(&self.path) {
+            return vec![fault];
         }
-        let given = [
+        let keys = [
             ("content", self.content.is_some()),
             ("source", self.source.is_some() || self.content_base64.is_some()),
             ("template", self.template.is_some()),
             ("secret", self.secret.is_some()),
         ];
-        let given: Vec<&'static str> = given.into_iter().filter(|(_, given)| *given).map(|(key, _)| key).collect();
-        match (given.as_slice(), self.absent) {
-            ([], true) => Vec::new(),
-            ([_], false) => self.laid_open().into_iter().collect(),
-            ([], false) => vec![Fault::new(
-                "path",
-                format!("{} has no content", self.path),
-                "expected one of: content, source, template, secret",
-            )],
-            ([key, ..], true) => {
-                vec![Fault::new(key, format!("{} is absent and has `{key}`", self.path), "expected one of the two")]
-            }
-            ([one, two, ..], false) => {
-                vec![Fault::new(
-                    two,
-                    format!("{} has `{one}` and `{two}`", self.path),
-                    "expected one of: content, source, template, secret",
-                )]
-            }
-        }
+        Given { subject: self.path.clone(), named: "path", keys: &keys, absent: self.absent }
+            .faults(|| self.laid_open().into_iter().collect())
     }
 }

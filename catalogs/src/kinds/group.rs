@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Claim, Kind, Need, Owned, Presence, SecretName, Signal};
 
-/// A group of the node. Its members are a matter of users. The primary group of a user is not removed.
+/// A group of the node. Equal are its name and, where it is written, its number. Its members are a matter of users and left alone. The
+/// primary group of a user is not removed, and files of a removed group keep its number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a group")]
 #[serde(deny_unknown_fields)]
@@ -13,9 +14,12 @@ pub struct GroupSpec {
     pub name: String,
     /// Where it changes, files keep the old number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 4_294_967_294_u32))]
     pub gid: Option<u32>,
+    /// With a number of the system's when it is made; one that is there is left alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub system: bool,
+    /// True removes it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub absent: bool,
 }
@@ -23,7 +27,7 @@ pub struct GroupSpec {
 impl Kind for GroupSpec {
     fn claims(&self) -> Vec<Claim> {
         let mut claims = vec![Claim::new("group", &self.name)];
-        claims.extend(self.gid.map(|gid| Claim::new("group id", gid.to_string())));
+        claims.extend(self.gid.filter(|_| !self.absent).map(|gid| Claim::new("group id", gid.to_string())));
         claims
     }
 

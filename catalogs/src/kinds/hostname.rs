@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Claim, Kind, Need, Owned, Presence, SecretName, Signal};
 
 /// The node's own name, now and after a boot (`/etc/hostname`). Not for members of a cluster, which are known there by theirs.
-/// `/etc/hosts` is left alone. Where cloud-init sets a name at each boot, this is put back after it.
+/// `/etc/hosts` is left alone, and nothing is removed where it leaves the site. Where cloud-init sets a name at each boot, this is put back after it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a host name")]
 #[serde(deny_unknown_fields)]

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Claim, Cost, Kind, Need, Owned, Presence, SecretName, Signal};
 
-/// An image in the node's image store.
+/// An image in the node's image store. It is right when one of this name is there: a tag that moves in the registry is not followed. No image
+/// is ever removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "an image")]
 #[serde(deny_unknown_fields)]

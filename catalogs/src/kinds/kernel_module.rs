@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Claim, Kind, Need, Owned, Presence, SecretName};
 
-/// A kernel module, kept in `/etc/modules-load.d/muster-NAME.conf`.
+/// A kernel module, kept in `/etc/modules-load.d/muster-NAME.conf`. It is right when it is loaded, or built into the kernel, and that file is
+/// there. Its parameters (`/etc/modprobe.d`) are left alone, and none is ever unloaded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a kernel module")]
 #[serde(deny_unknown_fields)]

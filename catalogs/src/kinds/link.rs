@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Claim, Cost, Fault, Kind, Leads, Need, Owned, Place, Presence, SecretName};
 
-/// A symbolic link. It is right when it leads where `target` says, letter by letter; what is there does not count.
+/// A symbolic link. It is right when it leads where `target` says, letter by letter; what is there does not count,
+/// and neither does the link's owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a link")]
 #[serde(deny_unknown_fields)]
@@ -69,6 +70,9 @@ impl Kind for LinkSpec {
     }
 
     fn faults(&self) -> Vec<Fault> {
+        if self.path == "/" {
+            return vec![Fault::new("path", "`/` is no link", "expected a path below it")];
+        }
         match (&self.target, self.absent) {
             (None, true) => Vec::new(),
             (None, false) => {

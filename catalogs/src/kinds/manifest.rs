@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use muster_ids::{Digest, Generation};
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Cost, Fault, Kind, Need, Owned, Presence, SecretName, Signal, Texts};
+use super::{Claim, Cost, Fault, Kind, Need, Owned, Presence, SecretName, Signal, Texts, content::Given};
 
 mod objects;
 
@@ -15,6 +15,9 @@ pub use objects::{DocumentError, ObjectId, documents};
 pub const KEPT: [&str; 4] = ["CustomResourceDefinition", "Namespace", "PersistentVolume", "PersistentVolumeClaim"];
 
 /// Objects that the cluster must hold, in a role of the control planes. Only the control-plane agent that holds the Lease applies them.
+///
+/// Equal is what a dry run of the API server would not change. Fields that others wrote are left alone where the set does not name them, and
+/// what a set named before and does not any more is taken out. Objects that leave all sets are removed, see *What leaves the site*.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a manifest")]
 #[serde(deny_unknown_fields)]
@@ -191,31 +194,12 @@ impl Kind for ManifestSpec {
     }
 
     fn faults(&self) -> Vec<Fault> {
-        let given = [
+        let keys = [
             ("content", self.content.is_some()),
             ("source", self.source.is_some()),
             ("template", self.template.is_some()),
         ];
-        let given: Vec<&'static str> = given.into_iter().filter(|(_, given)| *given).map(|(key, _)| key).collect();
-        match (given.as_slice(), self.absent) {
-            ([], true) => Vec::new(),
-            ([_], false) => self.content_faults(),
-            ([key, ..], true) => {
-                let message = format!("the manifest {} is absent and has `{key}`", self.name);
-                vec![Fault::new(key, message, "expected one of the two")]
-            }
-            ([], false) => vec![Fault::new(
-                "name",
-                format!("the manifest {} has no content", self.name),
-                "expected one of: content, source, template",
-            )],
-            ([one, two, ..], false) => {
-                vec![Fault::new(
-                    two,
-                    format!("the manifest {} has `{one}` and `{two}`", self.name),
-                    "expected one of: content, source, template",
-                )]
-            }
-        }
+        let subject = format!("the manifest {}", self.name);
+        Given { subject, named: "name", keys: &keys, absent: self.absent }.faults(|| self.content_faults())
     }
 }

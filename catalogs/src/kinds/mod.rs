@@ -8,6 +8,7 @@ pub mod ca_certificate;
 pub mod cluster_member;
 pub mod command;
 pub mod container;
+mod content;
 pub mod directory;
 pub mod file;
 pub mod group;

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::{Claim, Cost, Fault, Kind, Need, Owned, Presence, SecretName, Signal};
 
 /// A Debian package.
+///
+/// Equal is that it is installed, and its version as text, epoch included, where one is written. What is not written is left alone: its version,
+/// its hold, what it depends on, configuration files that somebody changed. With `absent` it is removed and not purged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a package")]
 #[serde(deny_unknown_fields)]

@@ -51,6 +51,9 @@ pub enum Mode {
 
 /// The node's part of the pod network: CNI configuration, and routes to the pods of the others. Its ranges and peers come
 /// from what was decided for the nodes.
+///
+/// Equal are the CNI configuration, to the byte, and a route for each peer. Routes, devices and CNI files of others are left alone; the
+/// route of a node that is gone is removed.
 #[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a pod network")]
 #[serde(deny_unknown_fields)]

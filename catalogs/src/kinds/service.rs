@@ -8,6 +8,7 @@ use crate::unit;
 /// A systemd unit, mostly a service. It runs when it stands: what ends within its first seconds, or what systemd starts
 /// again and again, does not. A oneshot service that does not stay active is right once it succeeded since the boot; told by
 /// another resource it runs again. `running = false` ends all of its processes, whether its unit file is still there or not.
+/// Its unit file and drop-ins are left alone: these are files or a package's. A service that leaves the site runs on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a service")]
 #[serde(deny_unknown_fields)]

@@ -79,6 +79,7 @@ impl Kind for SwapSpec {
 
     fn faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
+        faults.extend(super::directory::no_file_at(&self.path));
         match (&self.size, self.is_device()) {
             (None, false) if !self.absent => faults.push(
                 Fault::new(

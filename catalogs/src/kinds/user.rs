@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Claim, Fault, Kind, Need, Owned, Presence, SecretName, Signal};
 
-/// A user of the node. What is not written is left alone. A home is made when the user is, and never moved or removed: data
+/// A user of the node. Equal is what is written, as the system's database has it; what is not written is left alone, the password and
+/// its age always. A home is made when the user is, and never moved or removed: data
 /// outlives accounts. When the user is removed its own group goes with it, unless a resource keeps it or others are in it.
 /// Where processes still run as the user, it is not removed and gets no other number. A user of a directory service (LDAP,
 /// sssd) can be named and is right where it is as written, but only there it can be changed.
@@ -16,6 +17,7 @@ pub struct UserSpec {
     pub name: String,
     /// Where it changes, the files in the user's home follow; others keep the old number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 4_294_967_294_u32))]
     pub uid: Option<u32>,
     /// The primary group; absent: one of the user's own name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -26,15 +28,17 @@ pub struct UserSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("items" = { "type": "string", "format": "account" }))]
     pub groups: Option<Vec<String>>,
+    /// Absent: as it is, and `/home/NAME` for one that is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "path"))]
     pub home: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "path"))]
     pub shell: Option<String>,
-    /// A system account.
+    /// A system account, when it is made; one that is there is left alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub system: bool,
+    /// True removes the user, and not what is in its home.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub absent: bool,
 }
@@ -45,7 +49,8 @@ pub(crate) const ACCOUNTS: [&str; 2] = ["/etc/passwd", "/etc/group"];
 impl Kind for UserSpec {
     fn claims(&self) -> Vec<Claim> {
         let mut claims = vec![Claim::new("user", &self.name)];
-        claims.extend(self.uid.map(|uid| Claim::new("user id", uid.to_string())));
+        // Another may have the number of one that goes.
+        claims.extend(self.uid.filter(|_| !self.absent).map(|uid| Claim::new("user id", uid.to_string())));
         claims
     }
 

@@ -6,12 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use minijinja::{
-    AutoEscape, Environment, ErrorKind, Template, UndefinedBehavior, syntax::SyntaxConfig, value::ValueKind,
-};
+use minijinja::{AutoEscape, Environment, Template, UndefinedBehavior, syntax::SyntaxConfig};
 use muster_ids::RoleName;
 
-use super::marks;
+use super::{limits, marks};
 use crate::{
     compile::join,
     role::Role,
@@ -102,10 +100,7 @@ fn environment() -> Environment<'static> {
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_formatter(|out, state, value| {
-        // A function's name in a file would help nobody.
-        if value.kind() == ValueKind::Plain {
-            return Err(minijinja::Error::new(ErrorKind::InvalidOperation, "this is a function and no value"));
-        }
+        limits::written(value)?;
         minijinja::escape_formatter(out, state, value)
     });
     // Lines that hold only a statement leave nothing behind, and a file keeps its last line end.
@@ -115,6 +110,7 @@ fn environment() -> Environment<'static> {
         environment.set_syntax(syntax);
     }
     environment.set_fuel(Some(10_000_000));
+    limits::of_filters(&mut environment);
     environment
 }
 

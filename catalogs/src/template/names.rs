@@ -38,8 +38,10 @@ impl Engine<'_> {
                 None => spot.at,
             };
             let dashed = found.and_then(|start| self.with_a_dash(&text[start..], name));
-            let help = dashed.or_else(|| self.way_out(name));
-            let siblings = self.siblings(name);
+            // Each costs a look at all that there is: whoever has so many sees from the first what is wrong.
+            let more = errors.len() < MOST_EXPLAINED;
+            let help = dashed.or_else(|| if more { self.way_out(name) } else { None });
+            let siblings = if more { self.siblings(name) } else { "not defined".to_owned() };
             errors.push(
                 Diagnostic::new(format!("`{name}` is not defined"))
                     .at(self.sources.place(place, siblings))
@@ -58,6 +60,13 @@ impl Engine<'_> {
         errors: &mut Vec<Diagnostic>,
     ) {
         let name = name.unwrap_or_else(|| text.trim());
+        if !is_path(name) {
+            let place = range.map_or(spot.at, |range| self.part(spot, range));
+            let place = self.sources.place(place, self.on_this_node(true));
+            let help = "where a value may be missing, write | default(…, true)";
+            errors.push(Diagnostic::new("this has a value that is not defined").at(place).help(help));
+            return;
+        }
         let end = range.as_ref().map_or(text.len(), |range| range.end.min(text.len()));
         let found = text.get(..end).and_then(|text| text.rfind(name)).or_else(|| find_word(text, name));
         let place = match (found, range) {
@@ -151,6 +160,15 @@ impl Engine<'_> {
         format!("templates know: {}", names.join(", "))
     }
 }
+
+/// Names joined by dots, with numbers and keys in brackets: what can stand in a test of its own.
+fn is_path(text: &str) -> bool {
+    let plain = |c: char| c.is_alphanumeric() || "_.[]-'\"".contains(c);
+    text.chars().all(plain) && !text.starts_with(['[', '"', '\''])
+}
+
+/// So many errors say what there is instead.
+const MOST_EXPLAINED: usize = 100;
 
 /// Names that are no variables of the site's.
 const GIVEN: &[&str] = &["cluster", "endpoints", "facts", "local", "node", "peers", "pool"];

@@ -16,6 +16,11 @@ use crate::diagnostic::Diagnostic;
 pub fn parse(sources: &Sources, path: &str, errors: &mut Vec<Diagnostic>) -> Option<Node> {
     let file = sources.file(path)?;
     let text = sources.text(path)?;
+    if let Some(key) = too_deep(text) {
+        let place = sources.place(file.part(key.start, key.end), format!("expected at most {MOST_PARTS} parts"));
+        errors.push(Diagnostic::new("this key has too many parts").at(place));
+        return None;
+    }
     if let Some(node) = quick(text, file) {
         return Some(node);
     }
@@ -43,6 +48,32 @@ pub fn parse(sources: &Sources, path: &str, errors: &mut Vec<Diagnostic>) -> Opt
         );
     }
     Some(node)
+}
+
+/// A key opens a table for each of its parts, and nobody writes so many; with very many the stack would not do.
+const MOST_PARTS: usize = 50;
+
+/// The first key with too many parts: names joined by dots, in a header or before `=`.
+fn too_deep(text: &str) -> Option<std::ops::Range<usize>> {
+    if memchr::memchr_iter(b'.', text.as_bytes()).nth(MOST_PARTS).is_none() {
+        return None;
+    }
+    let mut from = 0;
+    for line in text.split_inclusive('\n') {
+        let named = |c: char| c.is_alphanumeric() || "_-\"' \t".contains(c);
+        for run in line.split(|c: char| !named(c) && c != '.') {
+            if run.split('.').filter(|part| !part.trim().is_empty()).count() > MOST_PARTS {
+                let start = from + (run.as_ptr() as usize - line.as_ptr() as usize);
+                let before = line[..start - from].trim();
+                let after = line[start - from + run.len()..].trim_start();
+                if ["[", "[["].contains(&before) || after.starts_with('=') {
+                    return Some(start..start + run.len());
+                }
+            }
+        }
+        from += line.len();
+    }
+    None
 }
 
 /// The tree of a text that stands in no file; nothing where it is no TOML.

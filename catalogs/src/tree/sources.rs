@@ -1,6 +1,10 @@
 //! The files of a site, and places in them as people read them.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
 
 use super::quoted;
 use crate::{
@@ -27,11 +31,39 @@ pub struct Sources(Arc<Files>);
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Files {
-    /// Path and text. A place holds the index, so that a file once there stays where it is.
-    all: Vec<(String, String)>,
+    /// A place holds the index, so that a file once there stays where it is.
+    all: Vec<File>,
     by_path: BTreeMap<String, u32>,
     binary: BTreeMap<String, Binary>,
 }
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct File {
+    path: String,
+    text: String,
+    lines: Lines,
+}
+
+/// Where the lines of a text end: found once, so that many errors in one file cost no more than they are.
+#[derive(Debug, Clone, Default)]
+struct Lines(OnceLock<Vec<usize>>);
+
+impl Lines {
+    /// The number of the line at a byte of the text, from 1.
+    fn at(&self, text: &str, byte: usize) -> u32 {
+        let ends = self.0.get_or_init(|| memchr::memchr_iter(b'\n', text.as_bytes()).collect());
+        small(ends.partition_point(|end| *end < byte)) + 1
+    }
+}
+
+/// They follow from the text.
+impl PartialEq for Lines {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Lines {}
 
 impl Sources {
     pub fn new(files: &SiteFiles) -> Self {
@@ -63,7 +95,7 @@ impl Sources {
     }
 
     fn get(&self, at: At) -> (&str, &str) {
-        self.0.all.get(at.file as usize).map_or(("", ""), |(path, text)| (path, text))
+        self.0.all.get(at.file as usize).map_or(("", ""), |file| (&file.path, &file.text))
     }
 
     pub fn path(&self, at: At) -> &str {
@@ -102,10 +134,11 @@ impl Sources {
 
     /// A place as people read it. What spans several lines is marked on its first; a long line is cut around the mark.
     pub fn place(&self, at: At, label: impl Into<String>) -> Place {
-        let (file, text) = self.get(at);
+        let (path, text) = self.get(at);
         let start = floor(text, at.start as usize);
         let end = floor(text, at.end as usize).max(start);
-        place(file, text, start..end, label.into())
+        let line = self.0.all.get(at.file as usize).map_or(1, |file| file.lines.at(text, start));
+        place(path, text, line, start..end, label.into())
     }
 
     /// Where a file stops being UTF-8.
@@ -116,11 +149,9 @@ impl Sources {
         let finish = content[good..].iter().position(|byte| *byte == b'\n').map_or(content.len(), |i| good + i);
         // A binary file's lines may be long: what is far behind the mark is not shown anyway.
         let line = String::from_utf8_lossy(&content[begin..finish.min(good + 4 * MOST_SHOWN)]).into_owned();
-        let mut place = place(path, &line, good - begin..good - begin + '\u{fffd}'.len_utf8(), label.into());
-        place.line = small(content[..good].iter().filter(|byte| **byte == b'\n').count()) + 1;
-        // Control characters would do something to a terminal.
-        place.text = place.text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();
-        Some(place)
+        let number = small(memchr::memchr_iter(b'\n', &content[..good]).count()) + 1;
+        let mark = good - begin..good - begin + '\u{fffd}'.len_utf8();
+        Some(place(path, &line, number, mark, label.into()))
     }
 }
 
@@ -129,22 +160,24 @@ impl Files {
         let next = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
         let all = &mut self.all;
         self.by_path.entry(path).or_insert_with_key(|path| {
-            all.push((path.clone(), text));
+            all.push(File { path: path.clone(), text, lines: Lines::default() });
             next
         });
     }
 }
 
-fn place(file: &str, text: &str, mark: Range<usize>, label: String) -> Place {
+fn place(file: &str, text: &str, line: u32, mark: Range<usize>, label: String) -> Place {
     let begin = text[..mark.start].rfind('\n').map_or(0, |i| i + 1);
     let finish = text[mark.start..].find('\n').map_or(text.len(), |i| mark.start + i);
-    let line = text[begin..finish].trim_end_matches('\r');
+    let shown = text[begin..finish].trim_end_matches('\r');
     let before = text[begin..mark.start].chars().count();
     let width = text[mark.start..mark.end.min(finish)].chars().count().max(1);
-    let (text_shown, cut, width) = window(line, before, width);
+    let (text_shown, cut, width) = window(shown, before, width);
+    // Control characters would do something to a terminal.
+    let text_shown = text_shown.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();
     Place {
         file: file.to_owned(),
-        line: count_lines(&text[..mark.start]),
+        line,
         column: small(before) + 1,
         width: small(width),
         text: text_shown,
@@ -181,10 +214,6 @@ fn floor(text: &str, mut index: usize) -> usize {
         index -= 1;
     }
     index
-}
-
-fn count_lines(text: &str) -> u32 {
-    small(text.bytes().filter(|b| *b == b'\n').count()) + 1
 }
 
 impl At {

@@ -92,6 +92,61 @@ fn validate_checks_every_environment_and_says_whose_an_error_is() {
     assert!(text(&output.stderr).contains("error: unknown key `contents`"), "{output:?}");
 }
 
+/// An error as the README shows it is what is printed, to the letter.
+#[test]
+fn the_readme_shows_an_error_as_it_is() {
+    let readme = include_str!("../../../README.md");
+    let (_, rest) = readme.split_once("each with its place and the way out:\n\n```\n").unwrap();
+    let (shown, _) = rest.split_once("```\n").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let site = dir.path().join("site").to_str().unwrap().to_owned();
+    muster(&["init", &site]);
+    let role = format!("{site}/roles/base.toml");
+    let text = std::fs::read_to_string(&role).unwrap();
+    let (head, tail) = text.split_at(text.match_indices('\n').nth(9).unwrap().0 + 1);
+    let wrong = "[[file]]\npath = \"/etc/motd\"\nmode = \"0644\"\ncontents = \"hello\"\n\n";
+    std::fs::write(&role, format!("{head}{wrong}{tail}")).unwrap();
+    for line in [&["validate", "--site", &site][..], &["validate", "--site", &site, "-e", "local"]] {
+        let output = muster(line);
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(text_of(&output), format!("{shown}\n1 error. Nothing was changed.\n"));
+    }
+}
+
+fn text_of(output: &Output) -> &str {
+    text(&output.stderr)
+}
+
+/// What several files are not, each with its own way out; and more than can be sent.
+#[test]
+fn files_that_are_no_part_of_a_site_are_said_each_with_its_way_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join("site").join(name);
+    let site = dir.path().join("site").to_str().unwrap().to_owned();
+    muster(&["init", &site]);
+    std::os::unix::fs::symlink("/etc/passwd", path("roles/files/passwd")).unwrap();
+    std::fs::File::create(path("roles/files/big")).unwrap().set_len(3 << 20).unwrap();
+    let output = muster(&["validate", "--site", &site]);
+    let said = text_of(&output);
+    assert!(
+        said.contains("passwd: a link that leads out of the site: copy what it leads to into the site\n"),
+        "{said}"
+    );
+    assert!(said.contains("big: 3145728 bytes; a file of a site has at most 1048576: put it into a package"), "{said}");
+    std::fs::remove_file(path("roles/files/passwd")).unwrap();
+    std::fs::remove_file(path("roles/files/big")).unwrap();
+    std::fs::create_dir(path("environments/eu")).unwrap();
+    std::fs::copy(path("environments/prod.toml"), path("environments/eu/prod.toml")).unwrap();
+    let output = muster(&["validate", "--site", &site]);
+    assert!(text_of(&output).contains("environments/eu/prod.toml is read by nothing"), "{output:?}");
+    for number in 0..33 {
+        std::fs::File::create(path(&format!("roles/files/{number}"))).unwrap().set_len(1 << 20).unwrap();
+    }
+    let output = muster(&["validate", "--site", &site]);
+    assert!(text_of(&output).contains("more than 33554432 bytes in all\n  help: put the large ones"), "{output:?}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
 #[test]
 fn what_is_worth_saying_and_no_error_is_said() {
     let dir = tempfile::tempdir().unwrap();

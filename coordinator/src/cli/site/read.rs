@@ -14,6 +14,8 @@ use muster_catalog::SiteFiles;
 const PARTS: [&str; 4] = ["environments", "roles", "apps", "secrets"];
 /// More than this in one file is a mistake: each node's catalog has it whole.
 const MOST_BYTES: u64 = 1 << 20;
+/// All files together: a site goes to the coordinator in one message.
+const MOST_BYTES_IN_ALL: usize = 32 << 20;
 
 /// Reads a site's folder. What cannot be a part of a site is said all at once.
 pub fn read(dir: &Path) -> anyhow::Result<SiteFiles> {
@@ -28,7 +30,7 @@ pub fn read(dir: &Path) -> anyhow::Result<SiteFiles> {
         Ok(root) => root,
         Err(error) => bail!("cannot read {}: {error}", dir.display()),
     };
-    let mut reader = Reader { root, files: SiteFiles::default(), wrong: Vec::new() };
+    let mut reader = Reader { root, files: SiteFiles::default(), bytes: 0, wrong: Vec::new() };
     reader.entry(&named, "muster.toml", &mut Vec::new());
     for part in PARTS {
         let folder = dir.join(part);
@@ -36,12 +38,19 @@ pub fn read(dir: &Path) -> anyhow::Result<SiteFiles> {
             reader.entry(&folder, part, &mut Vec::new());
         }
     }
-    let Reader { files, wrong, .. } = reader;
+    let Reader { files, wrong, bytes, .. } = reader;
+    if bytes > MOST_BYTES_IN_ALL {
+        bail!(
+            "the files of the site have more than {MOST_BYTES_IN_ALL} bytes in all\n  help: put the large ones into packages or an [[archive]]"
+        );
+    }
     match wrong.split_first() {
         None => Ok(files),
         Some((one, [])) => bail!("{one}"),
         Some(_) => {
-            bail!("the site cannot be read: {} of its files are no part of one\n{}", wrong.len(), wrong.join("\n"))
+            // Each way out stands beside what it is for.
+            let lines: Vec<String> = wrong.iter().map(|wrong| wrong.replace("\n  help: ", ": ")).collect();
+            bail!("the site cannot be read: {} of its files are no part of one\n{}", lines.len(), lines.join("\n"))
         }
     }
 }
@@ -50,6 +59,8 @@ struct Reader {
     /// The site's folder, without links.
     root: PathBuf,
     files: SiteFiles,
+    /// Of all of them.
+    bytes: usize,
     wrong: Vec<String>,
 }
 
@@ -63,6 +74,9 @@ impl Reader {
 
     fn try_entry(&mut self, path: &Path, name: &str, above: &mut Vec<PathBuf>) -> Result<(), String> {
         let failed = |error: io::Error| format!("cannot be read: {error}");
+        if self.bytes > MOST_BYTES_IN_ALL {
+            return Ok(());
+        }
         // A link out of the site would send a file that nobody reviewed.
         let real = fs::canonicalize(path).map_err(|error| match fs::symlink_metadata(path) {
             Ok(meta) if meta.is_symlink() => "a link that leads nowhere".to_owned(),
@@ -102,6 +116,7 @@ impl Reader {
                 "{size} bytes; a file of a site has at most {MOST_BYTES}\n  help: put it into a package, or have the node fetch it"
             ));
         }
+        self.bytes += content.len();
         self.files.insert(name.to_owned(), content);
         Ok(())
     }
