@@ -141,6 +141,10 @@ fn path(text: &str) -> Result<(), Fault> {
     if text.contains('\0') || text.contains('\n') {
         return Err(fault("a path of one line"));
     }
+    // As Linux has it, in bytes and with the end of the text.
+    if rest.iter().any(|part| part.len() > 255) || text.len() > 4095 {
+        return Err(fault("a path whose names have at most 255 bytes, and all of it 4095"));
+    }
     Ok(())
 }
 

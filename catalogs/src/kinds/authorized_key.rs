@@ -102,7 +102,7 @@ impl Kind for AuthorizedKeySpec {
     }
 
     fn owns(&self) -> Vec<Owned> {
-        Vec::new()
+        vec![Owned::one(self.file())]
     }
 
     fn presence(&self) -> Presence {

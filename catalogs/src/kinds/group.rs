@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Kind, Need, Owned, Presence, SecretName, Signal};
+use super::{Claim, Fault, Kind, Need, Owned, Presence, SecretName, Signal};
 
 /// A group of the node. Its members are a matter of users. The primary group of a user is not removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -42,6 +42,15 @@ impl Kind for GroupSpec {
 
     fn secrets(&self) -> Vec<SecretName<'_>> {
         Vec::new()
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        if self.name == "root" && self.absent {
+            faults.push(Fault::new("absent", "the group root cannot be removed", "the node needs it"));
+        }
+        faults.extend(self.gid.and_then(|gid| super::user::number_fault("gid", gid)));
+        faults
     }
 
     fn signals(&self) -> Vec<Signal> {
