@@ -47,6 +47,8 @@ pub struct Scope {
     pub generation: Generation,
     /// What the node's resources own, by path. Filled where a folder is purged.
     pub owned: BTreeMap<String, Owner>,
+    /// Users with keys of the catalog, each with one of them. Where their files are the node knows.
+    pub keys: BTreeMap<String, ResourceId>,
     /// The groups that it keeps.
     pub groups: BTreeSet<String>,
     /// The Kubernetes objects that the catalog's sets name, as written, each with its set.
@@ -73,6 +75,7 @@ impl Scope {
             node: catalog.node.clone(),
             generation: of_the_cluster(catalog),
             owned: if purges { owned(catalog) } else { BTreeMap::new() },
+            keys: if purges { keys(catalog) } else { BTreeMap::new() },
             groups: catalog.resource.iter().filter_map(|resource| group(&resource.spec)).collect(),
             objects: objects(catalog),
         }
@@ -84,6 +87,14 @@ fn group(spec: &Spec) -> Option<String> {
         Spec::Group(group) if !group.absent => Some(group.name.clone()),
         _other => None,
     }
+}
+
+fn keys(catalog: &Catalog) -> BTreeMap<String, ResourceId> {
+    let keys = catalog.resource.iter().filter_map(|resource| match &resource.spec {
+        Spec::AuthorizedKey(key) if !key.absent => Some((key.user.clone(), resource.id())),
+        _other => None,
+    });
+    keys.collect()
 }
 
 fn of_the_cluster(catalog: &Catalog) -> Generation {

@@ -102,6 +102,7 @@ fn scope(realm: &Realm, node: NodeName) -> Scope {
         node,
         generation: Generation::default(),
         owned: Default::default(),
+        keys: Default::default(),
         groups: Default::default(),
         objects: Vec::new(),
     }

@@ -158,6 +158,10 @@ fn path(text: &str) -> Result<(), Fault> {
     if text.len() > MOST_PATH || rest.iter().any(|part| part.len() > MOST_NAME) {
         return Err(fault("a path of at most 4095 bytes, and 255 in each of its names"));
     }
+    // As Linux has it, in bytes and with the end of the text.
+    if rest.iter().any(|part| part.len() > 255) || text.len() > 4095 {
+        return Err(fault("a path whose names have at most 255 bytes, and all of it 4095"));
+    }
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 //! The table also lists what lies hidden below other mounts, so a path is walked from the root along parents, as the kernel does
 //! (proc_pid_mountinfo(5), mount_namespaces(7)). Nothing is asked of a mounted file system: one whose server is gone would not answer.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ffi::OsString, os::unix::ffi::OsStringExt as _, path::PathBuf};
 
 use procfs_core::process::{MountInfo, MountOptFields};
 
@@ -125,10 +125,20 @@ fn mount(info: MountInfo) -> Mount {
     }
 }
 
+/// Where something is mounted, hidden or not, by paths of any bytes.
+pub fn points(table: &[u8]) -> Vec<PathBuf> {
+    let points = table.split(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
+    points.map(|point| PathBuf::from(OsString::from_vec(plain(point)))).collect()
+}
+
 /// Undoes the octal escapes of mountinfo and fstab: `\040` is a blank.
 pub fn unescape(field: &str) -> String {
+    String::from_utf8_lossy(&plain(field.as_bytes())).into_owned()
+}
+
+fn plain(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field.as_bytes();
+    let mut rest = field;
     while let Some((&first, after)) = rest.split_first() {
         let octal = after.get(..3).filter(|digits| digits.iter().all(|digit| (b'0'..=b'7').contains(digit)));
         let value = octal.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
@@ -143,7 +153,7 @@ pub fn unescape(field: &str) -> String {
             }
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    bytes
 }
 
 /// A path without doubled slashes and without one at its end.
@@ -191,6 +201,9 @@ mod tests {
         assert_eq!(mount.superblock["size"].as_deref(), Some("1024k"));
         assert!(Table::parse(b"22 1 8:1 / /\xff\xfe rw - ext4 /dev/sda1 rw\n").is_ok(), "somebody's odd path");
         assert!(Table::parse(b"nonsense\n").is_err());
+        let odd = points(b"22 1 8:1 / /\xff\\040x rw - ext4 /dev/sda1 rw\n");
+        assert_eq!(odd, [PathBuf::from(OsString::from_vec(b"/\xff x".to_vec()))]);
+        assert_eq!(points(TABLE.as_bytes()).len(), 8);
         assert_eq!(unescape("a\\0b\\04\\777\\"), "a\\0b\\04\\777\\", "no escapes");
         assert_eq!((clean("/srv//x/"), clean("/"), clean("none")), ("/srv/x".into(), "/".into(), "none".into()));
     }

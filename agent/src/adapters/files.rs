@@ -2,13 +2,13 @@
 //!
 //! A path is opened in one call that follows no link. Only where there is one it is walked name by name, see `walk`.
 
-mod kept;
+pub(in crate::adapters) mod kept;
 mod lock;
 mod replace;
-mod temporary;
-mod tree;
-mod trouble;
-mod walk;
+pub(in crate::adapters) mod temporary;
+pub(in crate::adapters) mod tree;
+pub(in crate::adapters) mod trouble;
+pub(in crate::adapters) mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -18,7 +18,7 @@ use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io::{ErrorKind, Read as _, Write as _},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::ffi::OsStringExt as _},
     path::{Path, PathBuf},
 };
 
@@ -27,7 +27,7 @@ use rustix::{
     io::Errno,
 };
 
-pub use self::temporary::is_being_written;
+pub use self::temporary::{is_being_written, name as temporary_name};
 use self::{
     temporary::Swept,
     trouble::Trouble,
@@ -312,6 +312,11 @@ impl Files for RealFiles {
         look().map_err(|trouble| trouble.of("list", folder))
     }
 
+    fn frozen(&self, path: &Path) -> Result<Option<&'static str>, FileError> {
+        let spot = self.spot(path, Missing::Stop).map_err(|trouble| trouble.of("look at", path))?;
+        Ok(spot.and_then(|spot| trouble::freeze(&spot.folder, &spot.name)).map(trouble::Freeze::words))
+    }
+
     fn inside(&self, folder: &Path) -> Result<Inside, FileError> {
         let look = || -> Result<_, Trouble> {
             let mut found = Inside::default();
@@ -343,8 +348,22 @@ impl Files for RealFiles {
         let mounts = std::fs::read(table).map_err(|error| Trouble::from(error).of("read", table))?;
         let root = self.root.path();
         let below = |path: PathBuf| path.strip_prefix(root).ok().map(|path| Path::new("/").join(path));
-        Ok(InUse { mounts: tree::mounts(&mounts).into_iter().filter_map(below).collect(), sockets: sockets_in_use() })
+        Ok(InUse {
+            mounts: muster_plan::mounts::points(&mounts).into_iter().filter_map(below).collect(),
+            sockets: sockets_in_use(),
+            files: disks_in_use().into_iter().filter_map(below).collect(),
+        })
     }
+}
+
+/// Behind loop devices, and swap. A node that is a container sees those of its host, too: then they are at no path of its own.
+fn disks_in_use() -> Vec<PathBuf> {
+    let devices = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let files = devices.filter_map(|device| std::fs::read(device.path().join("loop/backing_file")).ok());
+    let mut found: Vec<PathBuf> = files.map(|path| OsString::from_vec(path.trim_ascii_end().to_vec()).into()).collect();
+    let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
+    found.extend(muster_plan::kinds::swap::active(&swaps).into_iter().map(|active| active.path.into()));
+    found
 }
 
 /// In every network namespace: a service or container may have one of its own.

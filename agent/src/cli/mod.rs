@@ -114,6 +114,8 @@ pub fn main() -> ExitCode {
         }
     };
     log();
+    // Folders on the way to a file are for all to enter, whoever's shell this was started from.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     match run(cli.command) {
         Ok(code) => code,
         Err(error) => {
@@ -176,6 +178,7 @@ fn no_scope() -> anyhow::Result<Scope> {
         node: "this-node".parse()?,
         generation: muster_ids::Generation::default(),
         owned: Default::default(),
+        keys: Default::default(),
         groups: Default::default(),
         objects: Vec::new(),
     })

@@ -193,6 +193,7 @@ mod tests {
             node: "n-1".parse().unwrap(),
             generation: Default::default(),
             owned: Default::default(),
+            keys: Default::default(),
             groups: Default::default(),
             objects: Vec::new(),
         };

@@ -15,7 +15,11 @@ use muster_plan::kinds::{Change, Observed, diff};
 
 use crate::{
     Context, StepError,
-    kinds::{self, accounts::Accounts, directory, file, link, package, service},
+    kinds::{
+        self,
+        accounts::{Accounts, Foreign},
+        directory, file, link, package, service,
+    },
 };
 
 /// What the first look saw.
@@ -79,8 +83,9 @@ async fn look_at_files(ctx: &Context, catalog: &Arc<Catalog>, steps: Vec<usize>)
     if steps.is_empty() {
         return Vec::new();
     }
+    let foreign = foreign(ctx, catalog, &steps).await;
     if steps.len() <= FEW {
-        let accounts = Accounts::new(&*ctx.files);
+        let accounts = Accounts::with(&*ctx.files, foreign);
         return steps
             .into_iter()
             .map(|step| (step, look_at_file(ctx, &accounts, &catalog.resource[step].spec)))
@@ -92,8 +97,9 @@ async fn look_at_files(ctx: &Context, catalog: &Arc<Catalog>, steps: Vec<usize>)
         .chunks(chunk)
         .map(|steps| {
             let (ctx, catalog, steps) = (ctx.clone(), Arc::clone(catalog), steps.to_vec());
+            let foreign = foreign.clone();
             tokio::task::spawn_blocking(move || {
-                let accounts = Accounts::new(&*ctx.files);
+                let accounts = Accounts::with(&*ctx.files, foreign);
                 let one = |&step: &usize| (step, look_at_file(&ctx, &accounts, &catalog.resource[step].spec));
                 // Those that are right, the most by far, need no place of their own.
                 steps.iter().map(one).collect::<Vec<_>>()
@@ -110,6 +116,17 @@ async fn look_at_files(ctx: &Context, catalog: &Arc<Catalog>, steps: Vec<usize>)
         }
     }
     all
+}
+
+/// Owners that only a directory service knows, asked for once for all files.
+async fn foreign(ctx: &Context, catalog: &Catalog, steps: &[usize]) -> Foreign {
+    let owned = steps.iter().filter_map(|&step| match &catalog.resource[step].spec {
+        Spec::File(file) => Some((file.owner.as_str(), file.group.as_str())),
+        Spec::Directory(folder) => Some((folder.owner.as_str(), folder.group.as_str())),
+        _other => None,
+    });
+    // What cannot be read is said by each look.
+    Foreign::of(ctx, owned.collect::<Vec<_>>()).await.unwrap_or_default()
 }
 
 fn look_at_file(ctx: &Context, accounts: &Accounts<'_>, spec: &Spec) -> Seen {

@@ -1,16 +1,14 @@
 //! `[[archive]]`: fetched, checked, unpacked beside its folder and put in its place.
 
-use std::{sync::Arc, time::Duration};
+use std::{ffi::OsStr, sync::Arc, time::Duration};
 
 use muster_catalog::kinds::archive::ArchiveSpec;
 use muster_plan::kinds::archive::{Change, Does, Observed, Origin, There};
 
-use super::{
-    accounts::{Accounts, known},
-    place::must_be_roots,
-};
+use super::accounts::{self, known};
 use crate::{
     Context, Done, StepError,
+    adapters::files::{is_being_written, temporary_name},
     ports::{ArchiveError, Invocation},
 };
 
@@ -20,7 +18,10 @@ const FETCHED: &str = "/var/lib/muster-agent/archives";
 const FETCH: Duration = Duration::from_secs(1800);
 
 pub async fn observe(ctx: &Context, spec: &ArchiveSpec) -> Result<Observed, StepError> {
-    let accounts = Accounts::new(&*ctx.files);
+    let (uid, gid) = {
+        let accounts = accounts::of_one(ctx, &spec.owner, &spec.group).await?;
+        (accounts.uid(&spec.owner)?, accounts.gid(&spec.group)?)
+    };
     let mut there = ctx.archives.look(&spec.path)?;
     if let There::Unpacked(unpacked) = &mut there {
         let path = ctx.mounts.resolve(&spec.path)?;
@@ -28,11 +29,10 @@ pub async fn observe(ctx: &Context, spec: &ArchiveSpec) -> Result<Observed, Step
         let mounts = table.at(&path).into_iter().chain(table.below(&path));
         unpacked.mounts = mounts.map(|mount| mount.point.clone()).collect();
     }
-    Ok(Observed { there, uid: accounts.uid(&spec.owner)?, gid: accounts.gid(&spec.group)? })
+    Ok(Observed { there, uid, gid })
 }
 
 pub async fn apply(ctx: &Context, spec: &ArchiveSpec, change: &Change) -> Result<Done, StepError> {
-    must_be_roots(ctx, &spec.path)?;
     match &change.does {
         Does::Refuse(why) => Err(StepError::failed(why.clone())
             .help("nothing was changed: move it away by hand, or name another folder for the archive")),
@@ -42,7 +42,7 @@ pub async fn apply(ctx: &Context, spec: &ArchiveSpec, change: &Change) -> Result
         }
         Does::Unpack { uid, gid } => {
             let from = Origin {
-                sha256: spec.sha256.clone(),
+                sha256: spec.digest().to_owned(),
                 strip: spec.strip,
                 uid: known(*uid, "user", &spec.owner)?,
                 gid: known(*gid, "group", &spec.group)?,
@@ -69,17 +69,26 @@ async fn blocking(
     }
 }
 
-/// apt's own downloader: there on every Debian node, before any package of ours is.
+/// By apt's own downloader, which is on every Debian node before any package of ours is; or from the catalog.
 async fn fetch(ctx: &Context, spec: &ArchiveSpec) -> Result<String, StepError> {
-    let url = spec.url.as_str();
+    let url = spec.url.as_deref().unwrap_or_default();
     let failed = || {
         StepError::failed(format!("the archive cannot be fetched from {url}"))
             .help("can this node reach it? `/usr/lib/apt/apt-helper download-file URL FILE` on the node tries the same")
             .retry()
     };
-    let path = format!("{FETCHED}/{}", spec.sha256);
     ctx.files.make_dir(FETCHED)?;
-    ctx.files.remove(&path, false)?;
+    // What killed agents left. Another agent, or another archive with this digest, may be about to unpack its own.
+    for name in ctx.files.list(FETCHED)?.unwrap_or_default() {
+        if !is_being_written(OsStr::new(&name)) {
+            ctx.files.remove(&format!("{FETCHED}/{name}"), true)?;
+        }
+    }
+    let path = format!("{FETCHED}/{}", temporary_name(OsStr::new(spec.digest())).to_string_lossy());
+    if let Some(content) = spec.bytes() {
+        ctx.files.write(&path, content, 0o600, 0, 0)?;
+        return Ok(path);
+    }
     let run = Invocation::new(["/usr/lib/apt/apt-helper", "download-file", url, &path]).timeout(FETCH);
     let output = ctx.commands.run(run).await.map_err(|error| failed().because(error))?;
     if !output.success() {

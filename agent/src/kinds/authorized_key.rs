@@ -1,6 +1,6 @@
 //! `[[authorized_key]]`: lines of a file in a folder that somebody else than root may write.
 //!
-//! The user may put links into his folders, so none is followed: what is read here is written into a file of his. The file is read
+//! The user may put links into his folders, so none is followed, but root's own where root alone may swap it, as some distributions have for root: what is read here is written into a file of his. The file is read
 //! again under a lock just before it is written, so that two keys of one converge lose nothing.
 
 use muster_catalog::kinds::authorized_key::AuthorizedKeySpec;
@@ -20,7 +20,7 @@ const MOST: usize = 1024 * 1024;
 
 pub async fn observe(ctx: &Context, spec: &AuthorizedKeySpec) -> Result<Observed, StepError> {
     let Some(user) = user(ctx, spec).await? else { return Ok(Observed::default()) };
-    Ok(Observed { user: true, content: read(ctx, &user)?.map(|(_, content)| content) })
+    Ok(Observed { user: true, content: read(ctx, &user, &place(ctx, &user)?)?.map(|(_, content)| content) })
 }
 
 async fn user(ctx: &Context, spec: &AuthorizedKeySpec) -> Result<Option<User>, StepError> {
@@ -39,28 +39,42 @@ fn file(user: &User) -> String {
     format!("{}/authorized_keys", folder(user))
 }
 
-/// The file and what it is; none where it is not there.
-fn read(ctx: &Context, user: &User) -> Result<Option<(Stat, Vec<u8>)>, StepError> {
+/// The file, or where a link of root's leads.
+fn place(ctx: &Context, user: &User) -> Result<String, StepError> {
+    let path = file(user);
+    for one in [folder(user), path.clone()] {
+        if ctx.files.stat(&one)?.is_some_and(|stat| stat.kind == FileKind::Link) {
+            if !ctx.files.private(&one)? {
+                break;
+            }
+            let real = ctx.mounts.resolve(&path)?;
+            return Ok(if ctx.files.private(&real)? { real } else { path });
+        }
+    }
+    Ok(path)
+}
+
+/// The file at its place, and what it is; none where it is not there.
+fn read(ctx: &Context, user: &User, path: &str) -> Result<Option<(Stat, Vec<u8>)>, StepError> {
     let refused = |path: &str, why: &str| {
         StepError::failed(format!("{path} {why}"))
             .help("put a plain folder and a plain file there, or let go of this key")
     };
-    let folder = folder(user);
-    match ctx.files.stat(&folder)?.map(|stat| stat.kind) {
+    let folder = path.rsplit_once('/').map_or("/", |(folder, _)| folder);
+    match ctx.files.stat(folder)?.map(|stat| stat.kind) {
         None => return Ok(None),
         Some(FileKind::Directory) => {}
-        Some(FileKind::Link) => return Err(refused(&folder, "is a link, which the user may turn to anywhere")),
-        Some(FileKind::File | FileKind::Socket | FileKind::Other) => return Err(refused(&folder, "is no folder")),
+        Some(FileKind::Link) => return Err(refused(folder, "is a link, which the user may turn to anywhere")),
+        Some(FileKind::File | FileKind::Socket | FileKind::Other) => return Err(refused(folder, "is no folder")),
     }
-    let path = file(user);
-    let Some((stat, content)) = ctx.files.look(&path, MOST)? else { return Ok(None) };
+    let Some((stat, content)) = ctx.files.look(path, MOST)? else { return Ok(None) };
     match stat.kind {
-        FileKind::File if stat.size as usize > MOST => Err(refused(&path, "is larger than any file of keys")),
+        FileKind::File if stat.size as usize > MOST => Err(refused(path, "is larger than any file of keys")),
         // The content of a third one's file would come into one of this user's.
-        FileKind::File if stat.uid != user.uid && stat.uid != 0 => Err(refused(&path, "belongs to another user")),
+        FileKind::File if stat.uid != user.uid && stat.uid != 0 => Err(refused(path, "belongs to another user")),
         FileKind::File => Ok(Some((stat, content))),
-        FileKind::Link => Err(refused(&path, "is a link, which the user may turn to anywhere")),
-        FileKind::Directory | FileKind::Socket | FileKind::Other => Err(refused(&path, "is no file")),
+        FileKind::Link => Err(refused(path, "is a link, which the user may turn to anywhere")),
+        FileKind::Directory | FileKind::Socket | FileKind::Other => Err(refused(path, "is no file")),
     }
 }
 
@@ -69,7 +83,8 @@ pub async fn apply(ctx: &Context, spec: &AuthorizedKeySpec, _change: &Change) ->
     known(user.as_ref().map(|user| user.uid), "user", &spec.user)?;
     let Some(user) = user else { return Ok(Done::default()) };
     let _one = editing(&*ctx.files)?;
-    let before = read(ctx, &user)?;
+    let place = place(ctx, &user)?;
+    let before = read(ctx, &user, &place)?;
     let (mode, uid, gid, content) = match &before {
         // What others may write lets in whom they like, and sshd does not read it.
         Some((stat, content)) => (stat.mode & !0o022, stat.uid, stat.gid, content.as_slice()),
@@ -84,6 +99,6 @@ pub async fn apply(ctx: &Context, spec: &AuthorizedKeySpec, _change: &Change) ->
         ctx.files.make_dir(&folder)?;
         ctx.files.set(&folder, 0o700, user.uid, user.gid)?;
     }
-    ctx.files.write(&file(&user), &edited(spec, content), mode, uid, gid)?;
+    ctx.files.write(&place, &edited(spec, content), mode, uid, gid)?;
     Ok(Done::default())
 }

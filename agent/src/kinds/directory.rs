@@ -4,7 +4,7 @@ use muster_catalog::kinds::directory::DirectorySpec;
 use muster_plan::kinds::directory::{Change, Current, Does, Observed};
 
 use super::{
-    accounts::{Accounts, known, mode},
+    accounts::{self, Accounts, known, mode},
     purge,
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 };
 
 pub async fn observe(ctx: &Context, spec: &DirectorySpec) -> Result<Observed, StepError> {
-    look(&*ctx.files, &Accounts::new(&*ctx.files), &ctx.scope, spec)
+    look(&*ctx.files, &accounts::of_one(ctx, &spec.owner, &spec.group).await?, &ctx.scope, spec)
 }
 
 /// Without a task switch: for many in a row on one blocking thread.
@@ -90,6 +90,7 @@ mod tests {
             environment: "e".parse().unwrap(),
             node: "n".parse().unwrap(),
             generation: Default::default(),
+            keys: Default::default(),
             groups: Default::default(),
             objects: Vec::new(),
             owned: owned.iter().map(|(path, tree)| ((*path).to_owned(), owner(*tree))).collect(),

@@ -3,7 +3,7 @@
 use muster_catalog::kinds::file::FileSpec;
 use muster_plan::kinds::file::{Change, Current, Does, Observed, diff};
 
-use super::accounts::{Accounts, known, mode};
+use super::accounts::{self, Accounts, known, mode};
 use crate::{
     Context, Done, StepError,
     ports::{FileKind, Files},
@@ -13,7 +13,7 @@ use crate::{
 const SHOWN: usize = 256 * 1024;
 
 pub async fn observe(ctx: &Context, spec: &FileSpec) -> Result<Observed, StepError> {
-    let mut observed = look(&*ctx.files, &Accounts::new(&*ctx.files), spec)?;
+    let mut observed = look(&*ctx.files, &accounts::of_one(ctx, &spec.owner, &spec.group).await?, spec)?;
     if let Some(name) = &spec.secret {
         observed.secret = Some(ctx.secrets.get(name).await?);
     }

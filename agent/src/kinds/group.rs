@@ -3,10 +3,7 @@
 use muster_catalog::kinds::group::GroupSpec;
 use muster_plan::kinds::group::{Change, Observed};
 
-use super::{
-    accounts::{self, Accounts},
-    program,
-};
+use super::accounts::{self, Accounts};
 use crate::{Context, Done, StepError};
 
 pub async fn observe(ctx: &Context, spec: &GroupSpec) -> Result<Observed, StepError> {
@@ -42,6 +39,6 @@ pub async fn apply(ctx: &Context, spec: &GroupSpec, change: &Change) -> Result<D
     }
     argv.push(spec.name.clone());
     let _one = accounts::changing().await;
-    program::must(ctx, argv).await?;
+    accounts::must(ctx, argv).await?;
     Ok(Done::default())
 }

@@ -12,7 +12,11 @@ use muster_plan::{
     mounts::{Table, clean},
 };
 
-use super::{accounts::Accounts, fstab_file, place::must_be_roots};
+use super::{
+    accounts::Accounts,
+    fstab_file,
+    place::{must_be_roots, not_roots},
+};
 use crate::{
     Context, Done, StepError,
     ports::{FileKind, Found, MountError, NewMount},
@@ -42,7 +46,12 @@ pub async fn observe(ctx: &Context, spec: &MountSpec) -> Result<Observed, StepEr
     };
     let memory = stack.last().is_some_and(|top| matches!(top.mount.fstype.as_str(), "tmpfs" | "ramfs"));
     let attributes = if sets && memory { ctx.files.stat(&path)? } else { None };
+    let mut refused = not_roots(ctx, &spec.path)?;
+    if refused.is_none() && spec.binds() && !spec.absent {
+        refused = not_roots(ctx, &spec.source)?;
+    }
     Ok(Observed {
+        refused,
         spellings: spellings(ctx, &table, &text, &path),
         source: if spec.absent { Source::Word } else { source(ctx, spec, &table, &path).await? },
         memory: ctx.mounts.memory(),
@@ -145,7 +154,7 @@ async fn possible(ctx: &Context, spec: &MountSpec, change: &Change) -> Result<()
         return Err(StepError::failed(format!("{} is {path}, which the node lives in", spec.path))
             .help("a link leads there: mount it elsewhere"));
     }
-    must_be_roots(ctx, path)?;
+    must_be_roots(ctx, &spec.path)?;
     if !matches!(change.then, Then::Mount(_)) {
         return Ok(());
     }

@@ -41,8 +41,13 @@ struct Kept {
 #[derive(Clone)]
 enum Why {
     Resource(ResourceId),
-    Home { user: String, uid: u32 },
+    Home {
+        user: String,
+        uid: u32,
+    },
     Mounted,
+    /// The kernel has it as a disk or as swap space.
+    Disk,
 }
 
 impl Why {
@@ -50,7 +55,7 @@ impl Why {
     fn is_in_name_only(&self) -> bool {
         match self {
             Self::Home { uid, .. } => (1..PEOPLE).contains(uid),
-            Self::Resource(_) | Self::Mounted => false,
+            Self::Resource(_) | Self::Mounted | Self::Disk => false,
         }
     }
 }
@@ -61,6 +66,7 @@ impl fmt::Display for Why {
             Self::Resource(by) => write!(f, "belongs to {by}"),
             Self::Home { user, .. } => write!(f, "is the home of {user}"),
             Self::Mounted => f.write_str("has a file system mounted on it"),
+            Self::Disk => f.write_str("is in use as a disk or as swap space"),
         }
     }
 }
@@ -78,6 +84,15 @@ impl Guard {
         }
         for (path, Owner { by, tree }) in &scope.owned {
             guard.keep(files, Path::new(path), Kept { tree: *tree, why: Why::Resource(by.clone()) });
+        }
+        for (user, by) in &scope.keys {
+            if let Some(user) = accounts.users()?.iter().find(|account| account.name == *user) {
+                let file = Path::new(&user.home).join(".ssh/authorized_keys");
+                guard.keep(files, &file, Kept { tree: false, why: Why::Resource(by.clone()) });
+            }
+        }
+        for path in in_use.files {
+            guard.kept.insert(path, Kept { tree: false, why: Why::Disk });
         }
         for path in in_use.mounts {
             guard.kept.insert(path, Kept { tree: true, why: Why::Mounted });
@@ -110,7 +125,7 @@ impl Guard {
         match &kept.why {
             Why::Home { .. } if !kept.why.is_in_name_only() => Some(format!("{} {}", real.display(), kept.why)),
             // To purge what is mounted is what a purge of its folder asks for.
-            Why::Home { .. } | Why::Resource(_) | Why::Mounted => None,
+            Why::Home { .. } | Why::Resource(_) | Why::Mounted | Why::Disk => None,
         }
     }
 
@@ -145,7 +160,7 @@ pub fn strangers(files: &dyn Files, accounts: &Accounts<'_>, scope: &Scope, fold
     }
     let Some(real) = files.real(Path::new(folder))? else { return Ok(found) };
     let guard = Guard::new(files, accounts, scope)?;
-    collect(files, &guard, &real, &mut found.strangers)?;
+    collect(files, &guard, &real, &mut found)?;
     for stranger in &mut found.strangers {
         if let Ok(below) = stranger.path.strip_prefix(&real) {
             stranger.path = Path::new(folder).join(below);
@@ -177,32 +192,49 @@ fn any_by_name(files: &dyn Files, scope: &Scope, folder: &str) -> Result<bool, S
     Ok(false)
 }
 
-fn collect(files: &dyn Files, guard: &Guard, folder: &Path, found: &mut Vec<Stranger>) -> Result<(), StepError> {
+fn collect(files: &dyn Files, guard: &Guard, folder: &Path, found: &mut Found) -> Result<(), StepError> {
+    let before = found.strangers.len();
     for Entry { name, kind } in files.entries(folder)?.unwrap_or_default() {
         let path = folder.join(&name);
         let kept = guard.kept.get(&path);
         if kept.is_some_and(|kept| kept.tree) || is_being_written(&name) {
             continue;
         }
-        match kind {
-            FileKind::Directory => {
-                let inside = files.inside(&path)?;
-                let used = inside.sockets.iter().any(|socket| guard.is_used(socket));
-                if guard.holds(&path) || used {
-                    collect(files, guard, &path, found)?;
-                } else if kept.is_none() {
-                    found.push(Stranger { path, folder: true, inside: inside.count, more: inside.more });
-                }
+        let inside = if kind == FileKind::Directory { files.inside(&path)? } else { Inside::default() };
+        let used = match kind {
+            FileKind::Socket => guard.is_used(&path),
+            FileKind::Directory | FileKind::File | FileKind::Link | FileKind::Other => {
+                inside.sockets.iter().any(|socket| guard.is_used(socket))
             }
-            FileKind::Socket if guard.is_used(&path) => {}
-            FileKind::File | FileKind::Link | FileKind::Socket | FileKind::Other => {
-                if kept.is_none() && !guard.holds(&path) {
-                    found.push(Stranger { path, folder: false, inside: 0, more: false });
-                }
+        };
+        if guard.holds(&path) || used {
+            if kind == FileKind::Directory {
+                collect(files, guard, &path, found)?;
             }
+        } else if kept.is_none() {
+            found.stranger(files, path, kind, inside)?;
         }
     }
+    if found.strangers.len() > before {
+        found.frozen(folder, files.frozen(folder)?);
+    }
     Ok(())
+}
+
+impl Found {
+    fn stranger(&mut self, files: &dyn Files, path: PathBuf, kind: FileKind, inside: Inside) -> Result<(), StepError> {
+        self.frozen(&path, files.frozen(&path)?);
+        for (path, word) in inside.frozen {
+            self.frozen(&path, Some(word));
+        }
+        let folder = kind == FileKind::Directory;
+        self.strangers.push(Stranger { path, folder, inside: inside.count, more: inside.more });
+        Ok(())
+    }
+
+    fn frozen(&mut self, path: &Path, word: Option<&'static str>) {
+        self.reasons.extend(word.map(|word| format!("{} {word}", path.display())));
+    }
 }
 
 /// What goes with a folder that is removed with all in it, and why it may not be.
@@ -218,9 +250,13 @@ pub fn removal(files: &dyn Files, accounts: &Accounts<'_>, scope: &Scope, folder
         let own = (kind == FileKind::Socket).then_some(&path);
         let used = inside.sockets.iter().chain(own).filter(|socket| guard.is_used(socket));
         found.reasons.extend(used.map(|socket| format!("{} is a socket that a program holds", socket.display())));
-        let path = Path::new(folder).join(&name);
-        let folder = kind == FileKind::Directory;
-        found.strangers.push(Stranger { path, folder, inside: inside.count, more: inside.more });
+        found.stranger(files, path, kind, inside)?;
+    }
+    found.frozen(&real, files.frozen(&real)?);
+    for stranger in &mut found.strangers {
+        if let Ok(below) = stranger.path.strip_prefix(&real) {
+            stranger.path = Path::new(folder).join(below);
+        }
     }
     Ok(found)
 }

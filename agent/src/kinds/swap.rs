@@ -81,7 +81,7 @@ pub async fn apply(ctx: &Context, spec: &SwapSpec, change: &Change) -> Result<Do
         ));
     }
     let path = change.path.as_str();
-    must_be_roots(ctx, path)?;
+    must_be_roots(ctx, &spec.path)?;
     if change.make.is_some() {
         can_hold(ctx, path)?;
     }

@@ -3,10 +3,7 @@
 use muster_catalog::kinds::user::UserSpec;
 use muster_plan::kinds::user::{Account, Change, Observed, Takes, further};
 
-use super::{
-    accounts::{self, Accounts, Group, User},
-    program,
-};
+use super::accounts::{self, Accounts, Group, User};
 use crate::{Context, Done, StepError, ports::Invocation};
 
 /// So many processes are named.
@@ -123,7 +120,7 @@ pub async fn apply(ctx: &Context, spec: &UserSpec, change: &Change) -> Result<Do
             }
             argv.push(if spec.system { "--system" } else { "--create-home" }.into());
             argv.push(spec.name.clone());
-            let output = program::must(ctx, argv).await?;
+            let output = accounts::must(ctx, argv).await?;
             // As that the home is there already and keeps its owner.
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             Ok(Done { notes: said.lines().map(str::to_owned).collect() })
@@ -172,5 +169,5 @@ async fn changed(ctx: &Context, spec: &UserSpec, mut argv: Vec<String>) -> Resul
             ))
             .retry());
     }
-    Err(program::failed(&argv, &output))
+    Err(accounts::failed(&argv, &output))
 }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use muster_plan::kinds::archive::{Origin, There};
 
-/// Unpacks archives.
+use super::FileError;
+
+/// Unpacks archives. Where somebody else than root may put names into a folder, no link in it or below it is followed.
 pub trait Archives: Send + Sync {
     /// What is at a folder's path. Reads only; mounts in it are not crossed.
     fn look(&self, folder: &str) -> Result<There, ArchiveError>;
@@ -30,13 +32,11 @@ pub enum ArchiveError {
         #[source]
         source: Option<std::io::Error>,
     },
-    #[error("cannot {what} {}", .path.display())]
-    Io {
-        what: &'static str,
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
+    /// "/opt/tool holds something that no archive brought"
+    #[error("{} holds something that no archive brought", .path.display())]
+    Taken { path: PathBuf },
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 impl From<ArchiveError> for crate::StepError {
@@ -55,9 +55,9 @@ impl From<ArchiveError> for crate::StepError {
                     None => step,
                 }
             }
-            ArchiveError::Io { what, path, source } => {
-                crate::ports::FileError { what, path, source, help: None }.into()
-            }
+            ArchiveError::Taken { .. } => Self::failed(message)
+                .help("nothing was changed: move it away by hand, or name another folder for the archive"),
+            ArchiveError::File(error) => error.into(),
         }
     }
 }

@@ -42,6 +42,8 @@ pub trait Files: Send + Sync {
     fn list(&self, path: &str) -> Result<Option<Vec<String>>, FileError>;
     /// The same with what they are.
     fn entries(&self, folder: &Path) -> Result<Option<Vec<Entry>>, FileError>;
+    /// Why a thing cannot be removed or a folder not be changed, where `chattr` forbids it: "is immutable (chattr +i)".
+    fn frozen(&self, path: &Path) -> Result<Option<&'static str>, FileError>;
     /// What is in a folder however deep, on its file system; nothing where it is no folder.
     fn inside(&self, folder: &Path) -> Result<Inside, FileError>;
     /// The path with all links in its folders followed, its last name as it is; none where a folder on the way is not there.
@@ -112,6 +114,8 @@ pub struct Inside {
     /// There is more that was not counted.
     pub more: bool,
     pub sockets: Vec<PathBuf>,
+    /// What cannot be removed, and why: "is immutable (chattr +i)".
+    pub frozen: Vec<(PathBuf, &'static str)>,
 }
 
 /// What programs and the kernel hold.
@@ -121,6 +125,8 @@ pub struct InUse {
     pub mounts: Vec<PathBuf>,
     /// Names of sockets, without their folders.
     pub sockets: BTreeSet<OsString>,
+    /// Files that the kernel has as disks (loop devices) or as swap space.
+    pub files: Vec<PathBuf>,
 }
 
 /// The file system said no.
@@ -151,6 +157,9 @@ impl From<FileError> for crate::StepError {
                 (Some("something is mounted or runs there: `findmnt` and `fuser` say what"), true)
             }
             ErrorKind::DirectoryNotEmpty => (Some("it is not empty: `purge = true` removes what is in it, too"), false),
+            ErrorKind::WouldBlock => {
+                (Some("a program holds a lease on it, which the kernel ends: /proc/locks names its process"), true)
+            }
             ErrorKind::TimedOut => (None, true),
             _other => (None, false),
         };

@@ -103,6 +103,21 @@ fn what_is_in_the_way_is_said(lab: &Lab) {
         assert!(status == 4 && error.contains("run as the user busy") && error.contains("(sleep)"), "{error}");
         assert!(help.contains("running = false"), "{help}");
     }
+    // A lock of another program, and a number of another account.
+    lab.must(&["sh", "-ec", "echo -n 1 > /etc/passwd.lock"]);
+    let (_, report) = lab.apply(&user("locked", ""));
+    assert!(failed(&report, "user.locked").1.contains("the next run tries again"), "{report:#?}");
+    lab.must(&["rm", "/etc/passwd.lock"]);
+    let (_, report) = lab.apply(&[user("second", "uid = 1"), group("second", "gid = 1")].concat());
+    for id in ["user.second", "group.second"] {
+        assert!(failed(&report, id).1.contains("another account has this number"), "{report:#?}");
+    }
+    // Lines as the C library takes them.
+    let odd = "cp -p /etc/passwd /root/passwd; printf '#x\\n+::::::\\n blank:x: 4077:4::/nonexistent:/bin/sh\\nnoshell:x:4078:4::/nonexistent\\n' >> /etc/passwd";
+    lab.must(&["sh", "-ec", odd]);
+    assert!(known(lab, "passwd", "blank") && known(lab, "passwd", "noshell"));
+    assert_eq!(lab.apply(&[user("blank", "uid = 4077"), user("noshell", "uid = 4078")].concat()).0, 0);
+    lab.must(&["mv", "/root/passwd", "/etc/passwd"]);
     lab.must(&["systemctl", "stop", "busy"]);
     lab.applied(&gone);
     let (_, report) = lab.apply(&group("ops", "absent = true"));
@@ -145,6 +160,9 @@ esac
         let (error, help) = failed(&report, &report.steps[0].resource.to_string());
         assert!(status == 4 && error.contains("directory service") && help.contains("change it there"), "{error}");
     }
+    // They own files as others do.
+    lab.applied("[[file]]\npath = \"/srv/ldap/f\"\ncontent = \"x\"\nowner = \"ldap\"\ngroup = \"staffers\"\n\n[[directory]]\npath = \"/srv/ldap\"\nowner = \"ldap\"\n");
+    assert_eq!(lab.must(&["stat", "--format", "%u %g", "/srv/ldap/f", "/srv/ldap"]), "70001 70002\n70001 0\n");
     lab.must(&["sh", "-ec", "rm /usr/local/bin/getent; sed -i 's/ sss//' /etc/nsswitch.conf"]);
 }
 
@@ -191,4 +209,12 @@ fn keys(lab: &Lab) {
     assert_eq!(lab.must(&["sha256sum", "/etc/shadow"]), shadow);
     let (_, report) = lab.apply(&key(10, "").replace("deploy", "nosuchuser"));
     assert!(failed(&report, "authorized_key.k10").0.contains("there is no user"), "{report:#?}");
+    // Root's own link, as of distributions that keep root's keys elsewhere, leads where it leads.
+    lab.must(&["sh", "-ec", "install -d -m 700 /root/.ssh; mkdir /etc/keys; echo '# cluster' > /etc/keys/root; ln -s /etc/keys/root /root/.ssh/authorized_keys"]);
+    lab.applied(&key(10, "").replace("deploy", "root"));
+    assert_eq!(lab.must(&["head", "-1", "/etc/keys/root"]), "# cluster\n");
+    assert_eq!(
+        lab.must(&["sh", "-ec", "wc -l < /etc/keys/root; readlink /root/.ssh/authorized_keys"]),
+        "2\n/etc/keys/root\n"
+    );
 }

@@ -81,16 +81,71 @@ fn an_archive_becomes_a_folder_once_per_digest() {
     lab.must(&[
         "sh",
         "-c",
-        "rm -r /opt/tool; mkdir -p /opt/.tool.muster-archive/bin; echo x > /var/lib/muster-agent/archives/x",
+        "rm -r /opt/tool; mkdir -p /opt/.tool.muster-99999999-1/bin; touch /opt/.tool.muster-99999999-1/.muster-archive
+        echo x > /var/lib/muster-agent/archives/.x.muster-99999999-1",
     ]);
     let two = served(&lab, &archive("two", "bin/tool"));
     changes(&lab, &two);
     assert_eq!((says(), lab.must(&["ls", "-A", "/opt"]).trim()), ("two".into(), "tool"));
+    assert_eq!(lab.must(&["ls", "-A", "/var/lib/muster-agent/archives"]), "");
     changes(&lab, &format!("{two}absent = true\n"));
     assert_eq!(lab.must(&["ls", "-A", "/opt"]).trim(), "");
     lab.must(&["sh", "-c", "mkdir /opt/tool; echo mine > /opt/tool/x"]);
     assert_eq!(fails(&lab, &two), "/opt/tool holds something that no archive brought");
     assert_eq!(lab.must(&["cat", "/opt/tool/x"]).trim(), "mine");
+    of_the_site(&lab);
+    in_a_folder_of_somebody(&lab);
+}
+
+/// Of a file of the site, several of one digest at once.
+fn of_the_site(lab: &Lab) {
+    let content = archive("site", "bin/tool");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("tool.tar"), &content).unwrap();
+    lab.copy(&folder.path().join("tool.tar"), "/root/tool.tar");
+    let one = |n: u8| format!("[[archive]]\npath = \"/opt/site{n}\"\nsource = \"tool.tar\"\nstrip = 1\n");
+    changes(lab, &(0..6).map(one).collect::<String>());
+    assert_eq!(lab.must(&["/opt/site5/tool"]).trim(), "site");
+    assert_eq!(lab.must(&["ls", "-A", "/var/lib/muster-agent/archives"]), "");
+    let gone = |n: u8| format!("[[archive]]\npath = \"/opt/site{n}\"\nabsent = true\n");
+    changes(lab, &(0..6).map(gone).collect::<String>());
+}
+
+/// The folder above is a user's, and so is what is unpacked: he swaps what he likes, and nothing of others goes.
+fn in_a_folder_of_somebody(lab: &Lab) {
+    let own = served(lab, &archive("app", "bin/tool"))
+        .replace("/opt/tool", "/srv/app/current")
+        .replace("owner = \"daemon\"", "owner = \"app\"");
+    lab.must(&[
+        "sh",
+        "-ec",
+        "useradd app; install -d -o app /srv/app; install -d -m 700 /srv/app/roots; echo x > /srv/app/roots/x",
+    ]);
+    let as_app = |script: &str| lab.must(&["runuser", "-u", "app", "--", "sh", "-ec", script]);
+    changes(lab, &own);
+    assert_eq!(as_app("/srv/app/current/tool; stat -c '%U %a' /srv/app/current").trim(), "app\napp 755");
+    let newer = served(lab, &archive("newer", "bin/tool"))
+        .replace("/opt/tool", "/srv/app/current")
+        .replace("owner = \"daemon\"", "owner = \"app\"");
+    changes(lab, &newer);
+    assert_eq!(as_app("/srv/app/current/tool").trim(), "newer");
+    let etc = lab.must(&["ls", "-A", "/etc"]);
+    // A link, a folder of root's, a pipe that nobody writes to and a device without an end.
+    for swap in [
+        "mv current old; ln -s /etc current",
+        "rm current; mv roots current",
+        "mv current roots; mv old current; rm -f current/.muster-archive; mkfifo current/.muster-archive",
+        "rm current/.muster-archive; ln -s /dev/zero current/.muster-archive",
+    ] {
+        as_app(&format!("cd /srv/app; {swap}"));
+        for toml in [&newer, &format!("{newer}absent = true\n")] {
+            assert_eq!(fails(lab, toml), "/srv/app/current holds something that no archive brought", "{swap}");
+        }
+    }
+    as_app("cd /srv/app; rm -r current; mv roots .current.muster-99999999-1");
+    changes(lab, &newer);
+    assert_eq!(lab.must(&["cat", "/srv/app/.current.muster-99999999-1/x"]).trim(), "x");
+    assert_eq!(lab.must(&["ls", "-A", "/etc"]), etc);
 }
 
 #[test]

@@ -109,6 +109,22 @@ b\"",
     assert!(failure(&report).contains("/srv/c/by-hand is the home of by-hand"));
     assert_eq!(sh(&lab, "cat /srv/c/by-hand/key /srv/c/home/key").lines().count(), 2);
 
+    // What mounts of the site show, and users' files of keys, which the site writes only a part of.
+    sh(&lab, "mkdir -p /srv/s/data /srv/s/lower /srv/s/dir /srv/ssh/.ssh; echo precious > /srv/s/data/x; touch /srv/s/dir/stray
+        useradd --home-dir /srv/ssh keys; echo '# by hand' > /srv/ssh/.ssh/authorized_keys; touch /srv/ssh/.ssh/stray; chown -R keys /srv/ssh");
+    twice(
+        &lab,
+        "[[directory]]\npath = \"/srv/s\"\npurge = true\n
+        [[mount]]\npath = \"/srv/shown\"\nsource = \"/srv/s/data\"\nfstype = \"none\"\noptions = [\"bind\"]\n
+        [[mount]]\npath = \"/srv/over\"\nsource = \"overlay\"\nfstype = \"overlay\"\noptions = [\"noauto\", \"lowerdir=/srv/s/lower:/srv/s/data\"]\n
+        [[directory]]\npath = \"/srv/ssh/.ssh\"\nowner = \"keys\"\npurge = true\n
+        [[authorized_key]]\nname = \"k\"\nuser = \"keys\"\nkey = \"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB2BsxJwBSLcAYgAbmV1Nej5mm6qEZpVGLZhSdyGdg10\"\n",
+    );
+    assert_eq!(
+        sh(&lab, "cat /srv/shown/x; ls -A /srv/s /srv/ssh/.ssh; head -1 /srv/ssh/.ssh/authorized_keys"),
+        "precious\n/srv/s:\ndata\nlower\n\n/srv/ssh/.ssh:\nauthorized_keys\n# by hand\n"
+    );
+
     // By another name the folder is the same, and so is what the site owns in it.
     sh(&lab, "mkdir -p /run/d; echo own > /run/d/own; touch /run/d/stranger");
     twice(
@@ -141,7 +157,7 @@ fn what_a_file_is_beside_its_content_is_minded() {
     // Frozen files and folders, on a file system that has such flags.
     sh(
         &lab,
-        "mkdir -p /var/b/frozen; echo old > /var/b/f; echo old > /var/b/frozen/f; chattr +i /var/b/f; chattr +a /var/b/frozen",
+        "mkdir -p /var/b/frozen /var/b/a; echo old > /var/b/f; echo old > /var/b/frozen/f; touch /var/b/a/first; chattr +i /var/b/f; chattr +a /var/b/frozen",
     );
     for (toml, said) in [
         ("[[file]]\npath = \"/var/b/f\"\ncontent = \"new\"\n", "/var/b/f is immutable (chattr +i)"),
@@ -151,15 +167,53 @@ fn what_a_file_is_beside_its_content_is_minded() {
             "[[file]]\npath = \"/var/b/frozen/f\"\ncontent = \"new\"\n",
             "/var/b/frozen is only to be appended to (chattr +a)",
         ),
-        ("[[directory]]\npath = \"/var/b\"\nabsent = true\npurge = true\n", "chattr"),
+        (
+            "[[link]]\npath = \"/var/b/frozen/l\"\ntarget = \"x\"\n",
+            "/var/b/frozen is only to be appended to (chattr +a)",
+        ),
+        ("[[directory]]\npath = \"/var/b\"\nabsent = true\npurge = true\n", "/var/b/f is immutable (chattr +i)"),
+        ("[[directory]]\npath = \"/var/b\"\npurge = true\n", "/var/b/frozen is only to be appended to (chattr +a)"),
     ] {
         let (_, report) = lab.apply(toml);
         let failure = failure(&report);
         assert!(failure.contains(said), "{failure}");
     }
     assert_eq!(
-        sh(&lab, "chattr -i /var/b/f; chattr -a /var/b/frozen; cat /var/b/f /var/b/frozen/f; ls -A /var/b/frozen"),
-        "old\nold\nf\n"
+        sh(
+            &lab,
+            "chattr -i /var/b/f; chattr -a /var/b/frozen; cat /var/b/f /var/b/frozen/f; ls -A /var/b/frozen /var/b/a"
+        ),
+        "old\nold\n/var/b/a:\nfirst\n\n/var/b/frozen:\nf\n",
+        "nothing is half done, nothing left behind"
+    );
+
+    // Written in place on a full disk: it stays whole. Nobody reads a secret by the mode that was there before.
+    sh(
+        &lab,
+        "mkdir /srv/full; mount -t tmpfs -o size=64k tmpfs /srv/full; echo old > /srv/full/f; touch /etc/full; mount --bind /srv/full/f /etc/full
+        dd if=/dev/zero of=/srv/full/fill bs=4k count=100 2>/dev/null || true",
+    );
+    let long = format!("[[file]]\npath = \"/etc/full\"\ncontent = \"{}\"\nmode = \"0600\"\n", "x".repeat(9000));
+    let (_, report) = lab.apply(&long);
+    assert!(failure(&report).contains("the disk is full"), "{report:#?}");
+    assert_eq!(sh(&lab, "cat /etc/full; rm /srv/full/fill"), "old\n");
+    twice(&lab, &long);
+    assert_eq!(sh(&lab, "stat -c '%s %a' /etc/full; umount /etc/full /srv/full"), "9000 600\n");
+
+    // Numbers that are none, a file where a folder has to be, and whoever's shell it is started from.
+    for number in ["4294967295", "4294967296"] {
+        let (_, report) = lab.apply(&format!("[[file]]\npath = \"/srv/n\"\ncontent = \"x\"\nowner = \"{number}\"\n"));
+        assert!(failure(&report).contains(&format!("no account with the number {number}")), "{report:#?}");
+    }
+    let (_, report) = lab.apply("[[file]]\npath = \"/var/b/f/x/y\"\ncontent = \"x\"\n");
+    assert!(failure(&report).contains("/var/b/f is there and is no folder | move /var/b/f away"), "{report:#?}");
+    lab.put("/root/umask.toml", "[[file]]\npath = \"/srv/umask/a/f\"\ncontent = \"x\"\n");
+    assert_eq!(
+        sh(
+            &lab,
+            "umask 077; muster-agent apply /root/umask.toml >/dev/null || [ $? = 2 ]; stat -c %a /srv/umask /srv/umask/a"
+        ),
+        "755\n755\n"
     );
 
     // Lists of rights and attributes stay, capabilities go and the plan says so.
@@ -291,15 +345,28 @@ fn links_are_made_and_those_of_others_lead_nowhere() {
     assert_eq!(lab.apply(folders).0, 0);
 
     // What follows paths by itself stays out of his folders.
-    sh(&lab, "runuser -u app -- mkdir -p /srv/app/m; mkdir -p /srv/m");
+    sh(
+        &lab,
+        "mkdir -p /srv/m /opt/roots; ln -s /srv/app/m /srv/to-app
+        runuser -u app -- sh -ec 'mkdir -p /srv/app/m; ln -s /opt/roots /srv/app/out'",
+    );
     for toml in [
+        "[[mount]]\npath = \"/srv/app/out\"\nsource = \"tmpfs\"\nfstype = \"tmpfs\"\n",
+        "[[mount]]\npath = \"/srv/m\"\nsource = \"/srv/to-app\"\nfstype = \"none\"\noptions = [\"bind\"]\n",
         "[[mount]]\npath = \"/srv/app/m/x\"\nsource = \"tmpfs\"\nfstype = \"tmpfs\"\n",
         "[[mount]]\npath = \"/srv/m\"\nsource = \"/srv/app/m\"\nfstype = \"none\"\noptions = [\"bind\"]\n",
     ] {
         let (_, report) = lab.apply(toml);
         assert!(failure(&report).contains("a folder that others than root may change"), "{report:#?}");
+        let shown = plan(&lab, toml);
+        assert!(shown.contains("it cannot be: ") && !shown.contains("mount tmpfs"), "{shown}");
     }
-    assert_eq!(sh(&lab, "findmnt --list --noheadings --output TARGET | grep -c '^/srv' || true").trim(), "0");
+    assert_eq!(
+        sh(&lab, "findmnt --list --noheadings --output TARGET | grep -c -e '^/srv' -e ^/opt || true").trim(),
+        "0"
+    );
+    let (_, report) = lab.apply("[[swap]]\npath = \"/srv/app/swap\"\nsize = \"1Mi\"\n");
+    assert!(failure(&report).contains("a folder that others than root may change"), "{report:#?}");
 
     // What a killed agent left goes, and what another program calls alike stays.
     sh(&lab, "touch /srv/l/.x.muster-99999999-1 /srv/l/.x.muster-y");

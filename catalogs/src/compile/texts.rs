@@ -13,6 +13,8 @@ impl Compiler<'_> {
     /// Puts the content of `source` and `template` in the place of their names.
     pub(super) fn resolve(&mut self, role: &Role, node: &Node, spec: &mut Spec) -> Option<()> {
         let Some(Texts { content, source, template, binary }) = spec.texts() else { return Some(()) };
+        let mut nothing = None;
+        let template = template.unwrap_or(&mut nothing);
         if usize::from(content.is_some()) + usize::from(source.is_some()) + usize::from(template.is_some()) > 1 {
             return Some(());
         }
@@ -34,6 +36,7 @@ impl Compiler<'_> {
             }
             *content = Some(self.engine.file(&path, self.errors)?);
         }
+        spec.resolved();
         Some(())
     }
 

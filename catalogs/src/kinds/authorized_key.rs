@@ -103,7 +103,7 @@ impl Kind for AuthorizedKeySpec {
     }
 
     fn owns(&self) -> Vec<Owned> {
-        Vec::new()
+        vec![Owned::one(self.file())]
     }
 
     fn presence(&self) -> Presence {

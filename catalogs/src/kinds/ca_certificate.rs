@@ -98,7 +98,12 @@ impl Kind for CaCertificateSpec {
     }
 
     fn texts(&mut self) -> Option<Texts<'_>> {
-        Some(Texts { content: &mut self.content, source: &mut self.source, template: &mut self.template, binary: None })
+        Some(Texts {
+            content: &mut self.content,
+            source: &mut self.source,
+            template: Some(&mut self.template),
+            binary: None,
+        })
     }
 
     fn faults(&self) -> Vec<Fault> {

@@ -23,8 +23,9 @@ pub struct DirectorySpec {
     #[schemars(extend("format" = "word"))]
     pub group: String,
     /// True removes what is in the folder and in no resource. Left alone are other file systems and what is mounted in it, what any
-    /// resource of the node owns (homes, what a command `creates`, volumes of containers), homes of the node's accounts, and sockets
-    /// that a program holds. The plan names what goes.
+    /// resource of the node owns (homes, what a command `creates`, volumes of containers, what a mount shows, files of keys), homes of
+    /// the node's accounts, sockets that a program holds, and files in use as disks or swap space. The plan names what goes. Where
+    /// something of it is immutable (`chattr`), nothing goes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub purge: bool,
     /// True removes the folder; it must be empty or `purge` be set. What a purge would leave alone forbids the removal: then nothing

@@ -114,7 +114,7 @@ impl Kind for FileSpec {
         Some(Texts {
             content: &mut self.content,
             source: &mut self.source,
-            template: &mut self.template,
+            template: Some(&mut self.template),
             binary: Some(&mut self.content_base64),
         })
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Kind, Need, Owned, Presence, SecretName, Signal};
+use super::{Claim, Fault, Kind, Need, Owned, Presence, SecretName, Signal};
 
 /// A group of the node. Equal are its name and, where it is written, its number. Its members are a matter of users and left alone. The
 /// primary group of a user is not removed, and files of a removed group keep its number.
@@ -46,6 +46,15 @@ impl Kind for GroupSpec {
 
     fn secrets(&self) -> Vec<SecretName<'_>> {
         Vec::new()
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        if self.name == "root" && self.absent {
+            faults.push(Fault::new("absent", "the group root cannot be removed", "the node needs it"));
+        }
+        faults.extend(self.gid.and_then(|gid| super::user::number_fault("gid", gid)));
+        faults
     }
 
     fn signals(&self) -> Vec<Signal> {

@@ -53,6 +53,9 @@ pub trait Kind: Serialize + DeserializeOwned + schemars::JsonSchema {
         None
     }
 
+    /// What follows from a content of the site, once it is there.
+    fn resolved(&mut self) {}
+
     /// What its keys together must fulfil.
     fn faults(&self) -> Vec<Fault> {
         Vec::new()
@@ -149,7 +152,8 @@ pub struct Place<'a> {
 pub struct Texts<'a> {
     pub content: &'a mut Option<String>,
     pub source: &'a mut Option<String>,
-    pub template: &'a mut Option<String>,
+    /// None for kinds whose content is never rendered.
+    pub template: Option<&'a mut Option<String>>,
     /// The place of a content that is no text, for kinds that may have one.
     pub binary: Option<&'a mut Option<crate::Binary>>,
 }

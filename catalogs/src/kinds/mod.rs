@@ -145,6 +145,10 @@ macro_rules! kinds {
                 asked!(self, $($variant)*, texts)
             }
 
+            pub(crate) fn resolved(&mut self) {
+                asked!(self, $($variant)*, resolved)
+            }
+
             pub fn faults(&self) -> Vec<Fault> {
                 asked!(self, $($variant)*, faults)
             }

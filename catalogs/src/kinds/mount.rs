@@ -58,6 +58,15 @@ impl MountSpec {
         self.words().iter().any(|word| matches!(*word, "bind" | "rbind"))
     }
 
+    /// The folders and files of the node that are seen in it: what is bound, an image, the layers of an overlay.
+    fn shows(&self) -> Vec<&str> {
+        let of_a_node = |path: &&str| path.starts_with('/') && !path.starts_with("//") && !path.starts_with("/dev/");
+        let layers = |word| ["lowerdir=", "upperdir=", "workdir="].iter().find_map(|key| str::strip_prefix(word, key));
+        let words = self.words();
+        let layers = words.into_iter().filter_map(layers).flat_map(|paths| paths.split(':'));
+        std::iter::once(self.source.as_str()).chain(layers).filter(of_a_node).collect()
+    }
+
     /// The mode or owner of its root folder is an option of the file system.
     fn sets_attributes(&self) -> bool {
         let memory = matches!(self.fstype.as_str(), "tmpfs" | "ramfs");
@@ -121,7 +130,9 @@ impl Kind for MountSpec {
     }
 
     fn owns(&self) -> Vec<Owned> {
-        vec![Owned::tree(&self.path)]
+        let mut owned = vec![Owned::tree(&self.path)];
+        owned.extend(self.shows().into_iter().map(Owned::tree));
+        owned
     }
 
     fn presence(&self) -> Presence {

@@ -43,6 +43,13 @@ pub struct UserSpec {
     pub absent: bool,
 }
 
+/// The highest number means "as it is" to the kernel.
+pub(super) fn number_fault(key: &'static str, number: u32) -> Option<Fault> {
+    (number == u32::MAX).then(|| {
+        Fault::new(key, format!("there can be no account with the number {number}"), "expected another number")
+    })
+}
+
 /// Where the system keeps its users and groups.
 pub(crate) const ACCOUNTS: [&str; 2] = ["/etc/passwd", "/etc/group"];
 
@@ -84,9 +91,17 @@ impl Kind for UserSpec {
     }
 
     fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
         if self.name == "root" && self.absent {
-            return vec![Fault::new("absent", "root cannot be removed", "the node needs it")];
+            faults.push(Fault::new("absent", "root cannot be removed", "the node needs it"));
         }
-        Vec::new()
+        for (key, path) in [("home", &self.home), ("shell", &self.shell)] {
+            if path.as_ref().is_some_and(|path| path.contains(':')) {
+                let message = format!("the {key} of {} has a colon", self.name);
+                faults.push(Fault::new(key, message, "colons part the fields of /etc/passwd"));
+            }
+        }
+        faults.extend(self.uid.and_then(|uid| number_fault("uid", uid)));
+        faults
     }
 }

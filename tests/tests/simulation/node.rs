@@ -71,6 +71,7 @@ pub async fn agent(machine: Arc<Machine>, pin: Digest) -> turmoil::Result {
         node: machine.node.clone(),
         generation: Generation::default(),
         owned: Default::default(),
+        keys: Default::default(),
         groups: Default::default(),
         objects: Vec::new(),
     };

@@ -4,7 +4,7 @@ use muster_catalog::kinds::archive::ArchiveSpec;
 use serde::{Deserialize, Serialize};
 
 use super::Describe;
-use crate::row::Action;
+use crate::{row::Action, text};
 
 /// What was seen.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -104,14 +104,18 @@ pub fn diff(spec: &ArchiveSpec, observed: &Observed) -> Option<Change> {
             Some(Change { does: Does::Refuse(why.clone()), detail: vec![why], action: Action::Change })
         }
         (There::Nothing | There::Empty, false) => {
-            unpack(Action::Create, vec![format!("unpack {} ({})", spec.url, short(&spec.sha256))])
+            let from = match (&spec.url, spec.bytes()) {
+                (Some(url), _) => url.clone(),
+                (None, bytes) => format!("{} of the site", text::size(bytes.unwrap_or_default().len() as u64)),
+            };
+            unpack(Action::Create, vec![format!("unpack {from} ({})", short(spec.digest()))])
         }
         (There::Unpacked(_), false) if is_right(spec, observed) => None,
         (There::Unpacked(unpacked), false) => {
             let mut detail = Vec::new();
             let from = &unpacked.from;
-            if from.sha256 != spec.sha256 {
-                detail.push(format!("{} → {}", short(&from.sha256), short(&spec.sha256)));
+            if from.sha256 != spec.digest() {
+                detail.push(format!("{} → {}", short(&from.sha256), short(spec.digest())));
             }
             if from.strip != spec.strip {
                 detail.push(format!("strip {} → {}", from.strip, spec.strip));
@@ -143,7 +147,7 @@ fn named(strangers: &[String]) -> Vec<String> {
 fn is_right(spec: &ArchiveSpec, observed: &Observed) -> bool {
     let There::Unpacked(unpacked) = &observed.there else { return false };
     let Origin { sha256, strip, uid, gid } = &unpacked.from;
-    *sha256 == spec.sha256
+    *sha256 == spec.digest()
         && *strip == spec.strip
         && observed.uid == Some(*uid)
         && observed.gid == Some(*gid)
@@ -157,8 +161,11 @@ mod tests {
     fn spec() -> ArchiveSpec {
         ArchiveSpec {
             path: "/opt/tool".into(),
-            url: "https://example.org/tool.tar.gz".into(),
-            sha256: "a".repeat(64),
+            url: Some("https://example.org/tool.tar.gz".into()),
+            source: None,
+            content: None,
+            content_base64: None,
+            sha256: Some("a".repeat(64)),
             strip: 1,
             owner: "root".into(),
             group: "root".into(),
@@ -175,7 +182,7 @@ mod tests {
         let from = Origin { sha256: "a".repeat(64), strip: 1, uid: 0, gid: 0 };
         let right = Unpacked { from, strangers: vec!["/opt/tool/log".into()], ..Unpacked::default() };
         assert_eq!(diff(&spec(), &seen(There::Unpacked(right.clone()))), None, "what others put there stays");
-        let newer = ArchiveSpec { sha256: "b".repeat(64), ..spec() };
+        let newer = ArchiveSpec { sha256: Some("b".repeat(64)), ..spec() };
         let change = diff(&newer, &seen(There::Unpacked(right.clone()))).unwrap();
         assert_eq!(change.detail, ["aaaaaaaaaaaa → bbbbbbbbbbbb", "- /opt/tool/log"], "and is named when it goes");
         let changed = Unpacked { changed: vec!["/opt/tool/bin".into()], ..right.clone() };

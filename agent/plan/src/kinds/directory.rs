@@ -110,7 +110,7 @@ pub fn diff(spec: &DirectorySpec, observed: &Observed) -> Option<Change> {
         let mut lines = cut(observed.reasons.iter().cloned());
         let because = format!("{} cannot be {what}: {}", spec.path, lines.join("; "));
         lines.insert(0, format!("cannot be {what}:"));
-        let help = "nothing was removed: unmount it, stop who uses it, or take it out of the folder; then it goes on";
+        let help = "nothing was removed: unmount it, stop who uses it, `chattr -i` what is frozen, or take it out of the folder; then it goes on";
         return Some(refuse(because, help, lines));
     }
     if spec.absent {

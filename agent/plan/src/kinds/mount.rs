@@ -39,6 +39,8 @@ pub struct Observed {
     pub gid: Option<u32>,
     /// Nothing is mounted yet, and the folder holds something.
     pub hides: bool,
+    /// Why nothing is mounted or unmounted there: "/srv/x lies in a folder that others than root may change".
+    pub refused: Option<String>,
 }
 
 /// One mount at the path.
@@ -180,6 +182,9 @@ pub fn diff(spec: &MountSpec, observed: &Observed) -> Option<Change> {
         && change.propagation.is_none()
         && change.attributes.is_none()
         && change.fstab.is_none();
+    if let Some(why) = &observed.refused {
+        change.detail = vec![format!("it cannot be: {why}")];
+    }
     (!nothing).then_some(change)
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use tar::EntryType;
 
-use super::RECORD;
+use super::record;
 use crate::ports::ArchiveError;
 
 /// By path in the folder.
@@ -80,7 +80,7 @@ impl Entries {
                 (_other, _) => return Err(refused(format!("`{shown}` is of a kind that is not known"))),
             };
             let Some(path) = place(&name, strip)? else { continue };
-            if path == Path::new(RECORD) {
+            if path == Path::new(record::NAME) {
                 return Err(refused(format!("`{shown}` is the name of muster's own record")));
             }
             if let Some(before) = all.get(&path)

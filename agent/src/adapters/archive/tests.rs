@@ -1,6 +1,10 @@
 //! Archives as they are made by others, good and bad.
 
-use std::{io::Write as _, os::unix::fs::symlink};
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
+};
 
 use tar::{Builder, EntryType, Header};
 
@@ -174,15 +178,27 @@ fn a_kill_or_a_wrong_digest_leaves_what_was_there() {
     assert!(matches!(lab.archives.unpack("/archive", "/opt/tool", &wanted), Err(ArchiveError::Digest { .. })));
     assert!(lab.unpacked().changed.is_empty());
     // A half of an unpacking that was cut off lies beside.
-    fs::create_dir_all(lab.at("opt/.tool.muster-archive/bin")).unwrap();
+    fs::create_dir_all(lab.at("opt/.tool.muster-99999999-1/bin")).unwrap();
+    fs::write(lab.at("opt/.tool.muster-99999999-1").join(record::NAME), "").unwrap();
+    fs::create_dir(lab.at("opt/.tool.muster-99999999-2")).unwrap();
     lab.unpack(&good()).unwrap();
     assert_eq!(fs::read_dir(lab.at("opt")).unwrap().count(), 1);
+    // Alike by name, and somebody's own.
+    fs::create_dir_all(lab.at("opt/.tool.muster-99999999-3/mine")).unwrap();
+    lab.unpack(&good()).unwrap();
+    assert_eq!(fs::read_dir(lab.at("opt")).unwrap().count(), 2);
     // Somebody's own folder, and a record that is none any more.
-    fs::write(lab.at("opt/tool").join(RECORD), "{").unwrap();
+    fs::write(lab.at("opt/tool").join(record::NAME), "{").unwrap();
     assert_eq!(lab.unpacked().changed, ["/opt/tool/.muster-archive"]);
-    fs::remove_file(lab.at("opt/tool").join(RECORD)).unwrap();
+    fs::remove_file(lab.at("opt/tool").join(record::NAME)).unwrap();
     assert_eq!(lab.archives.look("/opt/tool").unwrap(), There::Other);
     fs::remove_dir_all(lab.at("opt/tool")).unwrap();
     fs::write(lab.at("opt/tool"), "x").unwrap();
     assert_eq!(lab.archives.look("/opt/tool").unwrap(), There::Other);
+    // What came since the look is not replaced.
+    fs::remove_file(lab.at("opt/tool")).unwrap();
+    fs::create_dir_all(lab.at("opt/tool/mine")).unwrap();
+    assert!(matches!(lab.unpack(&good()), Err(ArchiveError::Taken { .. })));
+    assert!(matches!(lab.archives.remove("/opt/tool"), Err(ArchiveError::Taken { .. })));
+    assert!(lab.at("opt/tool/mine").exists());
 }

@@ -253,6 +253,10 @@ impl Files for FakeFiles {
         Ok(Some(path.to_owned()))
     }
 
+    fn frozen(&self, _path: &std::path::Path) -> Result<Option<&'static str>, FileError> {
+        Ok(None)
+    }
+
     fn private(&self, _path: &str) -> Result<bool, FileError> {
         Ok(true)
     }

@@ -60,6 +60,7 @@ impl FakeMachine {
             node: name.parse().expect("a node's name"),
             generation: Generation::default(),
             owned: Default::default(),
+            keys: Default::default(),
             groups: Default::default(),
             objects: Vec::new(),
         })

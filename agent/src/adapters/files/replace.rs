@@ -9,7 +9,8 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, fstat, openat, renameat, symlinkat, unlinkat,
+        AtFlags, FallocateFlags, FileType, Gid, Mode, OFlags, Stat, Uid, fallocate, fchmod, fchown, fstat, openat,
+        renameat, symlinkat, unlinkat,
     },
     io::Errno,
 };
@@ -48,10 +49,7 @@ pub fn replace(spot: &Spot, new: &New<'_>) -> Result<(), Trouble> {
         Some(FileType::Directory) => return Err(Errno::ISDIR.into()),
         Some(_) | None => {}
     }
-    // In a frozen folder the temporary could be made and not be renamed nor removed.
-    if let Some(trouble) = frozen(&spot.folder, OsStr::new("."), spot.real.parent().unwrap_or(&spot.real)) {
-        return Err(trouble);
-    }
+    not_frozen(spot)?;
     let temporary = temporary::name(&spot.name);
     let written = write_new(spot, &temporary, new, old.as_ref(), &keep).and_then(|()| {
         renameat(&spot.folder, &temporary, &spot.folder, &spot.name)?;
@@ -62,6 +60,11 @@ pub fn replace(spot: &Spot, new: &New<'_>) -> Result<(), Trouble> {
         let _ = unlinkat(&spot.folder, &temporary, AtFlags::empty());
     }
     written
+}
+
+/// In a frozen folder the temporary could be made and not be renamed nor removed.
+fn not_frozen(spot: &Spot) -> Result<(), Trouble> {
+    frozen(&spot.folder, OsStr::new("."), spot.real.parent().unwrap_or(&spot.real)).map_or(Ok(()), Err)
 }
 
 fn write_new(
@@ -77,11 +80,20 @@ fn write_new(
     if old.is_some() || !(spot.private || spot.owner == new.uid) {
         kept::take(&file)?;
     }
-    file.write_all(new.content)?;
+    // It is empty until its rights are those that it ends with: the list that it keeps brings rights of the old file, which may be more.
     own(&file, new)?;
     kept::give(&file, keep)?;
-    fchmod(&file, Mode::from_raw_mode(new.mode))?;
+    fchmod(&file, Mode::from_raw_mode(new.mode & !SET_ID))?;
+    file.write_all(new.content)?;
+    set_id(&file, new)?;
     Ok(file.sync_all()?)
+}
+
+/// What runs as another user does so once it is whole.
+const SET_ID: u32 = 0o6000;
+
+fn set_id(file: &File, new: &New<'_>) -> Result<(), Errno> {
+    if new.mode & SET_ID == 0 { Ok(()) } else { fchmod(file, Mode::from_raw_mode(new.mode)) }
 }
 
 /// The owner before the mode: a change of owner clears the set-id bits.
@@ -100,15 +112,24 @@ fn write_on_mount(spot: &Spot, new: &New<'_>) -> Result<(), Trouble> {
         // It was unmounted meanwhile: the next look decides.
         return Err(io::Error::from(io::ErrorKind::ResourceBusy).into());
     }
+    // On a full disk it stays as it is. What is there is written over, but where a file system copies on write.
+    match fallocate(&file, FallocateFlags::KEEP_SIZE, 0, new.content.len() as u64) {
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+        Err(error) => return Err(error.into()),
+    }
+    // Who may read the old content may not read the new one for that: it may be a secret.
+    fchmod(&file, Mode::from_raw_mode(stat.st_mode & new.mode & !SET_ID & 0o7777))?;
+    own(&file, new)?;
+    fchmod(&file, Mode::from_raw_mode(new.mode & !SET_ID))?;
     file.write_all_at(new.content, 0)?;
     file.set_len(new.content.len() as u64)?;
-    own(&file, new)?;
-    fchmod(&file, Mode::from_raw_mode(new.mode))?;
+    set_id(&file, new)?;
     Ok(file.sync_all()?)
 }
 
 /// Puts a link in place of a file or link.
 pub fn link(spot: &Spot, target: &str) -> Result<(), Trouble> {
+    not_frozen(spot)?;
     let temporary = temporary::name(&spot.name);
     symlinkat(target, &spot.folder, &temporary)?;
     let renamed = renameat(&spot.folder, &temporary, &spot.folder, &spot.name).and_then(|()| spot.sync());
@@ -138,6 +159,11 @@ pub fn set(spot: &Spot, mode: u32, uid: u32, gid: u32) -> Result<(), Trouble> {
         _other => return Err(Trouble::of_no_kind(&spot.real)),
     }
     if (stat.st_uid, stat.st_gid) != (uid, gid) {
+        // The new group has no use of rights that were another one's, not for a moment.
+        let narrow = stat.st_mode & mode & 0o7777;
+        if narrow != stat.st_mode & 0o7777 {
+            fchmod(&file, Mode::from_raw_mode(narrow))?;
+        }
         fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
     }
     fchmod(&file, Mode::from_raw_mode(mode))?;

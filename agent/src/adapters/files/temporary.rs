@@ -42,6 +42,13 @@ fn process(name: &OsStr) -> Option<u32> {
     process.parse().ok()
 }
 
+/// Whether it is such a name for what is to become `of`.
+pub fn is_for(name: &OsStr, of: &OsStr) -> bool {
+    let stem = &of.as_bytes()[..of.len().min(150)];
+    let rest = name.as_bytes().strip_prefix(b".").and_then(|rest| rest.strip_prefix(stem));
+    rest.is_some_and(|rest| rest.starts_with(MARK.as_bytes())) && process(name).is_some()
+}
+
 /// Another agent, or this one, may be writing it at this moment.
 pub fn is_being_written(name: &OsStr) -> bool {
     process(name).is_some_and(|process| process == std::process::id() || is_an_agent(process))
@@ -98,6 +105,10 @@ mod tests {
         {
             assert_eq!(process(OsStr::new(other)), None, "{other}");
         }
+        assert!(
+            is_for(OsStr::new(".a.muster-7-1"), OsStr::new("a"))
+                && !is_for(OsStr::new(".ab.muster-7-1"), OsStr::new("a"))
+        );
         assert!(is_being_written(&name(OsStr::new("x"))));
         assert!(!is_being_written(OsStr::new(".x.muster-1-1")), "the first process is no agent");
     }

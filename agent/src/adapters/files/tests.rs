@@ -230,6 +230,41 @@ fn a_list_that_others_set_gives_no_secret_away() {
     assert!(attribute(&app.join("handed"), LIST).is_some());
 }
 
+/// Whoever looks at the right moment finds an empty file, or one with the rights that it ends with.
+#[test]
+fn what_is_not_whole_yet_is_open_to_nobody() {
+    let root = root();
+    let files = RealFiles::below(root.path());
+    let folder = root.path().join("srv");
+    let path = folder.join("secret");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let laid_open = |entry: fs::DirEntry| {
+        let meta = entry.metadata().ok().filter(|meta| meta.is_file() && meta.len() > 0)?;
+        (meta.mode() & 0o077 != 0).then(|| format!("{entry:?} {:o}", meta.mode()))
+    };
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let seen = fs::read_dir(&folder).unwrap().flatten();
+                let temporary = seen.filter(|entry| entry.file_name() != "secret");
+                if let Some(found) = temporary.filter_map(laid_open).next() {
+                    return Some(found);
+                }
+            }
+            None
+        });
+        for _round in 0..300 {
+            // As it was: for all to read, with a list that says so, too.
+            fs::write(&path, "").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+            give(&path, LIST, &list());
+            files.write("/srv/secret", &[b's'; 4096], 0o600, 0, 0).unwrap();
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(watcher.join().unwrap(), None);
+    });
+}
+
 #[test]
 fn what_a_killed_agent_left_goes_with_the_next_write() {
     let root = root();

@@ -5,9 +5,9 @@ use std::{
     ffi::{OsStr, OsString},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::ffi::{OsStrExt, OsStringExt},
+        unix::ffi::OsStrExt,
     },
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use rustix::{
@@ -15,7 +15,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::{kept, trouble::Trouble};
+use super::{
+    kept,
+    trouble::{Trouble, freeze, frozen},
+};
 use crate::ports::{Entry, FileKind, Inside};
 
 /// Folders in folders beyond which nobody's files lie; each holds a descriptor while it is walked.
@@ -34,7 +37,7 @@ pub fn kind_of(kind: FileType) -> FileKind {
 }
 
 /// A folder below another one on the same mount.
-fn open_below(parent: impl AsFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+pub fn open_below(parent: impl AsFd, name: &OsStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     match openat2(&parent, name, flags, Mode::empty(), resolve) {
@@ -73,7 +76,7 @@ pub fn entries(folder: impl AsFd) -> Result<Vec<Entry>, Errno> {
     Ok(found)
 }
 
-/// Counts what is in the folder `name` of `parent`, however deep, and names its sockets.
+/// Counts what is in the folder `name` of `parent`, however deep, and names its sockets and what `chattr` forbids to remove.
 pub fn inside(parent: impl AsFd, name: &OsStr, path: &Path, deep: usize, found: &mut Inside) -> Result<(), Trouble> {
     let folder = match open_below(parent, name) {
         // Mounted since, or gone: the removal says so.
@@ -89,42 +92,90 @@ pub fn inside(parent: impl AsFd, name: &OsStr, path: &Path, deep: usize, found: 
             return Ok(());
         }
         found.count += 1;
+        let whole = path.join(&entry.name);
+        if let Some(word) = freeze(&folder, &entry.name) {
+            found.frozen.push((whole.clone(), word.words()));
+        }
         match entry.kind {
-            FileKind::Directory => inside(&folder, &entry.name, &path.join(&entry.name), deep + 1, found)?,
-            FileKind::Socket => found.sockets.push(path.join(&entry.name)),
+            FileKind::Directory => inside(&folder, &entry.name, &whole, deep + 1, found)?,
+            FileKind::Socket => found.sockets.push(whole),
             FileKind::File | FileKind::Link | FileKind::Other => {}
         }
     }
     Ok(())
 }
 
-/// Removes the folder `name` of `parent` with all in it.
+/// Removes the folder `name` of `parent` with all in it, or nothing, where a part of it cannot go.
 pub fn remove(parent: impl AsFd, name: &OsStr, path: &Path) -> Result<(), Trouble> {
-    remove_at(&parent, name, path, 0)
-}
-
-fn remove_at(parent: impl AsFd, name: &OsStr, path: &Path, deep: usize) -> Result<(), Trouble> {
-    if deep == DEEPEST {
-        return Err(Trouble::too_deep(path));
-    }
     let folder = match open_below(&parent, name) {
         Err(Errno::XDEV) => return Err(Trouble::mounted(path)),
         Err(Errno::NOENT) => return Ok(()),
         folder => folder?,
     };
+    may_go(&parent, name, &folder, path)?;
+    remove_opened(&parent, name, &folder, path, 0)
+}
+
+/// An error where `folder`, which stands as `name` in `parent`, or something in it cannot be removed.
+pub fn may_go(parent: impl AsFd, name: &OsStr, folder: &OwnedFd, path: &Path) -> Result<(), Trouble> {
+    melted(parent, name, path)?;
+    all_may_go(folder, path, 0)
+}
+
+fn all_may_go(folder: &OwnedFd, path: &Path, deep: usize) -> Result<(), Trouble> {
+    if deep == DEEPEST {
+        return Err(Trouble::too_deep(path));
+    }
+    for Entry { name, kind } in entries(folder)? {
+        let below = path.join(&name);
+        melted(folder, &name, &below)?;
+        if kind == FileKind::Directory {
+            match open_below(folder, &name) {
+                Ok(opened) => all_may_go(&opened, &below, deep + 1)?,
+                Err(Errno::XDEV) => return Err(Trouble::mounted(&below)),
+                // Swapped or gone meanwhile: the removal sees to it.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                Err(error) => return Err(error.into()),
+            }
+        } else if kept::is_mount(folder, &name)? {
+            return Err(Trouble::mounted(&below));
+        }
+    }
+    Ok(())
+}
+
+fn melted(folder: impl AsFd, name: &OsStr, path: &Path) -> Result<(), Trouble> {
+    frozen(folder, name, path).map_or(Ok(()), Err)
+}
+
+/// Removes all that is in `folder`, which stands as `name` in `parent`, and then it.
+pub fn remove_opened(
+    parent: impl AsFd,
+    name: &OsStr,
+    folder: &OwnedFd,
+    path: &Path,
+    deep: usize,
+) -> Result<(), Trouble> {
+    if deep == DEEPEST {
+        return Err(Trouble::too_deep(path));
+    }
     // Again, where somebody makes files meanwhile, and not for ever.
     for _try in 0..3 {
-        for Entry { name, kind } in entries(&folder)? {
+        for Entry { name, kind } in entries(folder)? {
             let below = path.join(&name);
-            match kind {
-                FileKind::Directory => remove_at(&folder, &name, &below, deep + 1)?,
-                FileKind::File | FileKind::Link | FileKind::Socket | FileKind::Other => {
-                    match unlinkat(&folder, &name, AtFlags::empty()) {
-                        Ok(()) | Err(Errno::NOENT) => {}
-                        Err(Errno::BUSY) => return Err(Trouble::mounted(&below)),
-                        Err(error) => return Err(Trouble::from(error).explained_at(&folder, &name, &below)),
-                    }
+            if kind == FileKind::Directory {
+                match open_below(folder, &name) {
+                    Ok(opened) => remove_opened(folder, &name, &opened, &below, deep + 1)?,
+                    Err(Errno::XDEV) => return Err(Trouble::mounted(&below)),
+                    Err(Errno::NOENT) => {}
+                    Err(error) => return Err(error.into()),
                 }
+                continue;
+            }
+            match unlinkat(folder, &name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(Errno::BUSY) => return Err(Trouble::mounted(&below)),
+                Err(error) => return Err(Trouble::from(error).explained_at(folder, &name, &below)),
             }
         }
         match unlinkat(&parent, name, AtFlags::REMOVEDIR) {
@@ -135,32 +186,6 @@ fn remove_at(parent: impl AsFd, name: &OsStr, path: &Path, deep: usize) -> Resul
         }
     }
     Err(Errno::NOTEMPTY.into())
-}
-
-/// Where something is mounted, from `/proc/self/mountinfo`.
-pub fn mounts(table: &[u8]) -> Vec<PathBuf> {
-    let points = table.split(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
-    points.map(|point| PathBuf::from(unescaped(point))).collect()
-}
-
-/// Blanks, tabs, newlines and backslashes stand there as three octal digits.
-fn unescaped(text: &[u8]) -> OsString {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let [first, after @ ..] = rest {
-        let digits = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()).filter(|_| *first == b'\\') {
-            Some(byte) => {
-                plain.push(byte);
-                rest = &after[3..];
-            }
-            None => {
-                plain.push(*first);
-                rest = after;
-            }
-        }
-    }
-    OsString::from_vec(plain)
 }
 
 /// Names of the sockets that programs hold, from one network's `/proc/…/net/unix`. Without the folder: a program in a
@@ -184,13 +209,6 @@ pub fn sockets(table: &[u8], found: &mut BTreeSet<OsString>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn mount_points_are_read_with_odd_names() {
-        let table =
-            b"22 1 0:20 / / rw - ext4 /dev/vda rw\n25 22 0:21 / /srv/a\\040b\\134c rw shared:1 - tmpfs tmpfs rw\n";
-        assert_eq!(mounts(table), [Path::new("/"), Path::new("/srv/a b\\c")]);
-    }
 
     #[test]
     fn sockets_are_known_by_name() {

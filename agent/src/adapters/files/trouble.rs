@@ -71,6 +71,16 @@ impl Trouble {
         )
     }
 
+    /// Something else stands where a folder on the way has to be.
+    pub fn no_folder(path: &Path) -> Self {
+        let path = path.display();
+        Self::new(
+            io::ErrorKind::NotADirectory,
+            format!("{path} is there and is no folder"),
+            format!("move {path} away by hand, or choose another path"),
+        )
+    }
+
     pub fn mounted(path: &Path) -> Self {
         let path = path.display();
         Self::new(
@@ -108,21 +118,47 @@ impl Trouble {
     }
 }
 
-/// What `chattr` forbids, of the thing itself or, as `.`, of its folder.
-pub fn frozen(folder: impl AsFd, name: &OsStr, path: &Path) -> Option<Trouble> {
+/// What `chattr` forbids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freeze {
+    Immutable,
+    Append,
+}
+
+impl Freeze {
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Immutable => "is immutable (chattr +i)",
+            Self::Append => "is only to be appended to (chattr +a)",
+        }
+    }
+
+    fn letter(self) -> char {
+        match self {
+            Self::Immutable => 'i',
+            Self::Append => 'a',
+        }
+    }
+}
+
+/// Of the thing itself or, as `.`, of its folder.
+pub fn freeze(folder: impl AsFd, name: &OsStr) -> Option<Freeze> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    let found = statx(folder, name, flags, StatxFlags::empty()).ok()?;
-    let (word, letter) = if found.stx_attributes.contains(StatxAttributes::IMMUTABLE) {
-        ("immutable", 'i')
-    } else if found.stx_attributes.contains(StatxAttributes::APPEND) {
-        ("only to be appended to", 'a')
+    let found = statx(folder, name, flags, StatxFlags::empty()).ok()?.stx_attributes;
+    if found.contains(StatxAttributes::IMMUTABLE) {
+        Some(Freeze::Immutable)
     } else {
-        return None;
-    };
-    let path = path.display();
+        found.contains(StatxAttributes::APPEND).then_some(Freeze::Append)
+    }
+}
+
+/// The same as an error that says so.
+pub fn frozen(folder: impl AsFd, name: &OsStr, path: &Path) -> Option<Trouble> {
+    let freeze = freeze(folder, name)?;
+    let (path, words, letter) = (path.display(), freeze.words(), freeze.letter());
     Some(Trouble::new(
         io::ErrorKind::PermissionDenied,
-        format!("{path} is {word} (chattr +{letter})"),
+        format!("{path} {words}"),
         format!("somebody wants it to stay as it is: `chattr -{letter} {path}`, or leave it out of the site"),
     ))
 }

@@ -21,7 +21,8 @@ use rustix::{
     io::Errno,
 };
 
-use super::{kept, trouble::Trouble};
+use super::{kept, tree, trouble::Trouble};
+use crate::ports::Entry;
 
 /// The folder that absolute paths begin in: `/` but in tests.
 pub struct Root(PathBuf);
@@ -144,7 +145,7 @@ impl Root {
                     left.extend(names(&target));
                 }
                 _file if left.is_empty() => return Ok(Some(spot(levels, name))),
-                _file if missing == Missing::Make => return Err(Errno::NOTDIR.into()),
+                _file if missing == Missing::Make => return Err(Trouble::no_folder(&shown(&levels, Some(&name)))),
                 _file => return Ok(None),
             }
         }
@@ -165,6 +166,12 @@ impl Spot {
     /// Opens the thing itself, never what a link in its place leads to.
     pub fn open(&self, flags: OFlags) -> Result<OwnedFd, Errno> {
         openat(&self.folder, &self.name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+    }
+
+    /// What is in its folder, sorted.
+    pub fn siblings(&self) -> Result<Vec<Entry>, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        tree::entries(openat(&self.folder, ".", flags, Mode::empty())?)
     }
 
     /// What was done in the folder is on disk.

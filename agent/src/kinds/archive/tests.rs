@@ -29,8 +29,11 @@ async fn it_is_fetched_once_put_back_and_removed() {
     ctx.archives = Arc::new(RealArchives::below(root.path()));
     let spec = ArchiveSpec {
         path: "/opt/tool".into(),
-        url: "https://example.org/tool.tar".into(),
-        sha256: Digest::of(tar()).to_string(),
+        url: Some("https://example.org/tool.tar".into()),
+        source: None,
+        content: None,
+        content_base64: None,
+        sha256: Some(Digest::of(tar()).to_string()),
         strip: 1,
         owner: uid.to_string(),
         group: gid.to_string(),
