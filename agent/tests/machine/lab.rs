@@ -1,8 +1,9 @@
 //! A node in a container, and what it installs from, for the tests that are asked for.
 
 use std::{
+    io::Write as _,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -76,6 +77,8 @@ impl Lab {
         let registry = format!("{}:/srv/registry:ro", lab.artefacts.registry);
         let label = ["--label", "muster-try=agent-tests", "--network", &network];
         let mut run = vec!["run", "--detach", "--name", &server, "--volume", &repository, "--volume", &registry];
+        // So that a catalog can name it before it is there.
+        run.extend(["--network-alias", "server"]);
         run.extend(label);
         run.extend([lab.artefacts.services_image.as_str(), "sh", "-c", SERVE]);
         must(&run);
@@ -141,6 +144,24 @@ impl Lab {
         let mut arguments = vec!["exec", "--env", "MUSTER_INSIDE_A_NODE=1", &self.node];
         arguments.extend(argv);
         let output = docker(&arguments);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// Status and output of a script in the node, however long.
+    pub fn script(&self, script: &str) -> (i32, String, String) {
+        let run = "cat > /run/lab-script; exec bash /run/lab-script < /dev/null";
+        let mut child = Command::new("docker")
+            .args(["exec", "--interactive", &self.node, "sh", "-c", run])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("`docker` can be started: these tests need Docker");
+        let mut input = child.stdin.take().expect("a pipe");
+        input.write_all(script.as_bytes()).expect("the node takes it");
+        drop(input);
+        let output = child.wait_with_output().expect("its output");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
     }

@@ -23,6 +23,25 @@ pub struct Thing {
     pub gone: Vec<Check>,
     /// Keys of the snapshot that are its own: by their beginnings.
     pub owns: Vec<String>,
+    /// Keys that may come: what is there already is somebody's.
+    pub makes: Vec<String>,
+    /// What the lab's server has for it, below `http://server/broken/`.
+    pub serves: Vec<Served>,
+    /// It needs Docker on the node.
+    pub docker: bool,
+}
+
+/// Something to fetch.
+#[derive(Debug, Clone)]
+pub enum Served {
+    File {
+        name: String,
+        content: Vec<u8>,
+    },
+    /// The signed package repository, under a name of its own.
+    Repository {
+        name: String,
+    },
 }
 
 /// What a tool must say.
@@ -49,6 +68,18 @@ impl Thing {
         self.owns.push(key.into());
         self
     }
+
+    pub fn makes(mut self, key: impl Into<String>) -> Self {
+        self.makes.push(key.into());
+        self
+    }
+
+    /// An apply of another catalog, before.
+    pub fn formerly(&mut self, catalog: &str) {
+        self.prep.push_str(&format!(
+            "cat > /root/former.toml <<'FORMER'\n{catalog}\nFORMER\nmuster-agent apply /root/former.toml > /root/former.log 2>&1 || test $? = 2 || {{ cat /root/former.log; exit 1; }}\n"
+        ));
+    }
 }
 
 /// A catalog and its judges.
@@ -64,10 +95,10 @@ impl Case {
         Self { seed, things: things::some(seed, &mut dice) }
     }
 
-    /// The first apply is killed, and after so many milliseconds.
-    pub fn killed_after(&self) -> Option<u64> {
+    /// The first apply is killed at this call of those that change something.
+    pub fn killed_at(&self) -> Option<u64> {
         // Seeds next to one another must not be killed at the same place.
-        self.seed.is_multiple_of(3).then(|| 5 + self.seed.wrapping_mul(7919) % 900)
+        self.seed.is_multiple_of(3).then(|| 1 + self.seed.wrapping_mul(7919) % 150)
     }
 
     pub fn prep(&self) -> String {
@@ -85,11 +116,34 @@ impl Case {
     pub fn owns(&self, key: &str) -> bool {
         self.things.iter().flat_map(|thing| &thing.owns).any(|own| key.starts_with(own.as_str()))
     }
+
+    pub fn makes(&self, key: &str) -> bool {
+        self.owns(key) || self.things.iter().flat_map(|thing| &thing.makes).any(|own| key.starts_with(own.as_str()))
+    }
+
+    pub fn docker(&self) -> bool {
+        self.things.iter().any(|thing| thing.docker)
+    }
 }
 
 /// A text as TOML.
 pub fn toml(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
+}
+
+/// Texts as a list in TOML.
+pub fn list(texts: &[impl AsRef<str>]) -> String {
+    format!("[{}]", texts.iter().map(|text| toml(text.as_ref())).collect::<Vec<_>>().join(", "))
+}
+
+/// What `od -An -v -tx1 | tr -d ' \\n'` says.
+pub fn hex(text: &str) -> String {
+    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// With the end of its last line.
+pub fn whole_line(text: &str) -> String {
+    if text.is_empty() || text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") }
 }
 
 /// A text as one word of a shell.

@@ -9,7 +9,9 @@
 //! a line of that file and what stands there as passed is not run again. A failure is cut down to the fewest resources that show it.
 
 mod case;
+mod killer;
 mod run;
+mod session;
 mod shrink;
 mod snapshot;
 mod things;
@@ -40,6 +42,8 @@ fn more_generated_catalogs_are_what_the_tools_say() {
 
 /// After so many failures the rest is not run.
 const MOST_FAILURES: usize = 3;
+/// So many seeds are run to find all that fail, and each of these is cut down by a run of its own.
+const MANY: u64 = 100;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -72,6 +76,7 @@ fn record(line: &str) {
 
 fn run_all(seeds: Range<u64>) {
     let passed = passed();
+    let many = seeds.end - seeds.start >= MANY;
     let mut lab = run::prepared();
     let mut failed = String::new();
     let (mut count, mut resources, mut failures) = (0, 0, 0);
@@ -82,11 +87,15 @@ fn run_all(seeds: Range<u64>) {
         let took = began.elapsed().as_millis();
         (count, resources) = (count + 1, resources + case.things.len());
         match outcome {
-            Ok(()) => record(&format!("{seed} passed {took} ms, {} resources", case.things.len())),
+            Ok(killed) => {
+                let killed = if killed.is_empty() { killed } else { format!(", {killed}") };
+                record(&format!("{seed} passed {took} ms, {} resources{killed}", case.things.len()));
+            }
             Err(why) => {
                 record(&format!("{seed} failed {took} ms: {why}"));
                 // The first is cut down; the others likely fail for the same reason, and their seeds are said.
-                let (least, why) = if failures == 0 { shrink::shrink(&case, why) } else { (case.clone(), why) };
+                let (least, why) =
+                    if failures == 0 && !many { shrink::shrink(&case, why) } else { (case.clone(), why) };
                 failures += 1;
                 let _ = writeln!(
                     failed,
@@ -96,7 +105,7 @@ fn run_all(seeds: Range<u64>) {
                     least.prep(),
                     least.present(),
                 );
-                if failures == MOST_FAILURES {
+                if failures == MOST_FAILURES && !many {
                     break;
                 }
                 // What a failure left behind is no place for the next.

@@ -16,7 +16,7 @@ pub fn shrink(case: &Case, why: Why) -> (Case, Why) {
         let mut fewer = least.clone();
         fewer.things.remove(at);
         match run::run(&run::prepared(), &fewer) {
-            Ok(()) => at += 1,
+            Ok(_) => at += 1,
             Err(still) => (least, why) = (fewer, still),
         }
     }

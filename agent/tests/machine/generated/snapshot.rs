@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::case::Case;
-use crate::lab::Lab;
 
 /// Every file and folder that a catalog may touch with its metadata, ACL and digest; accounts, units, mounts, packages.
-const SCRIPT: &str = r#"
+pub const SCRIPT: &str = r#"
 places="/etc /srv /home /opt /usr/local /var/lib/demo"
 find $places -xdev \( -path /etc/passwd -o -path /etc/group -o -path /etc/shadow -o -path /etc/gshadow -o -path /etc/subuid -o -path /etc/subgid \
   -o -name 'passwd-' -o -name 'group-' -o -name 'shadow-' -o -name 'gshadow-' -o -name 'subuid-' -o -name 'subgid-' -o -path /etc/.pwd.lock \
@@ -17,16 +16,21 @@ find $places -xdev -type f ! -path '/etc/*shadow*' ! -path '/etc/passwd*' ! -pat
 getfacl --absolute-names --skip-base --recursive $places 2>/dev/null | awk '/^# file: /{f=substr($0,9)} /^(user|group|mask|default)/{print "path:" f " acl " $0 "\tyes"}'
 for base in passwd shadow group gshadow; do sed "s/^\([^:]*\):\(.*\)$/$base:\1\t\2/" /etc/$base; done
 nl -ba -w1 -s'	' /etc/fstab 2>/dev/null | cut -f2- | sed 's/$/\tline/; s/^/fstab:/'
-awk '{for(i=7;$i!="-";i++); print "mount:" $5 "\t" $4 " " $(i+1) " " $(i+2)}' /proc/self/mountinfo
+awk '{for(i=7;$i!="-";i++); if($5 !~ "^/(var/lib|run)/docker/") print "mount:" $5 "\t" $4 " " $(i+1) " " $(i+2)}' /proc/self/mountinfo
 dpkg-query --show --showformat 'package:${binary:Package}\t${Version} ${Status}\n'
 systemctl list-unit-files --no-legend --plain | awk '$2!="generated"' | sed 's/^\([^ ]*\) */unit:\1\t/'
+if systemctl --quiet is-active docker; then
+  docker ps --all --no-trunc --format 'container:{{.Names}}\t{{.ID}} {{.Image}}'
+  docker volume ls --format 'volume:{{.Name}}\t{{.Driver}}'
+  docker network ls --no-trunc --filter type=custom --format 'network:{{.Name}}\t{{.ID}}'
+  docker image ls --no-trunc --format 'image:{{.Repository}}:{{.Tag}}\t{{.ID}}'
+fi
 "#;
 
 /// Lines by key.
 pub type Snapshot = BTreeMap<String, String>;
 
-pub fn take(lab: &Lab) -> Snapshot {
-    let text = lab.must(&["bash", "-c", SCRIPT]);
+pub fn read(text: &str) -> Snapshot {
     let line = |line: &str| line.split_once('\t').map(|(key, value)| (key.to_owned(), value.to_owned()));
     text.lines().filter_map(line).collect()
 }
@@ -42,7 +46,7 @@ pub fn others(case: &Case, before: &Snapshot, after: &Snapshot) -> Vec<String> {
             Some(_) | None => {}
         }
     }
-    let new = after.iter().filter(|(key, _)| !before.contains_key(*key) && !case.owns(key));
+    let new = after.iter().filter(|(key, _)| !before.contains_key(*key) && !case.makes(key));
     found.extend(new.map(|(key, is)| format!("{key}: new: {is}")));
     found
 }

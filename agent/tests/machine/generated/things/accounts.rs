@@ -18,7 +18,14 @@ pub fn account(tag: &str, dice: &mut Dice) -> Thing {
     let groups = pick(dice, &[None, Some(&[][..]), Some(&["adm"][..]), Some(&["dialout", "adm"][..])]);
     let in_own_list = own_group && groups.is_some_and(|groups| !groups.is_empty()) && dice.random_bool(0.5);
 
+    // Somebody made the primary group, and keeps it.
+    let theirs = !own_group && dice.random_bool(0.3);
+
     let mut thing = Thing::default();
+    if theirs {
+        thing.prep.push_str(&format!("groupadd --gid {} {group}\n", uid + 1));
+        thing = thing.gone(format!("getent group {group}"), format!("{group}:x:{}:", uid + 1));
+    }
     if was_there {
         thing.prep.push_str(&format!("useradd --groups adm,cdrom --home-dir /var/lib/demo --shell /bin/sh {user}\n"));
     }
@@ -33,7 +40,7 @@ pub fn account(tag: &str, dice: &mut Dice) -> Thing {
         thing.present.push_str(&format!("uid = {uid}\n"));
         thing = thing.check(format!("id --user {user}"), uid.to_string());
     }
-    if own_group {
+    if own_group || theirs {
         thing.present.push_str(&format!("group = \"{group}\"\n"));
         thing = thing.check(format!("id --group --name {user}"), group.clone());
     } else if !was_there {

@@ -3,7 +3,7 @@
 use rand::Rng;
 
 use super::pick;
-use crate::generated::case::{Dice, Thing, sh, toml};
+use crate::generated::case::{Dice, Thing, hex, sh, toml};
 
 const NAMES: [&str; 9] = [
     "plain",
@@ -34,7 +34,10 @@ const CONTENTS: [(&str, &str); 10] = [
 const MODES: [&str; 9] = ["0644", "0600", "0640", "0755", "4755", "2711", "1644", "0000", "0444"];
 
 pub fn file(tag: &str, dice: &mut Dice) -> Thing {
-    let folder = format!("/srv/{tag}");
+    // Below a link of root's, too.
+    let linked = dice.random_bool(0.2);
+    let folder = if linked { format!("/srv/{tag}/by way/of") } else { format!("/srv/{tag}") };
+    let real = if linked { format!("/var/lib/demo/{tag}") } else { folder.clone() };
     let path = format!("{folder}/{}", pick(dice, &NAMES));
     let (written, content) = pick(dice, &CONTENTS);
     let mode = pick(dice, &MODES);
@@ -44,7 +47,12 @@ pub fn file(tag: &str, dice: &mut Dice) -> Thing {
     let at = sh(&path);
     let parent = sh(path.rsplit_once('/').map_or("/", |(parent, _)| parent));
     let stranger = sh(&format!("{folder}/stranger"));
-    let mut prep = format!("mkdir -p {parent}; printf 'kept\\n' > {stranger}; chmod 604 {stranger}\n");
+    let mut prep = if linked {
+        format!("mkdir -p {real} '/srv/{tag}/by way'; ln -s ../../..{real} '/srv/{tag}/by way/of'\n")
+    } else {
+        String::new()
+    };
+    prep.push_str(&format!("mkdir -p {parent}; printf 'kept\\n' > {stranger}; chmod 604 {stranger}\n"));
     let mut acl = false;
     match dice.random_range(0..6) {
         // Nothing is there.
@@ -78,7 +86,7 @@ pub fn file(tag: &str, dice: &mut Dice) -> Thing {
         .check(format!("stat --format '%F|%U|%G|%h' -- {at}"), format!("{kind}|{says_owner}|{group}|1"))
         .check(format!("od -An -v -tx1 -- {at} | tr -d ' \\n'"), hex(content))
         .gone(format!("stat -- {at} >/dev/null 2>&1 || echo none"), "none")
-        .owns(format!("path:{path}"));
+        .owns(format!("path:{real}{}", &path[folder.len()..]));
     if acl {
         // With an ACL the group's bits are the mask.
         thing = thing.check(format!("getfacl --absolute-names --omit-header -- {at} | grep -c ^user:daemon:"), "1");
@@ -88,11 +96,7 @@ pub fn file(tag: &str, dice: &mut Dice) -> Thing {
     // Folders above are made for it.
     let made = path[folder.len() + 1..]
         .match_indices('/')
-        .map(|(end, _)| format!("path:{folder}/{}", &path[folder.len() + 1..][..end]));
+        .map(|(end, _)| format!("path:{real}/{}", &path[folder.len() + 1..][..end]));
     thing.owns.extend(made);
     thing
-}
-
-fn hex(text: &str) -> String {
-    text.bytes().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -4,7 +4,7 @@ use super::pick;
 use crate::generated::case::{Dice, Thing, toml};
 
 /// As written, the parameter, as `sysctl` says it.
-const PARAMETERS: [(&str, &str, &str, &str); 6] = [
+const PARAMETERS: [(&str, &str, &str, &str); 9] = [
     (
         "net.ipv4.ip_local_reserved_ports",
         "32000,30000-30010,30011",
@@ -15,6 +15,9 @@ const PARAMETERS: [(&str, &str, &str, &str); 6] = [
     ("net.ipv4.conf.lo.forwarding", "1", "net.ipv4.conf.lo.forwarding", "1"),
     ("net.ipv4.tcp_rmem", "4096\t131072\t6291456", "net.ipv4.tcp_rmem", "4096\t131072\t6291456"),
     ("net.ipv4.conf.all.rp_filter", "2", "net.ipv4.conf.all.rp_filter", "2"),
+    ("net.ipv4.tcp_fin_timeout", "0x20", "net.ipv4.tcp_fin_timeout", "32"),
+    ("net.ipv4.tcp_ecn", " 01 ", "net.ipv4.tcp_ecn", "1"),
+    ("net.ipv4.ping_group_range", "0   2147483647", "net.ipv4.ping_group_range", "0\t2147483647"),
     ("net.ipv4.tcp_keepalive_time", "600", "net.ipv4.tcp_keepalive_time", "600"),
 ];
 

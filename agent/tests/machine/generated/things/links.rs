@@ -3,7 +3,7 @@
 use rand::Rng;
 
 use super::pick;
-use crate::generated::case::{Dice, Thing, sh, toml};
+use crate::generated::case::{Dice, Thing, hex, sh, toml, whole_line};
 
 pub fn link(tag: &str, dice: &mut Dice) -> Thing {
     let path = format!("/srv/{tag}/{}", pick(dice, &["current", "a link", "ж", ".dot"]));
@@ -27,44 +27,89 @@ pub fn link(tag: &str, dice: &mut Dice) -> Thing {
     .owns(format!("path:{path}"))
 }
 
+/// A link whose folder is a link's, and which leads to a link.
+pub fn through(tag: &str, dice: &mut Dice) -> Thing {
+    let real = format!("/var/lib/demo/{tag}");
+    let path = format!("/srv/{tag}/way/last");
+    let replaced = dice.random_bool(0.4);
+    let mut prep = format!(
+        "mkdir -p {real}/end /srv/{tag}; printf kept > {real}/end/x; ln -s {real} /srv/{tag}/way; ln -s end {real}/middle\n"
+    );
+    if replaced {
+        prep.push_str(&format!("{} {real}/last\n", pick(dice, &["printf former >", "mkdir", "ln -s nowhere"])));
+    }
+    Thing {
+        prep,
+        present: format!("[[link]]\npath = \"{path}\"\ntarget = \"middle\"\nreplace = true\n"),
+        absent: format!("[[link]]\npath = \"{path}\"\nabsent = true\n"),
+        ..Thing::default()
+    }
+    .check(format!("cat {path}/x; readlink {path} /srv/{tag}/way"), format!("keptmiddle\n{real}"))
+    .gone(format!("readlink {path} || readlink /srv/{tag}/way; cat {real}/middle/x"), format!("{real}\nkept"))
+    .owns(format!("path:{real}/last"))
+}
+
 pub fn block(tag: &str, dice: &mut Dice) -> Thing {
     let path = format!("/srv/{tag}/shared.conf");
     let at = sh(&path);
-    let others =
-        pick(dice, &["", "first\n", "first\nsecond", "first\r\nsecond\r\n", "# BEGIN other\nx\n# END other\n"]);
+    let others = pick(
+        dice,
+        &[
+            "",
+            "first\n",
+            "first\nsecond",
+            "first\r\nsecond\r\n",
+            "# BEGIN other\nx\n# END other\n",
+            "# BEGIN muster somebody\nx\n# END muster somebody\nlast\n",
+        ],
+    );
     let comment = pick(dice, &["#", ";", "//"]);
     let lines = pick(dice, &["one\ntwo\n", "one", "", "ж = \"ü\"\n", "  kept blanks  \n"]);
-    let twice = dice.random_bool(0.4);
+    let names: &[&str] = if dice.random_bool(0.4) { &["first", "second"] } else { &["only"] };
     let (mut present, mut absent) = (String::new(), String::new());
-    let names: &[&str] = if twice { &["first", "second"] } else { &["only"] };
+    let text = |name: &str, lines: &str| {
+        format!("{comment} BEGIN muster {tag}-{name}\n{}{comment} END muster {tag}-{name}\n", whole_line(lines))
+    };
     for name in names {
         let head = format!("[[block]]\nname = \"{tag}-{name}\"\npath = {}\ncomment = \"{comment}\"\n", toml(&path));
         present.push_str(&format!("{head}content = {}\n", toml(lines)));
         absent.push_str(&format!("{head}absent = true\n"));
     }
+    // The first one stands there with other lines, and somebody's below it: it keeps its place.
+    let after = if dice.random_bool(0.4) { "below\n" } else { "" };
+    let there = if after.is_empty() {
+        others.to_owned()
+    } else {
+        format!("{}{}{after}", whole_line(others), text(names[0], "former\n\n"))
+    };
+    let linked = dice.random_bool(0.2);
+    let file = if linked { format!("/srv/{tag}/behind") } else { path.clone() };
     let mut thing = Thing {
-        prep: format!("mkdir -p /srv/{tag}; printf %s {} > {at}; chmod 640 {at}; chown daemon {at}\n", sh(others)),
+        prep: format!(
+            "mkdir -p /srv/{tag}; printf %s {} > {file}; chmod 640 {file}; chown daemon {file}\n",
+            sh(&there)
+        ),
         present,
         absent,
         ..Thing::default()
     };
+    if linked {
+        thing.prep.push_str(&format!("ln -s behind {path}\n"));
+        thing = thing.check(format!("readlink {path}"), "behind");
+    }
     for name in names {
         let marker = format!("{comment} BEGIN muster {tag}-{name}");
         thing = thing.check(format!("grep -cxF -- {} {at}", sh(&marker)), "1");
     }
+    if names.len() == 1 {
+        let whole = format!("{}{}{after}", whole_line(others), text(names[0], lines));
+        thing = thing.check(format!("od -An -v -tx1 -- {at} | tr -d ' \\n'"), hex(&whole));
+    }
+    let left = format!("{}{after}", whole_line(others));
     thing
-        .check(format!("stat --format '%a %U' -- {at}"), "640 daemon")
+        .check(format!("stat --dereference --format '%a %U' -- {at}"), "640 daemon")
         // What is others' comes first, and is as it was.
         .check(format!("head -c {} {at} | od -An -v -tx1 | tr -d ' \\n'", others.len()), hex(others))
-        .gone(format!("od -An -v -tx1 -- {at} | tr -d ' \\n'"), hex(&whole_line(others)))
-        .owns(format!("path:{path}"))
-}
-
-/// A block begins at a line's beginning: a last line without its end gets one.
-fn whole_line(text: &str) -> String {
-    if text.is_empty() || text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") }
-}
-
-fn hex(text: &str) -> String {
-    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+        .gone(format!("od -An -v -tx1 -- {at} | tr -d ' \\n'"), hex(&left))
+        .owns(format!("path:{file}"))
 }

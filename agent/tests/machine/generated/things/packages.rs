@@ -52,6 +52,7 @@ pub fn package(_tag: &str, dice: &mut Dice) -> Thing {
             (Some("2.0-1"), "2.0-1"),
             (Some("2.0~rc1-1"), "2.0~rc1-1"),
             (Some("1:1.*"), "1:1.5-1"),
+            (Some("latest"), "1:1.5-1"),
         ],
     );
     let hold = pick(dice, &[None, Some(true), Some(false)]);
