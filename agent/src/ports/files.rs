@@ -59,12 +59,15 @@ pub trait Files: Send + Sync {
 
 /// A lock in hand; none where there are no other processes.
 #[derive(Debug, Default)]
-pub struct Lock(Option<std::fs::File>);
+pub struct Lock {
+    /// Closed, it is given back.
+    _file: Option<std::fs::File>,
+}
 
 impl Lock {
     /// Held by an open file.
     pub fn held(file: std::fs::File) -> Self {
-        Self(Some(file))
+        Self { _file: Some(file) }
     }
 }
 
