@@ -44,7 +44,7 @@ pub fn load(path: &Path, facts: &Facts) -> Result<Catalog, StandaloneError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut read = |relative: &str| named(&folder.join(relative));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    muster_catalog::local(&name, &text, &mut read, facts).map_err(StandaloneError::Wrong)
+    muster_catalog::local(&name, text, &mut read, facts).map_err(StandaloneError::Wrong)
 }
 
 /// A compiled catalog says whose it is before its first table, which a role never does. What stands in texts further down says nothing.

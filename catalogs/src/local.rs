@@ -31,12 +31,13 @@ pub type Read = Result<Option<Vec<u8>>, String>;
 /// catalog's cluster and environment are `local`, its generation is 0.0.
 pub fn local(
     file: &str,
-    text: &str,
+    text: String,
     read: &mut dyn FnMut(&str) -> Read,
     facts: &Facts,
 ) -> Result<Catalog, Diagnostics> {
     let mut sources = Sources::default();
-    sources.add(file.to_owned(), text.to_owned());
+    // Not copied where it is given away: it may be long.
+    sources.add(file.to_owned(), text);
     let mut errors = Vec::new();
     let name: RoleName = fixed("local");
     let role = tree::parse(&sources, file, &mut errors).map(|tree| {

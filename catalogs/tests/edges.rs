@@ -20,7 +20,7 @@ fn control_plane() -> Catalog {
 }
 
 fn alone(text: &str) -> Catalog {
-    local("a.toml", text, &mut |_| Ok(None), &facts("vm")).unwrap_or_else(|errors| panic!("{errors}"))
+    local("a.toml", text.to_owned(), &mut |_| Ok(None), &facts("vm")).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 /// What comes before a resource, near and far.

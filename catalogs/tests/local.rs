@@ -27,7 +27,7 @@ when = 'facts.os == "debian"'
 [[directory]]
 path = "/srv/page"
 "#;
-    let catalog = local("/root/try/a.toml", text, &mut texts, &facts("vm")).unwrap_or_else(|errors| panic!("{errors}"));
+    let catalog = local("/root/try/a.toml", text.to_owned(), &mut texts, &facts("vm")).unwrap_or_else(|errors| panic!("{errors}"));
     let ids: Vec<String> = catalog.resource.iter().map(|r| r.id().to_string()).collect();
     assert_eq!(ids, ["file./etc/motd", "directory./srv/page", "file./srv/page/index"]);
     let Spec::File(motd) = &catalog.resource[0].spec else { panic!("a file") };
@@ -42,18 +42,18 @@ path = "/srv/page"
 fn a_source_that_is_no_file_of_the_site_is_not_read() {
     let text = "[[mount]]\npath = \"/srv/m\"\nsource = \"/srv/a\"\noptions = [\"bind\"]\n";
     let mut read = |path: &str| -> Read { Err(format!("{path} was read")) };
-    local("a.toml", text, &mut read, &facts("vm")).unwrap_or_else(|errors| panic!("{errors}"));
+    local("a.toml", text.to_owned(), &mut read, &facts("vm")).unwrap_or_else(|errors| panic!("{errors}"));
 }
 
 #[test]
 fn what_needs_a_cluster_is_refused() {
     let text =
         "include = [\"base\"]\n\n[[cluster_member]]\n\n[[file]]\npath = \"/etc/a\"\ncontent = \"{{ cluster.name }}\"\n";
-    let errors = local("a.toml", text, &mut texts, &facts("vm")).unwrap_err().to_string();
+    let errors = local("a.toml", text.to_owned(), &mut texts, &facts("vm")).unwrap_err().to_string();
     assert!(errors.contains("`include` belongs to a role of a site\n  ┌─ a.toml:1:12"), "{errors}");
     assert!(errors.contains("a cluster member needs a coordinator\n  ┌─ a.toml:3:1"), "{errors}");
     let text = "[[file]]\npath = \"/etc/a\"\ncontent = \"{{ cluster.name }}\"\n\n[[file]]\npath = \"/etc/b\"\nsource = \"nothing\"\n";
-    let errors = local("a.toml", text, &mut texts, &facts("vm")).unwrap_err().to_string();
+    let errors = local("a.toml", text.to_owned(), &mut texts, &facts("vm")).unwrap_err().to_string();
     assert!(errors.contains("`cluster.name` is not defined"), "{errors}");
     assert!(errors.contains("there is no file nothing"), "{errors}");
 }
@@ -61,7 +61,7 @@ fn what_needs_a_cluster_is_refused() {
 #[test]
 fn errors_are_those_of_a_site() {
     let text = "[[file]]\npath = \"etc/a\"\ncontents = \"\"\n\n[[pakage]]\nname = \"x\"\n";
-    let errors = local("a.toml", text, &mut texts, &facts("vm")).unwrap_err();
+    let errors = local("a.toml", text.to_owned(), &mut texts, &facts("vm")).unwrap_err();
     assert_eq!(errors.0.len(), 3, "{errors}");
 }
 
@@ -72,7 +72,7 @@ fn ten_thousand_files_are_no_trouble() {
     for i in 0..10_000 {
         let _ = write!(text, "[[file]]\npath = \"/srv/many/{}/{i}\"\ncontent = \"file {i}\\n\"\n\n", i % 100);
     }
-    let catalog = local("a.toml", &text, &mut texts, &facts("vm")).unwrap();
+    let catalog = local("a.toml", text.to_owned(), &mut texts, &facts("vm")).unwrap();
     assert_eq!(catalog.resource.len(), 10_000);
     let toml = catalog.to_toml();
     assert_eq!(muster_catalog::Catalog::from_toml(&toml).unwrap(), catalog);
