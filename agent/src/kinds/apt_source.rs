@@ -33,8 +33,12 @@ fn indexed(lists: &[String], url: &str, suite: &str) -> bool {
 /// The names under which apt keeps what a suite's repository signed, of those in `lists`:
 /// of `http://host/path dists/suite` it is `host_path_dists_suite_InRelease`, and of a flat one the same without `dists`.
 fn releases<'a>(lists: &'a [String], url: &str, suite: &str) -> impl Iterator<Item = &'a String> {
-    let place = url.split_once("://").map_or(url, |(_, place)| place).trim_end_matches('/').replace('/', "_");
-    let suite = suite.trim_matches('/').replace('/', "_");
+    let place = url.split_once("://").map_or(url, |(_, place)| place).trim_end_matches('/');
+    let (host, path) = place.split_once('/').map_or((place, String::new()), |(host, path)| (host, format!("/{path}")));
+    // Who asks is not in the name.
+    let host = host.rsplit_once('@').map_or(host, |(_who, host)| host);
+    let place = listed(&format!("{host}{path}"));
+    let suite = listed(suite.trim_matches('/'));
     let begins = match suite.as_str() {
         "" | "." => format!("{place}_"),
         suite => format!("{place}_dists_{suite}_"),
@@ -43,6 +47,20 @@ fn releases<'a>(lists: &'a [String], url: &str, suite: &str) -> impl Iterator<It
         name.strip_prefix(&begins)
             .is_some_and(|rest| matches!(rest, "InRelease" | "Release" | "._InRelease" | "._Release"))
     })
+}
+
+/// A part of a URL in apt's names of files: slashes as `_`, and what would be taken for these or is no plain character in hexadecimal.
+/// The characters are those of apt's `URItoFileName`.
+fn listed(part: &str) -> String {
+    let mut name = String::new();
+    for byte in part.bytes() {
+        match byte {
+            b'/' => name.push('_'),
+            b if !b.is_ascii_graphic() || b"\\|{}[]<>\"^~_=!@#$%&*".contains(&b) => name.push_str(&format!("%{b:02x}")),
+            b => name.push(char::from(b)),
+        }
+    }
+    name
 }
 
 /// Makes apt forget that it ever read this source. It keeps what it holds when a new one is refused, and then a source whose
@@ -228,5 +246,7 @@ mod tests {
         assert!(indexed(&lists, "http://10.89.0.3/debian/", "muster"));
         assert!(!indexed(&lists, "http://10.89.0.3/debian", "must"));
         assert!(indexed(&lists, "https://h/flat", "/"));
+        let odd = ["h:80_a%5fb_%7ec+d.e%25f_dists_x_y%5fz_InRelease".to_owned()];
+        assert!(indexed(&odd, "http://who:what@h:80/a_b/~c+d.e%f/", "x/y_z"));
     }
 }

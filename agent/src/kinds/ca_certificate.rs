@@ -5,7 +5,7 @@ use muster_plan::kinds::ca_certificate::{Change, Observed, body};
 use tokio::sync::Mutex;
 
 use super::program;
-use crate::{Context, Done, StepError};
+use crate::{Context, Done, StepError, ports::Invocation};
 
 /// Two of them at once, and the one that began first may end last, without the other's certificate.
 static UPDATES: Mutex<()> = Mutex::const_new(());
@@ -32,6 +32,21 @@ fn aside(spec: &CaCertificateSpec) -> String {
     format!("{}.muster-removed", spec.file())
 }
 
+/// The links by which OpenSSL finds certificates, after one is gone: `update-ca-certificates` makes them anew only where one came.
+async fn hashed(ctx: &Context, spec: &CaCertificateSpec) -> Result<(), StepError> {
+    let link = spec.link();
+    let (folder, name) = link.rsplit_once('/').unwrap_or(("", &link));
+    for other in ctx.files.list(folder)?.unwrap_or_default() {
+        let other = format!("{folder}/{other}");
+        if ctx.files.target(&other)?.is_some_and(|target| target == name) {
+            ctx.files.remove(&other, false)?;
+        }
+    }
+    // The same certificate under another name has no link so far. Links of others that lead nowhere are an error to it, and none of ours.
+    ctx.commands.run(Invocation::new(["openssl", "rehash", folder])).await?;
+    Ok(())
+}
+
 pub async fn apply(ctx: &Context, spec: &CaCertificateSpec, change: &Change) -> Result<Done, StepError> {
     let _one = UPDATES.lock().await;
     let update = || async {
@@ -54,6 +69,7 @@ pub async fn apply(ctx: &Context, spec: &CaCertificateSpec, change: &Change) -> 
             ctx.files.write(&aside(spec), b"", 0o644, 0, 0)?;
             ctx.files.remove(&spec.file(), false)?;
             update().await?;
+            hashed(ctx, spec).await?;
             ctx.files.remove(&aside(spec), false)?;
         }
     }

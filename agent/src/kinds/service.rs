@@ -64,6 +64,10 @@ pub async fn apply(ctx: &Context, spec: &ServiceSpec, change: &Change) -> Result
     if change.enable == Some(true) || !stops {
         usable(ctx, &unit).await?;
     }
+    if change.run == Some(Run::Stop) {
+        // An alias goes when its unit is disabled, and then nothing runs under this name.
+        ctx.units.stop(&unit).await?;
+    }
     match change.enable {
         Some(true) => ctx.units.enable(&unit).await?,
         Some(false) => ctx.units.disable(&unit).await?,
@@ -71,10 +75,9 @@ pub async fn apply(ctx: &Context, spec: &ServiceSpec, change: &Change) -> Result
     }
     match change.run {
         Some(Run::Start) => ctx.units.start(&unit).await?,
-        Some(Run::Stop) => ctx.units.stop(&unit).await?,
         Some(Run::Restart) => ctx.units.restart(&unit).await?,
         Some(Run::Reload) => ctx.units.reload(&unit).await?,
-        Some(Run::Stand) | None => {}
+        Some(Run::Stop | Run::Stand) | None => {}
     }
     match change.run {
         Some(Run::Start | Run::Restart | Run::Stand) => ctx.units.stands(&unit).await?,

@@ -218,6 +218,9 @@ fn a_unit_goes_by_every_name_that_systemctl_knows() {
          systemctl daemon-reload; systemctl enable --now web-real",
     );
     assert_eq!(lab.apply(&service("web-alias", "")).0, 0, "already right");
+    // With its enabling the name goes, too.
+    lab.right(&service("web-alias", OFF));
+    assert_eq!((lab.is("is-active", "web-real"), lab.processes("sleep 1006")), ("inactive".into(), 0));
     lab.right(&service("my", ""));
     assert_eq!((lab.is("is-active", "maria"), lab.is("is-enabled", "maria")), ("active".into(), "enabled".into()));
     lab.right(&service("my", OFF));

@@ -136,7 +136,18 @@ fn trust(lab: &Lab) {
     assert_eq!(trusted(&other), (true, true));
     assert!(!lab.must(&["cat", bundle]).contains("junk"));
     let gone = |n: usize| format!("[[ca_certificate]]\nname = \"try-{n}\"\nabsent = true\n");
-    lab.applied(&(0..4).map(gone).collect::<String>());
+    // Somebody trusts it, too, under another name.
+    let theirs = "/usr/local/share/ca-certificates/theirs.crt";
+    lab.must(&[
+        "sh",
+        "-ec",
+        &format!("cp /usr/local/share/ca-certificates/try-0.crt {theirs}; update-ca-certificates"),
+    ]);
+    lab.applied(&gone(0));
+    assert_eq!(trusted(&other), (true, true));
+    lab.must(&["sh", "-ec", &format!("rm {theirs}; update-ca-certificates --fresh")]);
+    lab.applied(&(1..4).map(gone).collect::<String>());
+    assert_eq!(lab.must(&["find", "/etc/ssl/certs", "-xtype", "l"]), "", "links that lead nowhere");
     for pem in all.iter().chain([&other]) {
         assert_eq!(trusted(pem), (false, false));
     }

@@ -17,7 +17,12 @@ while read -r pid rest; do
     '+++ '*) if [ $pid = $agent ]; then echo "$count calls, and none was the last" > /run/lab-killed; kill $PPID; exit; else continue; fi ;;
   esac
   count=$((count + 1))
-  if [ $count = $1 ]; then kill -KILL $agent; echo "killed at call $count: ${rest%%(*}" > /run/lab-killed; kill $PPID; exit; fi
+  if [ $count = $1 ]; then
+    kill -KILL $agent
+    call=${rest#<... }; call=${call%%[ (]*}
+    echo "killed at call $count: $call" > /run/lab-killed
+    kill $PPID; exit
+  fi
 done
 "#;
 

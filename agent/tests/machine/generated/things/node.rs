@@ -27,7 +27,7 @@ pub fn name(tag: &str, dice: &mut Dice) -> Thing {
         1 => format!("{tag}.example.org"),
         2 => format!("a-1.{tag}"),
         // The longest.
-        _ => format!("{tag}{}", "x".repeat(64 - tag.len())),
+        _ => format!("{tag}.{}", "x".repeat(63 - tag.len())),
     };
     let prep = pick(
         dice,
@@ -36,6 +36,7 @@ pub fn name(tag: &str, dice: &mut Dice) -> Thing {
     let other =
         if dice.random_bool(0.2) { format!("hostname {name}; echo {name} > /etc/hostname\n") } else { prep.to_owned() };
     Thing { prep: other, present: format!("[[hostname]]\nname = \"{name}\"\n"), ..Thing::default() }
+        .owns("path:/etc/hostname")
         .check("uname --nodename; cat /etc/hostname", format!("{name}\n{name}"))
 }
 

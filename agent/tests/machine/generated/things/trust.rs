@@ -17,6 +17,8 @@ fn certificate(name: &str, dice: &mut Dice) -> String {
     let key = KeyPair::try_from(key).expect("a key");
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // Tells it from another one of its name.
+    params.use_authority_key_identifier_extension = true;
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.not_after = rcgen::date_time_ymd(2120, 1, 1);
     params.distinguished_name.push(DnType::CommonName, name);
@@ -48,8 +50,8 @@ pub fn authority(tag: &str, dice: &mut Dice) -> Thing {
         )
     };
     let update = "update-ca-certificates >/dev/null 2>&1\n";
-    let mut theirs = false;
-    match dice.random_range(0..6) {
+    let (mut theirs, mut both) = (false, false);
+    match dice.random_range(0..7) {
         // Another one under its name.
         0 => thing.prep.push_str(&format!("cp {old_at} {file}; {update}")),
         // It, and the bundle never made.
@@ -60,13 +62,19 @@ pub fn authority(tag: &str, dice: &mut Dice) -> Thing {
             thing.prep.push_str(&format!("cp {old_at} {folder}/{tag}-theirs.crt; {update}"));
             theirs = true;
         }
+        // Or the same.
+        5 => {
+            thing.prep.push_str(&format!("cp {new_at} {folder}/{tag}-theirs.crt; {update}"));
+            both = true;
+        }
         _ => {}
     }
     // OpenSSL's exit status: 2 for what it does not trust.
     let old_is = if theirs { "0 0" } else { "2 2" };
-    thing = thing.check(trusted(&new_at), "0 0").gone(trusted(&new_at), "2 2");
+    thing = thing.check(trusted(&new_at), "0 0").gone(trusted(&new_at), if both { "0 0" } else { "2 2" });
     thing = thing.check(trusted(&old_at), old_is).gone(trusted(&old_at), old_is);
     thing
+        .gone("find /etc/ssl/certs -xtype l", "")
         .check("grep -c BEGIN /etc/ssl/certs/ca-certificates.crt | awk '$1>100{print \"all\"}'", "all")
         .gone(
             format!(
