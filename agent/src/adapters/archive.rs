@@ -129,26 +129,52 @@ impl Archives for RealArchives {
         }
         let entries = Entries::checked(reader(&file)?, from.strip)?;
         let place = self.at(folder);
-        let (Some(parent), Some(name)) = (place.parent(), place.file_name()) else {
+        let Some(parent) = place.parent() else {
             return Err(failed("unpack into", &place)(io::ErrorKind::InvalidInput.into()));
         };
         fs::DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(failed("make the folder", parent))?;
-        let temporary = parent.join(format!(".{}.muster-archive", name.to_string_lossy()));
-        // One that a kill left.
-        remove_tree(&temporary).map_err(failed("remove", &temporary))?;
-        let unpacked = fill(&temporary, &file, &entries, from)
-            .and_then(|()| put(&temporary, &place).map_err(failed("put in its place", &place)));
+        self.clear(folder)?;
+        let [new, old] = beside(&place);
+        let unpacked = fill(&new, &file, &entries, from)
+            .and_then(|()| put(&new, &old, &place).map_err(failed("put in its place", &place)));
         if unpacked.is_err() {
             // The error that counts is the one before.
-            let _ = remove_tree(&temporary);
+            let _ = remove_tree(&new);
         }
         unpacked
     }
 
     fn remove(&self, folder: &str) -> Result<(), ArchiveError> {
         let place = self.at(folder);
-        remove_tree(&place).map_err(failed("remove", &place))
+        self.clear(folder)?;
+        let [_new, old] = beside(&place);
+        // Emptied in its place and cut off, without its record it would be somebody else's.
+        match fs::rename(&place, &old) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            moved => moved.and_then(|()| remove_tree(&old)).map_err(failed("remove", &place)),
+        }
     }
+
+    fn left(&self, folder: &str) -> Result<bool, ArchiveError> {
+        for path in beside(&self.at(folder)) {
+            match fs::symlink_metadata(&path) {
+                Ok(_) => return Ok(true),
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+                Err(error) => return Err(failed("look at", &path)(error)),
+            }
+        }
+        Ok(false)
+    }
+
+    fn clear(&self, folder: &str) -> Result<(), ArchiveError> {
+        beside(&self.at(folder)).iter().try_for_each(|path| remove_tree(path).map_err(failed("remove", path)))
+    }
+}
+
+/// Where the new folder is made, and where the old one goes.
+fn beside(place: &Path) -> [PathBuf; 2] {
+    let name = place.file_name().unwrap_or_default().to_string_lossy();
+    ["archive", "removed"].map(|what| place.with_file_name(format!(".{name}.muster-{what}")))
 }
 
 fn digest(file: &mut File) -> io::Result<String> {
@@ -300,14 +326,15 @@ fn stamp(meta: &fs::Metadata, path: &Path) -> io::Result<Stamp> {
 }
 
 /// Where something is there already, both change places at once. File systems that cannot do that have a moment with neither.
-fn put(temporary: &Path, place: &Path) -> io::Result<()> {
+fn put(new: &Path, old: &Path, place: &Path) -> io::Result<()> {
     if fs::symlink_metadata(place).is_err() {
-        fs::rename(temporary, place)?;
-    } else if rustix::fs::renameat_with(CWD, temporary, CWD, place, RenameFlags::EXCHANGE).is_ok() {
-        remove_tree(temporary)?;
+        fs::rename(new, place)?;
+    } else if rustix::fs::renameat_with(CWD, new, CWD, place, RenameFlags::EXCHANGE).is_ok() {
+        remove_tree(new)?;
     } else {
-        remove_tree(place)?;
-        fs::rename(temporary, place)?;
+        fs::rename(place, old)?;
+        fs::rename(new, place)?;
+        remove_tree(old)?;
     }
     match place.parent() {
         Some(parent) => File::open(parent)?.sync_all(),

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use muster_catalog::kinds::archive::ArchiveSpec;
+use muster_ids::Digest;
 use muster_plan::kinds::archive::{Change, Does, Observed, Origin, There};
 
 use super::{
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::{
     Context, Done, StepError,
-    ports::{ArchiveError, Invocation},
+    ports::{ArchiveError, Invocation, Once},
 };
 
 /// Where archives lie while they are unpacked.
@@ -28,7 +29,8 @@ pub async fn observe(ctx: &Context, spec: &ArchiveSpec) -> Result<Observed, Step
         let mounts = table.at(&path).into_iter().chain(table.below(&path));
         unpacked.mounts = mounts.map(|mount| mount.point.clone()).collect();
     }
-    Ok(Observed { there, uid: accounts.uid(&spec.owner)?, gid: accounts.gid(&spec.group)? })
+    let left = ctx.archives.left(&spec.path)? || ctx.files.stat(&fetched(spec))?.is_some();
+    Ok(Observed { there, left, uid: accounts.uid(&spec.owner)?, gid: accounts.gid(&spec.group)? })
 }
 
 pub async fn apply(ctx: &Context, spec: &ArchiveSpec, change: &Change) -> Result<Done, StepError> {
@@ -37,7 +39,13 @@ pub async fn apply(ctx: &Context, spec: &ArchiveSpec, change: &Change) -> Result
         Does::Refuse(why) => Err(StepError::failed(why.clone())
             .help("nothing was changed: move it away by hand, or name another folder for the archive")),
         Does::Remove => {
+            ctx.files.remove(&fetched(spec), false)?;
             blocking(ctx, spec, |archives, spec| archives.remove(&spec.path)).await?;
+            Ok(Done::default())
+        }
+        Does::Clear => {
+            ctx.files.remove(&fetched(spec), false)?;
+            blocking(ctx, spec, |archives, spec| archives.clear(&spec.path)).await?;
             Ok(Done::default())
         }
         Does::Unpack { uid, gid } => {
@@ -69,6 +77,11 @@ async fn blocking(
     }
 }
 
+/// Each folder has a place of its own: two archives of one digest are fetched at once, and what a kill left is found again.
+fn fetched(spec: &ArchiveSpec) -> String {
+    format!("{FETCHED}/{}", Digest::of(&spec.path))
+}
+
 /// apt's own downloader: there on every Debian node, before any package of ours is.
 async fn fetch(ctx: &Context, spec: &ArchiveSpec) -> Result<String, StepError> {
     let url = spec.url.as_str();
@@ -77,11 +90,22 @@ async fn fetch(ctx: &Context, spec: &ArchiveSpec) -> Result<String, StepError> {
             .help("can this node reach it? `/usr/lib/apt/apt-helper download-file URL FILE` on the node tries the same")
             .retry()
     };
-    let path = format!("{FETCHED}/{}", spec.sha256);
+    let path = fetched(spec);
     ctx.files.make_dir(FETCHED)?;
-    ctx.files.remove(&path, false)?;
     let run = Invocation::new(["/usr/lib/apt/apt-helper", "download-file", url, &path]).timeout(FETCH);
-    let output = ctx.commands.run(run).await.map_err(|error| failed().because(error))?;
+    // No command's name has a blank in it.
+    let name = format!("archive {}", spec.path);
+    let output = loop {
+        // One of a killed agent would write into ours.
+        if let Some(other) = ctx.commands.under_way(&name).await? {
+            ctx.commands.ended(&other, FETCH.saturating_sub(Duration::from_secs(other.age))).await?;
+        }
+        ctx.files.remove(&path, false)?;
+        match ctx.commands.once(&name, run.clone()).await.map_err(|error| failed().because(error))? {
+            Once::Ended(output) => break output,
+            Once::UnderWay(_) => {}
+        }
+    };
     if !output.success() {
         ctx.files.remove(&path, false)?;
         return Err(failed().because(output.tail(2)));

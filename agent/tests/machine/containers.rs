@@ -3,7 +3,7 @@
 use crate::lab::{Lab, failed};
 
 /// Docker alone, of what the node of another test has.
-fn docker(lab: &Lab) -> String {
+pub fn docker(lab: &Lab) -> String {
     let whole = crate::apply::site(lab);
     let end = whole.find("[[file]]\npath = \"/etc/containerd/config.toml\"").expect("Docker comes first");
     whole[..end].replace("after = [\"service.containerd\"]", "")

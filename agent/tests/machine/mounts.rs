@@ -111,12 +111,14 @@ fn two_agents_at_once_write_one_file_without_losing_a_line() {
     sh(&lab, "printf '# by hand\\n' > /etc/fstab; printf 'by hand\\n' > /srv/shared; chmod 644 /srv/shared");
     for agent in ["a", "b"] {
         let part = |n: usize| {
-            let block = format!("[[block]]\npath = \"/srv/shared\"\nname = \"{agent}{n}\"\ncontent = \"{agent}{n}\\n\"\n");
+            let block =
+                format!("[[block]]\npath = \"/srv/shared\"\nname = \"{agent}{n}\"\ncontent = \"{agent}{n}\\n\"\n");
             mount(&format!("/srv/{agent}{n}"), "tmpfs", "tmpfs", "size=1m") + &block
         };
         lab.put(&format!("/root/{agent}.toml"), &(0..6).map(part).collect::<String>());
     }
-    let apply = |agent: &str| format!("muster-agent apply /root/{agent}.toml --state /root/{agent}.json & {agent}=$!\n");
+    let apply =
+        |agent: &str| format!("muster-agent apply /root/{agent}.toml --state /root/{agent}.json & {agent}=$!\n");
     let ends = "for agent in $a $b; do status=0; wait $agent || status=$?; [ $status = 2 ]; done";
     let both = apply("a") + &apply("b") + ends;
     for _round in 0..5 {

@@ -177,6 +177,14 @@ fn a_kill_or_a_wrong_digest_leaves_what_was_there() {
     fs::create_dir_all(lab.at("opt/.tool.muster-archive/bin")).unwrap();
     lab.unpack(&good()).unwrap();
     assert_eq!(fs::read_dir(lab.at("opt")).unwrap().count(), 1);
+    // Cut off between its new place and the removal of what was there.
+    for left in [".tool.muster-archive", ".tool.muster-removed"] {
+        assert!(!lab.archives.left("/opt/tool").unwrap());
+        fs::create_dir_all(lab.at("opt").join(left).join("bin")).unwrap();
+        assert!(lab.archives.left("/opt/tool").unwrap());
+        lab.archives.clear("/opt/tool").unwrap();
+    }
+    assert_eq!(fs::read_dir(lab.at("opt")).unwrap().count(), 1);
     // Somebody's own folder, and a record that is none any more.
     fs::write(lab.at("opt/tool").join(RECORD), "{").unwrap();
     assert_eq!(lab.unpacked().changed, ["/opt/tool/.muster-archive"]);
