@@ -36,6 +36,9 @@ pub struct Ledger {
     /// Whom to tell, and who changed.
     #[serde(default)]
     pub pending: BTreeMap<ResourceId, BTreeSet<ResourceId>>,
+    /// Whom of these is being told, and which run of it was to end by that: another run has heard.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub telling: BTreeMap<ResourceId, String>,
     /// What was as written when it was last looked at: the specification's digest, shortened.
     #[serde(default)]
     pub right: BTreeMap<ResourceId, String>,
@@ -90,8 +93,21 @@ impl Ledger {
         self.contested.get(resource).copied().filter(|&until| until > now)
     }
 
+    /// Somebody changed: whom to tell of it, whatever they heard of before.
+    pub fn owe(&mut self, target: &ResourceId, by: &ResourceId) {
+        self.pending.entry(target.clone()).or_default().insert(by.clone());
+        self.telling.remove(target);
+    }
+
+    /// It heard all there was to hear.
+    pub fn told(&mut self, target: &ResourceId) {
+        self.pending.remove(target);
+        self.telling.remove(target);
+    }
+
     /// Forgets what is over.
     pub fn tidy(&mut self, now: i64) {
+        self.telling.retain(|target, _| self.pending.contains_key(target));
         self.contested.retain(|_, until| *until > now);
         self.repairs.retain(|_, times| {
             times.retain(|&then| then > now - WINDOW);
@@ -171,6 +187,19 @@ mod tests {
         assert_eq!(ledger.generation, Some(Generation { epoch: 0, counter: 41 }));
         assert_eq!(ledger.pending[&ResourceId::new("service", "containerd")].len(), 1);
         assert_eq!(ledger.to_json(), golden);
+    }
+
+    #[test]
+    fn who_is_being_told_is_told_anew_of_another_change() {
+        let (mut ledger, target) = (Ledger::default(), ResourceId::new("service", "x"));
+        ledger.owe(&target, &id());
+        ledger.telling.insert(target.clone(), "run".to_owned());
+        assert_eq!(Ledger::from_json(ledger.to_json().as_bytes()).unwrap(), ledger);
+        ledger.owe(&target, &id());
+        assert!(ledger.telling.is_empty());
+        ledger.telling.insert(target.clone(), "run".to_owned());
+        ledger.told(&target);
+        assert_eq!(ledger, Ledger::default());
     }
 
     #[test]

@@ -65,7 +65,6 @@ fn text(path: &Path) -> std::io::Result<String> {
         false => Ok(text),
     }
 }
-}
 
 /// A file that the first one names. Neither a pipe with nobody at its other end nor a device without an end is waited for.
 fn named(path: &Path) -> muster_catalog::Read {

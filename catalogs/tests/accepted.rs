@@ -311,7 +311,8 @@ path = "/srv"
 name = "other"
 home = "/srv/app/other"
 "#;
-    let catalog = local("a.toml", text.to_owned(), &mut |_| Ok(None), &facts("vm")).unwrap_or_else(|errors| panic!("{errors}"));
+    let catalog =
+        local("a.toml", text.to_owned(), &mut |_| Ok(None), &facts("vm")).unwrap_or_else(|errors| panic!("{errors}"));
     let ids: Vec<String> = catalog.resource.iter().map(|resource| resource.id().to_string()).collect();
     assert_eq!(ids, ["group.app", "directory./srv", "user.app", "directory./srv/app", "user.other"]);
 }

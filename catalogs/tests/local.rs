@@ -27,7 +27,8 @@ when = 'facts.os == "debian"'
 [[directory]]
 path = "/srv/page"
 "#;
-    let catalog = local("/root/try/a.toml", text.to_owned(), &mut texts, &facts("vm")).unwrap_or_else(|errors| panic!("{errors}"));
+    let catalog = local("/root/try/a.toml", text.to_owned(), &mut texts, &facts("vm"))
+        .unwrap_or_else(|errors| panic!("{errors}"));
     let ids: Vec<String> = catalog.resource.iter().map(|r| r.id().to_string()).collect();
     assert_eq!(ids, ["file./etc/motd", "directory./srv/page", "file./srv/page/index"]);
     let Spec::File(motd) = &catalog.resource[0].spec else { panic!("a file") };

@@ -14,6 +14,7 @@ mod record;
 mod tests;
 
 use std::{
+    ffi::OsString,
     fs::File,
     io::{self, BufReader, Read, Seek, SeekFrom},
     os::fd::OwnedFd,
@@ -33,7 +34,7 @@ use self::{
     record::{Mark, Seen},
 };
 use super::files::{
-    tree,
+    temporary, tree,
     trouble::Trouble,
     walk::{Last, Missing, Root, Spot},
 };
@@ -99,23 +100,38 @@ impl Archives for RealArchives {
         fresh::sweep(&spot).map_err(failed("clean up", folder))?;
         let new = Fresh::make(&spot).map_err(failed("make a folder beside", folder))?;
         let unpacked = new.fill(&spot, &file, &entries, from).and_then(|()| {
-            let kept = put(&spot, &new, old.as_ref());
+            let kept = put(&spot, &new, old.is_some());
             kept.map_err(|trouble| trouble.explained(&spot).of("put in its place", folder).into())
         });
-        if let Err(error) = unpacked {
-            // The error that counts is the one before.
-            let _ = new.remove(&spot);
-            return Err(error);
-        }
-        // Under the new one's name by now, where both changed places.
+        let former = match unpacked {
+            Ok(former) => former,
+            Err(error) => {
+                // The error that counts is the one before.
+                let _ = new.remove(&spot);
+                return Err(error);
+            }
+        };
         let Some(old) = old else { return Ok(()) };
-        tree::remove_opened(&spot.folder, &new.name, &old, &spot.real, 0).map_err(failed("remove what was in", folder))
+        fresh::remove(&spot, &former, &old).map_err(failed("remove what was in", folder))
     }
 
     fn remove(&self, folder: &str) -> Result<(), ArchiveError> {
         let Some(spot) = self.spot(folder, Missing::Stop).map_err(failed("remove", folder))? else { return Ok(()) };
         let Some(old) = ours(&spot)? else { return Ok(()) };
-        tree::remove_opened(&spot.folder, &spot.name, &old, &spot.real, 0).map_err(failed("remove", folder))
+        // Emptied in its place and cut off, a half of it would still be taken for what was unpacked.
+        let name = aside(&spot).map_err(failed("remove", folder))?;
+        fresh::remove(&spot, &name, &old).map_err(failed("remove", folder))
+    }
+
+    fn left(&self, folder: &str) -> Result<bool, ArchiveError> {
+        let failed = |trouble: Trouble| trouble.of("look beside", folder);
+        let Some(spot) = self.spot(folder, Missing::Stop).map_err(failed)? else { return Ok(false) };
+        Ok(!fresh::left(&spot).map_err(failed)?.is_empty())
+    }
+
+    fn clear(&self, folder: &str) -> Result<(), ArchiveError> {
+        let Some(spot) = self.spot(folder, Missing::Stop).map_err(failed("clean up", folder))? else { return Ok(()) };
+        fresh::sweep(&spot).map_err(failed("clean up", folder))
     }
 }
 
@@ -193,19 +209,29 @@ fn reader(mut file: &File) -> Result<Box<dyn Read + '_>, ArchiveError> {
     Err(ArchiveError::Format { kind, source: None })
 }
 
-/// Where something is there already, both change places at once. File systems that cannot do that have a moment with neither.
-fn put(spot: &Spot, new: &Fresh, old: Option<&OwnedFd>) -> Result<(), Trouble> {
-    let how = if old.is_some() { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
+/// Puts the new folder in its place and returns the name that the old one has by then. Where something is there already, both change places at
+/// once. File systems that cannot do that have a moment with neither.
+fn put(spot: &Spot, new: &Fresh, old: bool) -> Result<OsString, Trouble> {
+    let how = if old { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
+    let mut former = new.name.clone();
     match renameat_with(&spot.folder, &new.name, &spot.folder, &spot.name, how) {
         Ok(()) => {}
         // Not on this file system.
         Err(Errno::INVAL | Errno::NOSYS | Errno::XDEV) => {
-            if let Some(old) = old {
-                tree::remove_opened(&spot.folder, &spot.name, old, &spot.real, 0)?;
+            if old {
+                former = aside(spot)?;
             }
             renameat(&spot.folder, &new.name, &spot.folder, &spot.name)?;
         }
         Err(error) => return Err(error.into()),
     }
-    Ok(spot.sync()?)
+    spot.sync()?;
+    Ok(former)
+}
+
+/// Gives what is at the place another name beside it, under which the next run finds it again if this one is cut off.
+fn aside(spot: &Spot) -> Result<OsString, Trouble> {
+    let name = temporary::name(&spot.name);
+    renameat(&spot.folder, &spot.name, &spot.folder, &name)?;
+    Ok(name)
 }

@@ -22,9 +22,10 @@ use self::{
 use super::sandbox;
 use crate::ports::{CommandError, Commands, Invocation, Once, Output, Run};
 
-/// Programs, and where it is written down which named ones are under way.
+/// Programs, and where it is written down which are under way: named ones, and all others that are short.
 pub struct SystemCommands {
     runs: Runs,
+    short: Runs,
 }
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -34,12 +35,15 @@ const TRIM: Duration = Duration::from_millis(50);
 impl SystemCommands {
     /// As the agent's daemon and its command line share it.
     pub fn new() -> Self {
-        Self::below("/run/muster/commands")
+        Self {
+            runs: Runs::below(Path::new("/run/muster/commands")),
+            short: Runs::below(Path::new("/run/muster/programs")),
+        }
     }
 
     /// Named programs are written down in `folder`, which nothing but this may use and which a boot empties.
     pub fn below(folder: impl AsRef<Path>) -> Self {
-        Self { runs: Runs::below(folder.as_ref()) }
+        Self { runs: Runs::below(folder.as_ref()), short: Runs::below(&folder.as_ref().join("programs")) }
     }
 }
 
@@ -57,10 +61,12 @@ impl Commands for SystemCommands {
         let scratch = scratch.map_err(|source| unstarted(&invocation, source))?;
         let prepared = Prepared::new(&invocation)?;
         let (command, streams) = (prepared.command, prepared.streams);
-        let child = if invocation.read_only {
-            sandboxed(command, &invocation, scratch.as_ref().map(TempDir::path)).await?
+        let (child, _record) = if invocation.read_only {
+            (sandboxed(command, &invocation, scratch.as_ref().map(TempDir::path)).await?, None)
+        } else if invocation.timeout <= Invocation::SHORT {
+            self.short.note(command, |command| start(command, &invocation))?
         } else {
-            start(command, &invocation)?
+            (start(command, &invocation)?, None)
         };
         to_its_end(child, streams, &invocation).await
     }
@@ -75,6 +81,14 @@ impl Commands for SystemCommands {
 
     async fn under_way(&self, name: &str) -> Result<Option<Run>, CommandError> {
         self.runs.under_way(name)
+    }
+
+    async fn settled(&self) -> Result<(), CommandError> {
+        for run in self.short.left()? {
+            tracing::info!(pid = run.pid, "a killed agent left a program running, which is waited for");
+            self.short.ended(&run, Invocation::SHORT.saturating_sub(Duration::from_secs(run.age))).await?;
+        }
+        Ok(())
     }
 
     async fn ended(&self, run: &Run, most: Duration) -> Result<bool, CommandError> {
@@ -168,7 +182,7 @@ fn command(invocation: &Invocation) -> Command {
 /// A folder of its own in the one that also a plan can write in.
 fn scratch() -> std::io::Result<TempDir> {
     sandbox::make_scratch();
-    tempfile::tempdir_in(sandbox::SCRATCH)
+    tempfile::Builder::new().prefix(&sandbox::mark()).tempdir_in(sandbox::SCRATCH)
 }
 
 fn start(mut command: Command, invocation: &Invocation) -> Result<Child, CommandError> {

@@ -266,6 +266,7 @@ fn state(container: bollard::models::ContainerInspectResponse) -> ContainerState
     ContainerState {
         running: state.running.unwrap_or(false) && !paused && !restarting,
         restarts: container.restart_count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0),
+        run: format!("{} {}", container.id.unwrap_or_default(), state.started_at.as_deref().unwrap_or_default()),
         up: state.started_at.as_deref().map_or(0, since),
         status: state.exit_code.unwrap_or(0),
         labels: config.labels.unwrap_or_default().into_iter().collect(),

@@ -27,7 +27,7 @@ use rustix::{
     io::Errno,
 };
 
-pub use self::temporary::{is_being_written, name as temporary_name};
+pub use self::temporary::{is_an_agent, is_being_written, name as temporary_name};
 use self::{
     temporary::Swept,
     trouble::Trouble,
@@ -259,6 +259,13 @@ impl Files for RealFiles {
         let inside = Path::new(path).join(".muster");
         let made = self.root.walk(&inside, Missing::Make, Last::Keep);
         made.map(drop).map_err(|trouble| trouble.of("make the folder", path))
+    }
+
+    fn make_own_dir(&self, path: &str, mode: u32, uid: u32, gid: u32) -> Result<(), FileError> {
+        self.change("make the folder", path, Missing::Stop, |spot| {
+            self.swept.sweep(spot)?;
+            replace::folder(spot, mode, uid, gid)
+        })
     }
 
     fn set(&self, path: &str, mode: u32, uid: u32, gid: u32) -> Result<(), FileError> {

@@ -163,6 +163,13 @@ impl Units for Systemd {
         self.look(names).await
     }
 
+    async fn run(&self, name: &str) -> Result<String, UnitError> {
+        let manager = self.manager().await?;
+        let Ok(path) = manager.load_unit(name.to_owned()).await else { return Ok(String::new()) };
+        let id: Option<Vec<u8>> = property(&manager, &path, "Unit", "InvocationID").await;
+        Ok(id.unwrap_or_default().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     async fn daemon_reload(&self) -> Result<(), UnitError> {
         self.manager().await?.reload().await.map_err(unreachable)
     }

@@ -1,5 +1,7 @@
 //! One step: look, do, look again, and what it is told by others.
 
+use std::collections::BTreeSet;
+
 use muster_catalog::{
     Resource, Spec,
     kinds::{package::PackageSpec, service::Disrupts},
@@ -48,7 +50,8 @@ impl Step<'_> {
         if let Some(change) = change {
             ended.repaired = self.is_drift()? && !change.of_our_doing();
             self.announce()?;
-            ended.done = Some(self.change(&change, &mut ended.notes).await?);
+            // What is started anew for its own difference hears by that.
+            ended.done = Some(self.telling(&change, &mut ended.notes).await?);
         }
         if self.is_told()
             && let Some(lines) = self.told(&observed, &mut ended.notes).await?
@@ -125,14 +128,15 @@ impl Step<'_> {
             return Ok(());
         }
         let known = self.ledger.read(|ledger| {
-            self.resource.notify.iter().all(|target| ledger.pending.get(target).is_some_and(|by| by.contains(&self.id)))
+            let owed = |target| ledger.pending.get(target).is_some_and(|by: &BTreeSet<_>| by.contains(&self.id));
+            self.resource.notify.iter().all(|target| owed(target) && !ledger.telling.contains_key(target))
         });
         if known {
             return Ok(());
         }
         self.ledger.change(|ledger| {
             for target in &self.resource.notify {
-                ledger.pending.entry(target.clone()).or_default().insert(self.id.clone());
+                ledger.owe(target, &self.id);
             }
         })?;
         Ok(())
@@ -149,7 +153,7 @@ impl Step<'_> {
     /// Forgets what it was told: a package has nothing to do about it.
     pub fn heard(&self) -> Result<(), StepError> {
         if self.is_told() {
-            self.ledger.change(|ledger| ledger.pending.remove(&self.id))?;
+            self.ledger.change(|ledger| ledger.told(&self.id))?;
         }
         Ok(())
     }
@@ -161,9 +165,10 @@ impl Step<'_> {
     /// Does what it was told. `before` is what was seen before its own change: what did not run then was started since.
     async fn told(&self, before: &Observed, notes: &mut Vec<String>) -> Result<Option<Vec<String>>, StepError> {
         let by = self.ledger.read(|ledger| ledger.pending.get(&self.id).cloned()).unwrap_or_default();
-        let lines = match on_notify(&self.resource.spec, before) {
+        let heard = self.heard_before_a_kill().await?;
+        let lines = match on_notify(&self.resource.spec, before).filter(|_| !heard) {
             Some(change) => {
-                let mut lines = self.change(&change, notes).await?;
+                let mut lines = self.telling(&change, notes).await?;
                 let names: Vec<_> = by.iter().map(ToString::to_string).collect();
                 if let Some(first) = lines.first_mut() {
                     first.push_str(&format!(" (told by {})", names.join(", ")));
@@ -175,10 +180,32 @@ impl Step<'_> {
         self.ledger.settle(|ledger| {
             // What was told meanwhile stays.
             if ledger.pending.get(&self.id) == Some(&by) {
-                ledger.pending.remove(&self.id);
+                ledger.told(&self.id);
             }
         });
         Ok(lines)
+    }
+
+    /// A change that begins a new run of what is told. The run that it ends is written down first: a kill after it, and the next converge
+    /// sees that another one runs, which has heard.
+    async fn telling(&self, change: &Change, notes: &mut Vec<String>) -> Result<Vec<String>, StepError> {
+        let told = self.is_told() && change.begins_a_run();
+        if told && let Some(run) = kinds::run(self.ctx, &self.resource.spec).await? {
+            // On a full disk it is told all the same.
+            self.ledger.settle(|ledger| drop(ledger.telling.insert(self.id.clone(), run)));
+        }
+        let done = self.change(change, notes).await;
+        if told && done.is_err() {
+            // It failed or waits for its turn: it is told again.
+            self.ledger.settle(|ledger| drop(ledger.telling.remove(&self.id)));
+        }
+        done
+    }
+
+    /// An agent that was killed had told it already.
+    async fn heard_before_a_kill(&self) -> Result<bool, StepError> {
+        let Some(ended) = self.ledger.read(|ledger| ledger.telling.get(&self.id).cloned()) else { return Ok(false) };
+        Ok(kinds::run(self.ctx, &self.resource.spec).await?.is_some_and(|run| run != ended))
     }
 }
 

@@ -207,6 +207,25 @@ async fn a_notification_survives_a_crash_between_change_and_restart() {
     assert!(converge(&machine, &all).await.steps.is_empty());
 }
 
+#[tokio::test]
+async fn what_heard_before_a_crash_is_not_told_again_and_what_did_not_is() {
+    let machine = FakeMachine::new();
+    machine.units.add_running("x.service");
+    let all = shared([file("/etc/x", "new\n").notify(&["service.x"]), service("x", Disrupts::Nothing)]);
+    converge(&machine, &all).await;
+    // The agent was killed after it wrote down which run it ends, and before it wrote down that the new one has heard.
+    for (ended, restarts) in [("0", 1), ("1", 2)] {
+        let ledger = format!(
+            r#"{{"version":"1","generation":null,"pending":{{"service.x":["file./etc/x"]}},"telling":{{"service.x":"{ended}"}}}}"#
+        );
+        machine.files.put(LEDGER, &ledger);
+        assert!(converge(&machine, &all).await.converged);
+        assert_eq!(machine.units.did().len(), restarts);
+        assert!(!machine.files.text(LEDGER).unwrap().contains("telling"));
+        assert!(converge(&machine, &all).await.steps.is_empty());
+    }
+}
+
 /// A ledger that cannot be written after the restart is no reason to restart again and again.
 #[tokio::test]
 async fn a_debt_that_is_paid_on_a_full_disk_is_paid_once() {

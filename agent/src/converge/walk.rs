@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::{
     ConvergeError, Ends, Engine, Options, Progress,
     disruption::Disruption,
+    left,
     look::{Seen, look},
     packages,
     step::{Ended, Step, digest},
@@ -73,6 +74,9 @@ impl<'a> Walk<'a> {
             for &step in &wanted {
                 left_out[step] = false;
             }
+        }
+        if options.paused_until.is_none() {
+            left::settle(&ctx).await;
         }
         if options.only.is_none() && options.paused_until.is_none() {
             package::refresh(&ctx, &catalog).await;

@@ -1,15 +1,15 @@
 //! `[[archive]]`: fetched, checked, unpacked beside its folder and put in its place.
 
-use std::{ffi::OsStr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use muster_catalog::kinds::archive::ArchiveSpec;
+use muster_ids::Digest;
 use muster_plan::kinds::archive::{Change, Does, Observed, Origin, There};
 
 use super::accounts::{self, known};
 use crate::{
     Context, Done, StepError,
-    adapters::files::{is_being_written, temporary_name},
-    ports::{ArchiveError, Invocation},
+    ports::{ArchiveError, Invocation, Once},
 };
 
 /// Where archives lie while they are unpacked.
@@ -29,7 +29,8 @@ pub async fn observe(ctx: &Context, spec: &ArchiveSpec) -> Result<Observed, Step
         let mounts = table.at(&path).into_iter().chain(table.below(&path));
         unpacked.mounts = mounts.map(|mount| mount.point.clone()).collect();
     }
-    Ok(Observed { there, uid, gid })
+    let left = ctx.archives.left(&spec.path)? || ctx.files.stat(&fetched(spec))?.is_some();
+    Ok(Observed { there, left, uid, gid })
 }
 
 pub async fn apply(ctx: &Context, spec: &ArchiveSpec, change: &Change) -> Result<Done, StepError> {
@@ -37,7 +38,13 @@ pub async fn apply(ctx: &Context, spec: &ArchiveSpec, change: &Change) -> Result
         Does::Refuse(why) => Err(StepError::failed(why.clone())
             .help("nothing was changed: move it away by hand, or name another folder for the archive")),
         Does::Remove => {
+            ctx.files.remove(&fetched(spec), false)?;
             blocking(ctx, spec, |archives, spec| archives.remove(&spec.path)).await?;
+            Ok(Done::default())
+        }
+        Does::Clear => {
+            ctx.files.remove(&fetched(spec), false)?;
+            blocking(ctx, spec, |archives, spec| archives.clear(&spec.path)).await?;
             Ok(Done::default())
         }
         Does::Unpack { uid, gid } => {
@@ -69,6 +76,11 @@ async fn blocking(
     }
 }
 
+/// Each folder has a place of its own: two archives of one digest are fetched at once, and what a kill left is found again.
+fn fetched(spec: &ArchiveSpec) -> String {
+    format!("{FETCHED}/{}", Digest::of(&spec.path))
+}
+
 /// By apt's own downloader, which is on every Debian node before any package of ours is; or from the catalog.
 async fn fetch(ctx: &Context, spec: &ArchiveSpec) -> Result<String, StepError> {
     let url = spec.url.as_deref().unwrap_or_default();
@@ -77,20 +89,26 @@ async fn fetch(ctx: &Context, spec: &ArchiveSpec) -> Result<String, StepError> {
             .help("can this node reach it? `/usr/lib/apt/apt-helper download-file URL FILE` on the node tries the same")
             .retry()
     };
+    let path = fetched(spec);
     ctx.files.make_dir(FETCHED)?;
-    // What killed agents left. Another agent, or another archive with this digest, may be about to unpack its own.
-    for name in ctx.files.list(FETCHED)?.unwrap_or_default() {
-        if !is_being_written(OsStr::new(&name)) {
-            ctx.files.remove(&format!("{FETCHED}/{name}"), true)?;
-        }
-    }
-    let path = format!("{FETCHED}/{}", temporary_name(OsStr::new(spec.digest())).to_string_lossy());
     if let Some(content) = spec.bytes() {
         ctx.files.write(&path, content, 0o600, 0, 0)?;
         return Ok(path);
     }
     let run = Invocation::new(["/usr/lib/apt/apt-helper", "download-file", url, &path]).timeout(FETCH);
-    let output = ctx.commands.run(run).await.map_err(|error| failed().because(error))?;
+    // No command's name has a blank in it.
+    let name = format!("archive {}", spec.path);
+    let output = loop {
+        // One of a killed agent would write into ours.
+        if let Some(other) = ctx.commands.under_way(&name).await? {
+            ctx.commands.ended(&other, FETCH.saturating_sub(Duration::from_secs(other.age))).await?;
+        }
+        ctx.files.remove(&path, false)?;
+        match ctx.commands.once(&name, run.clone()).await.map_err(|error| failed().because(error))? {
+            Once::Ended(output) => break output,
+            Once::UnderWay(_) => {}
+        }
+    };
     if !output.success() {
         ctx.files.remove(&path, false)?;
         return Err(failed().because(output.tail(2)));

@@ -96,8 +96,7 @@ pub async fn apply(ctx: &Context, spec: &AuthorizedKeySpec, _change: &Change) ->
             let message = format!("the home {} of the user {} is not there", user.home, user.name);
             return Err(StepError::failed(message).help("make it with a [[directory]], and name that in `after`"));
         }
-        ctx.files.make_dir(&folder)?;
-        ctx.files.set(&folder, 0o700, user.uid, user.gid)?;
+        ctx.files.make_own_dir(&folder, 0o700, user.uid, user.gid)?;
     }
     ctx.files.write(&place, &edited(spec, content), mode, uid, gid)?;
     Ok(Done::default())

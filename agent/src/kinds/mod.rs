@@ -64,3 +64,14 @@ macro_rules! kinds {
 }
 
 muster_catalog::each_kind!(kinds);
+
+/// A name for the run of what runs on: another one once it was started anew. None for what has no runs of its own.
+pub async fn run(ctx: &Context, spec: &Spec) -> Result<Option<String>, StepError> {
+    Ok(match spec {
+        Spec::Service(service) => Some(ctx.units.run(&service.whole_name()).await?),
+        Spec::Container(container) => {
+            Some(ctx.docker.container(&container.name).await?.map(|state| state.run).unwrap_or_default())
+        }
+        _other => None,
+    })
+}

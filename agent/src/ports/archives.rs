@@ -13,8 +13,12 @@ pub trait Archives: Send + Sync {
     /// Puts what a tar archive holds in the folder's place: all of it or nothing. `from` says what digest it must have and how it is
     /// unpacked.
     fn unpack(&self, archive: &str, folder: &str, from: &Origin) -> Result<(), ArchiveError>;
-    /// Removes the folder with all in it.
+    /// Removes the folder with all in it: at once by its name, whatever becomes of us meanwhile.
     fn remove(&self, folder: &str) -> Result<(), ArchiveError>;
+    /// Whether one of these was cut off and left something beside the folder.
+    fn left(&self, folder: &str) -> Result<bool, ArchiveError>;
+    /// Removes that.
+    fn clear(&self, folder: &str) -> Result<(), ArchiveError>;
 }
 
 /// An archive that was not unpacked.

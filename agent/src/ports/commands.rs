@@ -12,6 +12,9 @@ pub trait Commands: Send + Sync {
     async fn once(&self, name: &str, invocation: Invocation) -> Result<Once, CommandError>;
     /// The program that was started under this name and has not ended, by whichever agent: also by one that is gone.
     async fn under_way(&self, name: &str) -> Result<Option<Run>, CommandError>;
+    /// Waits until the programs have ended that an agent which is gone left running: what they were to change is not changed before.
+    /// Not for those with a name, nor for those that may take longer than [`Invocation::new`] gives them.
+    async fn settled(&self) -> Result<(), CommandError>;
     /// Waits until that program has ended. False where it had not after `most`: then its process group was killed.
     async fn ended(&self, run: &Run, most: Duration) -> Result<bool, CommandError>;
 }
@@ -52,13 +55,16 @@ pub struct Invocation {
 }
 
 impl Invocation {
+    /// So long a program may take where nothing else is said.
+    pub const SHORT: Duration = Duration::from_secs(300);
+
     /// With five minutes, no input and write access.
     pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
         Self {
             argv: argv.into_iter().map(Into::into).collect(),
             environment: BTreeMap::new(),
             stdin: Vec::new(),
-            timeout: Duration::from_secs(300),
+            timeout: Self::SHORT,
             read_only: false,
             scratch: false,
         }

@@ -43,6 +43,8 @@ pub struct ContainerState {
     pub running: bool,
     /// How often Docker started it again by itself since it was started.
     pub restarts: u64,
+    /// A name for its present run, or for the last one: another one after each start.
+    pub run: String,
     /// Seconds since it was last started.
     pub up: u64,
     /// The status of its last end.

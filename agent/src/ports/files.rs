@@ -27,6 +27,8 @@ pub trait Files: Send + Sync {
     fn write_in_place(&self, path: &str, content: &[u8]) -> Result<(), FileError>;
     /// Makes the folder and its parents (0755, root) where they are missing.
     fn make_dir(&self, path: &str) -> Result<(), FileError>;
+    /// Makes a folder of this mode and owner, which nobody sees before it has them. Its parent has to be there, and nothing in its place.
+    fn make_own_dir(&self, path: &str, mode: u32, uid: u32, gid: u32) -> Result<(), FileError>;
     /// Owner and mode of a file or folder.
     fn set(&self, path: &str, mode: u32, uid: u32, gid: u32) -> Result<(), FileError>;
     /// Makes a link, in place of a file or link that is there.

@@ -10,6 +10,8 @@ pub trait Units: Send + Sync {
     async fn state(&self, name: &str) -> Result<UnitState, UnitError>;
     /// Of many in one call, in the same order.
     async fn states(&self, names: &[String]) -> Result<Vec<UnitState>, UnitError>;
+    /// A name for its present run, or for the last one where it does not run: another one after each start. Empty before the first.
+    async fn run(&self, name: &str) -> Result<String, UnitError>;
     /// Reads unit files again.
     async fn daemon_reload(&self) -> Result<(), UnitError>;
     async fn enable(&self, name: &str) -> Result<(), UnitError>;

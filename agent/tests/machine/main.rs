@@ -12,6 +12,7 @@ mod contract;
 mod errors;
 mod files;
 mod generated;
+mod kills;
 mod lab;
 mod mounts;
 mod packages;

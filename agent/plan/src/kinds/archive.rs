@@ -10,6 +10,8 @@ use crate::{row::Action, text};
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Observed {
     pub there: There,
+    /// A run that was killed left something: what it fetched, a half, or what was there before.
+    pub left: bool,
     /// What the names in the specification mean on this node.
     pub uid: Option<u32>,
     pub gid: Option<u32>,
@@ -64,6 +66,8 @@ pub enum Does {
         gid: Option<u32>,
     },
     Remove,
+    /// Only what a run that was killed left.
+    Clear,
     /// Nothing, and it is an error: somebody else's things are there.
     Refuse(String),
 }
@@ -76,10 +80,24 @@ impl Describe for Change {
     fn detail(&self) -> Vec<String> {
         self.detail.clone()
     }
+
+    fn of_our_doing(&self) -> bool {
+        self.does == Does::Clear
+    }
 }
 
 pub fn diff(spec: &ArchiveSpec, observed: &Observed) -> Option<Change> {
-    let Observed { there, uid, gid } = observed;
+    let clear = || Change {
+        does: Does::Clear,
+        detail: vec!["remove what a run that was killed left".into()],
+        action: Action::Change,
+    };
+    in_place(spec, observed).or_else(|| observed.left.then(clear))
+}
+
+/// The difference of the folder itself.
+fn in_place(spec: &ArchiveSpec, observed: &Observed) -> Option<Change> {
+    let Observed { there, left: _, uid, gid } = observed;
     let (uid, gid) = (*uid, *gid);
     if let There::Unpacked(Unpacked { mounts, .. }) = there
         && let Some(mount) = mounts.first()
@@ -174,7 +192,7 @@ mod tests {
     }
 
     fn seen(there: There) -> Observed {
-        Observed { there, uid: Some(0), gid: Some(0) }
+        Observed { there, left: false, uid: Some(0), gid: Some(0) }
     }
 
     #[test]
@@ -191,6 +209,18 @@ mod tests {
         assert_eq!(diff(&spec(), &seen(There::Unpacked(mounts.clone()))), None);
         let Does::Refuse(why) = diff(&newer, &seen(There::Unpacked(mounts))).unwrap().does else { panic!() };
         assert_eq!(why, "/opt/tool/m is mounted in /opt/tool");
+    }
+
+    #[test]
+    fn what_a_kill_left_goes_and_is_nobodys_drift() {
+        let left = |there| Observed { left: true, ..seen(there) };
+        let from = Origin { sha256: "a".repeat(64), strip: 1, uid: 0, gid: 0 };
+        let right = There::Unpacked(Unpacked { from, ..Unpacked::default() });
+        let change = diff(&spec(), &left(right)).unwrap();
+        assert!(change.does == Does::Clear && change.of_our_doing());
+        let gone = ArchiveSpec { absent: true, ..spec() };
+        assert_eq!(diff(&gone, &left(There::Nothing)).unwrap().does, Does::Clear);
+        assert!(matches!(diff(&spec(), &left(There::Nothing)).unwrap().does, Does::Unpack { .. }));
     }
 
     #[test]

@@ -110,6 +110,13 @@ impl Describe for Change {
             Self::Replace(_) | Self::Restart | Self::Remove { running: true, .. } => Disrupts::Service,
         }
     }
+
+    fn begins_a_run(&self) -> bool {
+        match self {
+            Self::Create | Self::Replace(_) | Self::Start | Self::Restart => true,
+            Self::Clear | Self::Remove { .. } | Self::Refuse { .. } => false,
+        }
+    }
 }
 
 /// The address of exactly this specification, but for what it says of others' containers.

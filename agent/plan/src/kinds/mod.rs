@@ -46,6 +46,10 @@ pub trait Describe {
     fn of_our_doing(&self) -> bool {
         false
     }
+    /// Applying it ends what runs and begins a new run, which knows of all that changed before.
+    fn begins_a_run(&self) -> bool {
+        false
+    }
     /// What of it is left to do where it is told to begin anew right after.
     fn before_a_new_start(self) -> Option<Self>
     where
@@ -88,6 +92,11 @@ macro_rules! kinds {
             fn of_our_doing(&self) -> bool {
                 match self {
                     $(Self::$variant(change) => change.of_our_doing(),)*
+                }
+            }
+            fn begins_a_run(&self) -> bool {
+                match self {
+                    $(Self::$variant(change) => change.begins_a_run(),)*
                 }
             }
             fn before_a_new_start(self) -> Option<Self> {

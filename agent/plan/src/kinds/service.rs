@@ -150,6 +150,10 @@ impl Describe for Change {
         *owed || (!unmask && !daemon_reload && enable.is_none() && *run == Some(Run::Stand))
     }
 
+    fn begins_a_run(&self) -> bool {
+        matches!(self.run, Some(Run::Start | Run::Restart))
+    }
+
     fn before_a_new_start(self) -> Option<Self> {
         // A restart reads its unit file again by itself, and systemd counts from none.
         let nothing = self.run == Some(Run::Stand) && self.enable.is_none() && !self.unmask;
@@ -163,7 +167,9 @@ pub fn diff(spec: &ServiceSpec, observed: &Observed) -> Option<Change> {
     if unmask {
         detail.push("unmask".to_owned());
     }
-    let daemon_reload = observed.loaded && observed.needs_reload;
+    // Of what does not run and is not to, and has no file any more, systemd forgets the rest by itself.
+    let gone = !spec.running && observed.file.is_empty() && observed.ended();
+    let daemon_reload = observed.loaded && observed.needs_reload && !gone;
     if daemon_reload {
         detail.push("its unit file changed".to_owned());
     }
@@ -297,6 +303,15 @@ mod tests {
         assert!(stopped.before_a_new_start().is_some());
         assert_eq!(diff(&spec(), &again(1, 10)), None);
         assert!(diff(&spec(), &again(3, 59)).is_some() && diff(&spec(), &again(3, 60)).is_none());
+    }
+
+    #[test]
+    fn what_is_gone_with_its_file_is_not_read_again() {
+        let gone = Observed { needs_reload: true, ..seen("inactive", "dead", "") };
+        assert_eq!(diff(&off(), &gone), None);
+        let there = Observed { needs_reload: true, ..seen("inactive", "dead", "disabled") };
+        assert!(diff(&off(), &there).unwrap().daemon_reload);
+        assert!(diff(&spec(), &gone).unwrap().daemon_reload);
     }
 
     #[test]

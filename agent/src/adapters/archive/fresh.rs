@@ -2,7 +2,7 @@
 //! may be swapped by whoever owns the folder above, so it is held by a descriptor.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs::{self, File},
     io::{self, Read, Write as _},
     os::{
@@ -14,10 +14,7 @@ use std::{
 };
 
 use muster_plan::kinds::archive::Origin;
-use rustix::{
-    fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, mkdirat, openat, unlinkat},
-    io::Errno,
-};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, mkdirat, openat, unlinkat};
 
 use super::{
     entries::{Entries, Kind, place},
@@ -57,7 +54,7 @@ impl Fresh {
     }
 
     pub fn remove(&self, spot: &Spot) -> Result<(), Trouble> {
-        tree::remove_opened(&spot.folder, &self.name, &self.folder, &spot.real, 0)
+        remove(spot, &self.name, &self.folder)
     }
 
     /// The folder itself, whatever its name leads to by now.
@@ -139,22 +136,40 @@ fn write(entry: &mut tar::Entry<'_, impl Read>, kind: &Kind, folder: &Path, path
     }
 }
 
-/// Removes what killed agents left beside the place. Only what bears root's record: in a folder of somebody else's, any may bear such a name.
-pub fn sweep(spot: &Spot) -> Result<(), Trouble> {
+/// Removes the folder that stands as `name` beside the place. Its record goes last: cut off, the rest is known by it.
+pub fn remove(spot: &Spot, name: &OsStr, folder: &OwnedFd) -> Result<(), Trouble> {
+    let path = spot.real.with_file_name(name);
+    for entry in tree::entries(folder)?.iter().filter(|entry| entry.name != record::NAME) {
+        match entry.kind {
+            FileKind::Directory => tree::remove(folder, &entry.name, &path.join(&entry.name))?,
+            FileKind::File | FileKind::Link | FileKind::Socket | FileKind::Other => {
+                unlinkat(folder, &entry.name, AtFlags::empty())?;
+            }
+        }
+    }
+    tree::remove_opened(&spot.folder, name, folder, &path, 0)
+}
+
+/// What killed agents left beside the place, opened. Only what bears root's record, or is empty: in a folder of somebody else's, any may bear such
+/// a name.
+pub fn left(spot: &Spot) -> Result<Vec<(OsString, OwnedFd)>, Trouble> {
+    let mut left = Vec::new();
     for Entry { name, kind } in spot.siblings()? {
-        let left = kind == FileKind::Directory && temporary::is_for(&name, &spot.name);
-        if !left || temporary::is_being_written(&name) {
+        let ours = kind == FileKind::Directory && temporary::is_for(&name, &spot.name);
+        if !ours || temporary::is_being_written(&name) {
             continue;
         }
         let Ok(opened) = tree::open_below(&spot.folder, &name) else { continue };
-        let path = spot.real.with_file_name(&name);
         match record::of(&opened)? {
-            Mark::Broken | Mark::Ours(_) => tree::remove_opened(&spot.folder, &name, &opened, &path, 0)?,
-            Mark::None | Mark::Foreign => match unlinkat(&spot.folder, &name, AtFlags::REMOVEDIR) {
-                Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => {}
-                Err(error) => return Err(error.into()),
-            },
+            Mark::Broken | Mark::Ours(_) => left.push((name, opened)),
+            Mark::None if tree::entries(&opened)?.is_empty() => left.push((name, opened)),
+            Mark::None | Mark::Foreign => {}
         }
     }
-    Ok(())
+    Ok(left)
+}
+
+/// Removes that.
+pub fn sweep(spot: &Spot) -> Result<(), Trouble> {
+    left(spot)?.iter().try_for_each(|(name, opened)| remove(spot, name, opened))
 }

@@ -187,6 +187,19 @@ fn a_kill_or_a_wrong_digest_leaves_what_was_there() {
     fs::create_dir_all(lab.at("opt/.tool.muster-99999999-3/mine")).unwrap();
     lab.unpack(&good()).unwrap();
     assert_eq!(fs::read_dir(lab.at("opt")).unwrap().count(), 2);
+    assert!(!lab.archives.left("/opt/tool").unwrap());
+    // Cut off between its new place and the removal of what was there, and in the middle of that removal.
+    for left in ["", "bin/run"] {
+        let old = lab.at("opt/.tool.muster-99999999-4");
+        fs::create_dir_all(old.join("bin")).unwrap();
+        fs::write(old.join(record::NAME), "").unwrap();
+        if !left.is_empty() {
+            fs::write(old.join(left), "").unwrap();
+        }
+        assert!(lab.archives.left("/opt/tool").unwrap());
+        lab.archives.clear("/opt/tool").unwrap();
+        assert!(!lab.archives.left("/opt/tool").unwrap() && !old.exists());
+    }
     // Somebody's own folder, and a record that is none any more.
     fs::write(lab.at("opt/tool").join(record::NAME), "{").unwrap();
     assert_eq!(lab.unpacked().changed, ["/opt/tool/.muster-archive"]);

@@ -5,6 +5,7 @@
 //! writes, the process is found by a token in its environment.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
@@ -21,10 +22,14 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
-use crate::ports::{CommandError, Run};
+use crate::{
+    adapters::files::is_an_agent,
+    ports::{CommandError, Run},
+};
 
 /// The environment variable with the token.
 const TOKEN: &str = "MUSTER_RUN";
+const LOCK: &str = "lock";
 /// Between two looks at a process that is waited for.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -96,6 +101,63 @@ impl Runs {
         Ok(Started::Now(child, recorded))
     }
 
+    /// Starts a program whose agent waits for it, and writes it down for the case that this agent does not live to see its end.
+    pub(super) fn note(
+        &self,
+        mut command: Command,
+        start: impl FnOnce(Command) -> Result<Child, CommandError>,
+    ) -> Result<(Child, Option<Recorded>), CommandError> {
+        let token = token();
+        let mut record = Record { name: token.clone(), token, began: now(), process: None };
+        // Where it cannot be written down it runs all the same: only a kill at that very time would miss it.
+        let noted = self.lock().and_then(|lock| self.write(&record).map(|()| lock));
+        let Ok(_lock) = noted else { return Ok((start(command)?, None)) };
+        let recorded = Recorded(self.path(&record.name));
+        command.env(TOKEN, &record.token);
+        let child = start(command)?;
+        if let Some(pid) = child.id()
+            && let Some(ticks) = began(pid)
+        {
+            record.process = Some((pid, ticks));
+            let _as_above = self.write(&record);
+        }
+        Ok((child, Some(recorded)))
+    }
+
+    /// What agents that are gone left running; what else they left here is taken away.
+    pub(super) fn left(&self) -> Result<Vec<Run>, CommandError> {
+        let failed = unwritten("its programs");
+        let mut entries = match fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            listed => listed.map_err(&failed)?,
+        };
+        if entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == LOCK)) {
+            return Ok(Vec::new());
+        }
+        let _lock = self.lock().map_err(&failed)?;
+        let mut left = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(&failed)? {
+            let path = entry.map_err(&failed)?.path();
+            let record = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Record>(&text).ok());
+            let Some(record) = record.filter(|_| path.extension().is_some_and(|extension| extension == "json")) else {
+                // Half a record: nobody writes one now.
+                if path.file_name() != Some(OsStr::new(LOCK)) {
+                    let _ = fs::remove_file(path);
+                }
+                continue;
+            };
+            let agent = record.token.split('-').next().and_then(|pid| pid.parse().ok());
+            if agent.is_some_and(|pid| pid == std::process::id() || is_an_agent(pid)) {
+                continue;
+            }
+            match self.find(&record.name).map_err(&failed)? {
+                Some(run) => left.push(run),
+                None => drop(Recorded(path)),
+            }
+        }
+        Ok(left)
+    }
+
     pub(super) fn under_way(&self, name: &str) -> Result<Option<Run>, CommandError> {
         self.find(name).map_err(unwritten(name))
     }
@@ -155,8 +217,7 @@ impl Runs {
     /// One agent at a time begins or forgets a run; it is let go when the file is closed.
     fn lock(&self) -> io::Result<File> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-        let lock =
-            File::options().write(true).create(true).truncate(false).mode(0o600).open(self.folder.join("lock"))?;
+        let lock = File::options().write(true).create(true).truncate(false).mode(0o600).open(self.folder.join(LOCK))?;
         flock(&lock, FlockOperation::LockExclusive)?;
         Ok(lock)
     }
@@ -227,6 +288,29 @@ mod tests {
         }
         assert_eq!(found, Some(ours.id()));
         assert_eq!(runs.find("x").unwrap(), None);
+    }
+
+    #[test]
+    fn what_an_agent_that_is_gone_left_running_is_known_and_its_records_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = Runs::below(&folder.path().join("programs"));
+        assert!(runs.left().unwrap().is_empty());
+        let mut child = std::process::Command::new("sleep").arg("300").spawn().unwrap();
+        let process = Some((child.id(), began(child.id()).unwrap()));
+        let own = token();
+        for (token, process) in [("1-0-7", process), ("1-1-7", None), (own.as_str(), process)] {
+            let token = token.to_owned();
+            drop(runs.lock().unwrap());
+            runs.write(&Record { name: token.clone(), token, began: now(), process }).unwrap();
+        }
+        fs::write(runs.folder.join("x.new"), "half").unwrap();
+        let found: Vec<u32> = runs.left().unwrap().into_iter().map(|run| run.pid).collect();
+        assert_eq!(found, [child.id()]);
+        assert_eq!(fs::read_dir(&runs.folder).unwrap().count(), 3, "its record, ours and the lock");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(runs.left().unwrap().is_empty());
+        assert_eq!(fs::read_dir(&runs.folder).unwrap().count(), 2);
     }
 
     #[test]

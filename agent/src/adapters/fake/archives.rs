@@ -57,4 +57,12 @@ impl Archives for FakeArchives {
         self.lock().folders.remove(folder);
         Ok(())
     }
+
+    fn left(&self, _folder: &str) -> Result<bool, ArchiveError> {
+        Ok(false)
+    }
+
+    fn clear(&self, _folder: &str) -> Result<(), ArchiveError> {
+        Ok(())
+    }
 }

@@ -62,6 +62,10 @@ impl Commands for FakeCommands {
         Ok(lock(&self.under_way).get(name).cloned())
     }
 
+    async fn settled(&self) -> Result<(), CommandError> {
+        Ok(())
+    }
+
     async fn ended(&self, run: &Run, _most: Duration) -> Result<bool, CommandError> {
         lock(&self.under_way).remove(&run.name);
         Ok(true)

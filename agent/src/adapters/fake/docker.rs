@@ -162,6 +162,7 @@ impl Docker for FakeDocker {
         drop(state);
         self.with(name, |container| {
             container.running = !broken.contains(&container.image_name);
+            container.run.push('+');
             container.up = if container.running { 3600 } else { 0 };
             container.status = i64::from(!container.running);
         })
@@ -172,7 +173,10 @@ impl Docker for FakeDocker {
     }
 
     async fn restart(&self, name: &str) -> Result<(), DockerError> {
-        self.with(name, |container| container.running = true)
+        self.with(name, |container| {
+            container.running = true;
+            container.run.push('+');
+        })
     }
 
     async fn rename(&self, from: &str, to: &str) -> Result<(), DockerError> {

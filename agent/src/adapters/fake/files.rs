@@ -163,6 +163,23 @@ impl Files for FakeFiles {
         Ok(())
     }
 
+    fn make_own_dir(&self, path: &str, mode: u32, uid: u32, gid: u32) -> Result<(), FileError> {
+        let path = clean(path);
+        let mut state = self.lock();
+        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        if !parent.is_empty() && !state.nodes.contains_key(parent) {
+            return Err(failed("make the folder", &path, ErrorKind::NotFound));
+        }
+        if state.nodes.contains_key(&path) {
+            return Err(failed("make the folder", &path, ErrorKind::AlreadyExists));
+        }
+        let mut made = folder();
+        (made.stat.mode, made.stat.uid, made.stat.gid) = (mode, uid, gid);
+        state.nodes.insert(path.clone(), made);
+        state.changed("make", &path);
+        Ok(())
+    }
+
     fn set(&self, path: &str, mode: u32, uid: u32, gid: u32) -> Result<(), FileError> {
         let path = clean(path);
         let mut state = self.lock();

@@ -25,6 +25,8 @@ struct State {
     hangs: BTreeSet<String>,
     /// "restart x.service", in order.
     did: Vec<String>,
+    /// How often a start of a unit came to its end.
+    runs: BTreeMap<String, u32>,
     listeners: Vec<tokio::sync::mpsc::UnboundedSender<UnitEvent>>,
 }
 
@@ -142,6 +144,9 @@ impl FakeUnits {
         }
         let mut state = self.lock();
         let fails = active && state.fails.contains(&own);
+        if matches!(verb, "start" | "restart") {
+            *state.runs.entry(own.clone()).or_default() += 1;
+        }
         if let Some(unit) = state.units.get_mut(&own) {
             let (active, sub) = match (active, fails) {
                 (true, false) => ("active", "running"),
@@ -183,6 +188,12 @@ impl Units for FakeUnits {
             states.push(self.state(name).await?);
         }
         Ok(states)
+    }
+
+    async fn run(&self, name: &str) -> Result<String, UnitError> {
+        let state = self.lock();
+        let own = state.own_name(name);
+        Ok(state.runs.get(&own).copied().unwrap_or_default().to_string())
     }
 
     async fn daemon_reload(&self) -> Result<(), UnitError> {

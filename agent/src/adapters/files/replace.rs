@@ -9,8 +9,8 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, FallocateFlags, FileType, Gid, Mode, OFlags, Stat, Uid, fallocate, fchmod, fchown, fstat, openat,
-        renameat, symlinkat, unlinkat,
+        AtFlags, Dir, FallocateFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid, fallocate, fchmod, fchown,
+        fstat, mkdirat, openat, renameat, renameat_with, symlinkat, unlinkat,
     },
     io::Errno,
 };
@@ -19,7 +19,7 @@ use super::{
     kept::{self, Attribute},
     temporary,
     trouble::{Trouble, frozen},
-    walk::Spot,
+    walk::{Spot, is_ours},
 };
 
 /// What a file is to be.
@@ -137,6 +137,41 @@ pub fn link(spot: &Spot, target: &str) -> Result<(), Trouble> {
         let _ = unlinkat(&spot.folder, &temporary, AtFlags::empty());
     }
     Ok(renamed?)
+}
+
+/// A new folder under its name at once with its owner and mode.
+pub fn folder(spot: &Spot, mode: u32, uid: u32, gid: u32) -> Result<(), Trouble> {
+    let temporary = temporary::name(&spot.name);
+    mkdirat(&spot.folder, &temporary, Mode::RWXU)?;
+    let made = set_up(spot, &temporary, mode, uid, gid).and_then(|()| {
+        renameat_with(&spot.folder, &temporary, &spot.folder, &spot.name, RenameFlags::NOREPLACE)?;
+        Ok(spot.sync()?)
+    });
+    if made.is_err() {
+        let _ = unlinkat(&spot.folder, &temporary, AtFlags::REMOVEDIR);
+    }
+    made
+}
+
+fn set_up(spot: &Spot, folder: &OsStr, mode: u32, uid: u32, gid: u32) -> Result<(), Trouble> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = openat(&spot.folder, folder, flags, Mode::empty())?;
+    if !spot.private {
+        // Who may write the parent could have put another one of root's there.
+        let entries = Dir::read_from(&made)?.filter(|entry| {
+            let name = entry.as_ref().map(|entry| entry.file_name().to_bytes().to_vec()).unwrap_or_default();
+            !matches!(name.as_slice(), b"." | b"..")
+        });
+        if entries.count() > 0 || !is_ours(fstat(&made)?.st_uid) {
+            return Err(io::Error::from(io::ErrorKind::ResourceBusy).into());
+        }
+        kept::take(&made)?;
+    }
+    let stat = fstat(&made)?;
+    if (stat.st_uid, stat.st_gid) != (uid, gid) {
+        fchown(&made, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    }
+    Ok(fchmod(&made, Mode::from_raw_mode(mode))?)
 }
 
 /// Owner and mode of a file or folder, on one descriptor.

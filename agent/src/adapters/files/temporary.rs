@@ -54,9 +54,17 @@ pub fn is_being_written(name: &OsStr) -> bool {
     process(name).is_some_and(|process| process == std::process::id() || is_an_agent(process))
 }
 
-/// Under the same program's name; another program may have the number by now.
-fn is_an_agent(process: u32) -> bool {
-    let name = |process: &str| std::fs::read(format!("/proc/{process}/comm")).ok();
+/// Under the same program's name; another program may have the number by now. One that has ended and that nobody asked for its end yet
+/// writes nothing any more.
+pub fn is_an_agent(process: u32) -> bool {
+    let name = |process: &str| {
+        let stat = std::fs::read(format!("/proc/{process}/stat")).ok()?;
+        // `7 (name) S …`, and the name may hold anything.
+        let (begins, ends) =
+            (stat.iter().position(|byte| *byte == b'(')?, stat.iter().rposition(|byte| *byte == b')')?);
+        let runs = !matches!(stat.get(ends + 2)?, b'Z' | b'X');
+        runs.then(|| stat[begins..ends].to_vec())
+    };
     let theirs = name(&process.to_string());
     theirs.is_some() && theirs == name("self")
 }
@@ -78,12 +86,19 @@ impl Swept {
         for entry in Dir::read_from(&folder)? {
             let entry = entry?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            let file = matches!(entry.file_type(), FileType::RegularFile | FileType::Symlink | FileType::Unknown);
+            let flags = match entry.file_type() {
+                FileType::RegularFile | FileType::Symlink | FileType::Unknown => AtFlags::empty(),
+                // Made empty and named at once; another is none of ours.
+                FileType::Directory => AtFlags::REMOVEDIR,
+                _other => continue,
+            };
             // Those of this very process are from an earlier one with its number: it begins with this sweep here.
             let gone = |process| process == std::process::id() || !is_an_agent(process);
-            if file && process(name).is_some_and(gone) {
-                match unlinkat(&folder, name, AtFlags::empty()) {
+            if process(name).is_some_and(gone) {
+                match unlinkat(&folder, name, flags) {
                     Ok(()) => tracing::info!(folder = %spot.real.display(), ?name, "removed what a killed agent left"),
+                    // An archive's, which that kind sees to.
+                    Err(Errno::NOTEMPTY | Errno::EXIST) if flags == AtFlags::REMOVEDIR => {}
                     Err(error) => tracing::warn!(?name, %error, "what a killed agent left cannot be removed"),
                 }
             }
@@ -111,5 +126,27 @@ mod tests {
         );
         assert!(is_being_written(&name(OsStr::new("x"))));
         assert!(!is_being_written(OsStr::new(".x.muster-1-1")), "the first process is no agent");
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_no_agent_whether_or_not_somebody_asked_for_its_end() {
+        let own = std::fs::read_to_string("/proc/self/comm").unwrap();
+        // Under this program's name, until its input ends.
+        let script = format!("printf %s '{}' >/proc/self/comm; exec 2>/dev/null; echo; read line", own.trim_end());
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+        assert!(is_an_agent(child.id()));
+        child.kill().unwrap();
+        let ended = || std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap().contains(") Z ");
+        while !ended() {
+            std::thread::yield_now();
+        }
+        assert!(!is_an_agent(child.id()));
+        child.wait().unwrap();
     }
 }

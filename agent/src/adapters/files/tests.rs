@@ -276,6 +276,7 @@ fn what_a_killed_agent_left_goes_with_the_next_write() {
     for name in left.iter().chain(&others) {
         fs::write(root.path().join("d").join(name), "half").unwrap();
     }
+    fs::create_dir(root.path().join(format!("d/.folder.muster-{gone}-1"))).unwrap();
     files.write("/d/z", b"", 0o644, 0, 0).unwrap();
     let mut expected: Vec<String> = others.into_iter().chain(["z".to_owned()]).collect();
     expected.sort_unstable();

@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use muster_ids::Digest;
 use muster_plan::kinds::archive::diff;
 
 use super::*;

@@ -59,6 +59,13 @@ fn keeps(files: &dyn Files) {
     assert_eq!(files.list("/a/b/x").unwrap_or_default(), None, "a file has no list");
     assert_eq!(files.write("/a/c", b"", 0o644, 0, 0).unwrap_err().source.kind(), ErrorKind::IsADirectory);
     assert!(files.make_dir("/a/b/x").is_err(), "a file is in the way");
+    files.make_own_dir("/a/own", 0o700, 0, 0).unwrap();
+    let own = files.stat("/a/own").unwrap().unwrap();
+    assert_eq!((own.kind, own.mode, own.uid, own.gid), (FileKind::Directory, 0o700, 0, 0));
+    assert_eq!(files.make_own_dir("/a/own", 0o755, 0, 0).unwrap_err().source.kind(), ErrorKind::AlreadyExists);
+    assert_eq!(files.make_own_dir("/b/own", 0o755, 0, 0).unwrap_err().source.kind(), ErrorKind::NotFound);
+    assert_eq!(files.list("/a").unwrap().unwrap(), ["b", "c", "own"]);
+    files.remove("/a/own", false).unwrap();
     assert!(files.write("/a/b/x/y", b"", 0o644, 0, 0).is_err(), "a file is no parent");
     assert_eq!(files.remove("/a", false).unwrap_err().source.kind(), ErrorKind::DirectoryNotEmpty);
     files.remove("/a/c/d", false).unwrap();
