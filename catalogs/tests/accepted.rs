@@ -438,6 +438,30 @@ name = "sweep"
 running = false
 enabled = false
 
+[[archive]]
+path = "/opt/tool"
+url = "https://example.org/tool.tar"
+sha256 = "becb950ee80daa8ae7331d77966d94a611af79ad0d3307380907e0ec08f5b4e8"
+
+[[file]]
+path = "/opt/tool/etc/tool.conf"
+content = ""
+
+[[command]]
+name = "index"
+run = ["/opt/tool/bin/tool", "index"]
+creates = "/opt/tool-data/index"
+
+[[mount]]
+path = "/srv/once"
+source = "tmpfs"
+fstype = "tmpfs"
+options = ["size=1m", "size=1m", "x-systemd.requires=a.service", "x-systemd.requires=b.service"]
+
+[[link]]
+path = "/srv/here"
+target = "."
+
 [[file]]
 path = "/home/other/.ssh/authorized_keys"
 content = ""

@@ -94,6 +94,21 @@ impl Aliases {
         found
     }
 
+    /// Whether a link is met again when it is followed.
+    pub(super) fn leads_to_itself(&self, link: &str) -> bool {
+        let mut at = link;
+        for _ in 0..MOST_LINKS {
+            match self.paths.get(at) {
+                // Its own target is what the link itself says of it.
+                Some(to) if to == link => return at != link,
+                Some(to) => at = to,
+                None => return false,
+            }
+        }
+        // One that leads into a circle that it is no part of: those in it are told.
+        false
+    }
+
     fn step(&self, path: &str) -> Option<String> {
         let ends = path.match_indices('/').map(|(at, _)| at).skip(1).chain([path.len()]);
         for end in ends {

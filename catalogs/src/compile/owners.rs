@@ -67,7 +67,21 @@ pub(super) fn one_each(drafts: Vec<Draft>, site: &Site, facts: &Facts, errors: &
     }
     no_mount_on_a_file(&kept, &aliases, site, errors);
     no_port_of_all_addresses(&kept, site, errors);
+    no_link_in_a_circle(&kept, &aliases, site, errors);
     kept
+}
+
+/// A link that leads to itself by way of others of the site.
+fn no_link_in_a_circle(drafts: &[Draft], aliases: &Aliases, site: &Site, errors: &mut Vec<Diagnostic>) {
+    for draft in drafts {
+        if let Spec::Link(link) = &draft.resource.spec
+            && aliases.leads_to_itself(&link.path)
+        {
+            let error = Diagnostic::new(format!("{} leads to itself by way of other links", link.path))
+                .at(site.sources.place(draft.named, "in a circle"));
+            errors.push(error.help("lead one of them to a file or folder"));
+        }
+    }
 }
 
 /// A port of every address, and the same of one.
@@ -181,8 +195,12 @@ pub(super) fn no_block_in_a_whole_file(drafts: &[Draft], site: &Site, errors: &m
 /// A folder that is to go with what is to be in it, and one that is to hold nothing else than the site's, and is another's as a
 /// whole: a home, what a command creates, a container's volume.
 pub(super) fn nothing_is_taken_away(drafts: &[Draft], site: &Site, errors: &mut Vec<Diagnostic>) {
-    let empties =
-        |draft: &Draft| matches!(&draft.resource.spec, Spec::Directory(folder) if folder.absent || folder.purge);
+    let empties = |draft: &Draft| match &draft.resource.spec {
+        Spec::Directory(folder) => folder.absent || folder.purge,
+        Spec::File(file) => file.absent,
+        Spec::Archive(_) => true,
+        _other => false,
+    };
     if !drafts.iter().any(empties) {
         return;
     }
@@ -191,29 +209,43 @@ pub(super) fn nothing_is_taken_away(drafts: &[Draft], site: &Site, errors: &mut 
         .flat_map(|draft| draft.resource.spec.owns().into_iter().map(move |owned| (owned.path, owned.tree, draft)))
         .collect();
     owned.sort_by(|a, b| a.0.cmp(&b.0));
-    for draft in drafts {
-        let Spec::Directory(folder) = &draft.resource.spec else { continue };
-        let inside = format!("{}/", folder.path.trim_end_matches('/'));
+    for draft in drafts.iter().filter(|draft| empties(draft)) {
+        let spec = &draft.resource.spec;
+        let own = spec.name();
+        let inside = format!("{}/", own.trim_end_matches('/'));
         let from = |start: &str| owned[owned.partition_point(|(path, ..)| path.as_str() < start)..].iter();
-        let same = from(&folder.path).take_while(|(path, ..)| *path == folder.path);
+        let other = |(.., owner): &&(String, bool, &Draft)| !std::ptr::eq(*owner, draft);
+        let same = from(own).take_while(|(path, ..)| path == own).filter(other);
         let below = from(&inside).take_while(|(path, ..)| path.starts_with(&inside));
-        let found = match (folder.absent, folder.purge) {
-            (true, _) => same
-                .chain(below)
-                .next()
-                .map(|(path, _, owner)| (format!("{} is to go, and {path} is to be there", folder.path), path, *owner)),
-            // A mount's folder may be kept clean: it is the mount's file system that is.
-            (false, true) => same
+        let is_there = |path: &str| format!("{own} is to go, and {path} is to be there");
+        let found = match spec {
+            Spec::File(_) => same.map(|(path, _, owner)| (is_there(path), path, *owner)).next(),
+            // What is only remade does not count: data does.
+            Spec::Archive(archive) if !archive.absent => below
+                .filter(|(_, tree, _)| *tree)
+                .map(|(path, _, owner)| {
+                    (
+                        format!(
+                            "{path} lies in the archive's folder {own}, and goes with it when that is unpacked anew"
+                        ),
+                        path,
+                        *owner,
+                    )
+                })
+                .next(),
+            Spec::Directory(folder) if !folder.absent => same
+                // A mount's folder may be kept clean: it is the mount's file system that is.
                 .filter(|(_, tree, owner)| *tree && !matches!(owner.resource.spec, Spec::Mount(_)))
                 .map(|(path, _, owner)| {
                     (format!("a purge of {path} would empty what {} owns", owner.resource.id()), path, *owner)
                 })
                 .next(),
-            (false, false) => None,
+            _absent => same.chain(below).next().map(|(path, _, owner)| (is_there(path), path, *owner)),
         };
+        let taken = if matches!(spec, Spec::Archive(_)) { "all of it is the archive's" } else { "`purge`" };
         if let Some((message, path, owner)) = found {
             let error = Diagnostic::new(message)
-                .at(site.sources.place(draft.named, if folder.absent { "`absent`" } else { "`purge`" }))
+                .at(site.sources.place(draft.named, if spec.absent() { "`absent`" } else { taken }))
                 .at(site.sources.place(owner.named, format!("owns {path}")));
             errors.push(error.help("keep one of the two, or give each a `when` of its own"));
         }

@@ -104,6 +104,20 @@ pub fn is_essential(path: &str) -> bool {
     FOLDERS.contains(&path) || path.starts_with("/proc/")
 }
 
+/// Two options of which the kernel would take the last: each look would find the other missing.
+fn contradicting(words: &[&str]) -> Option<Fault> {
+    const PAIRS: &[(&str, &str)] =
+        &[("ro", "rw"), ("suid", "nosuid"), ("dev", "nodev"), ("exec", "noexec"), ("sync", "async")];
+    const ONCE: &[&str] = &["size=", "nr_inodes=", "mode=", "uid=", "gid="];
+    let pair = PAIRS.iter().find(|(one, other)| words.contains(one) && words.contains(other)).copied();
+    let twice = || {
+        let of = |key: &'_ &str| words.iter().filter(|word| word.starts_with(key)).copied().collect::<Vec<_>>();
+        ONCE.iter().map(of).find(|found| found.iter().any(|word| *word != found[0])).map(|found| (found[0], found[1]))
+    };
+    let (one, other) = pair.or_else(twice)?;
+    Some(Fault::new("options", format!("`{one}` and `{other}` contradict each other"), "expected one of the two"))
+}
+
 impl Kind for MountSpec {
     const ENDS_WITH_BOOT: bool = true;
 
@@ -196,6 +210,7 @@ impl Kind for MountSpec {
                     .help("it is what its source is; take out `fstype`, or `bind`"),
             );
         }
+        faults.extend(contradicting(&words));
         for word in words {
             if word.contains(char::is_whitespace) {
                 faults.push(

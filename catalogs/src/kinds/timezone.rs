@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Claim, Kind, Need, Owned, Presence, SecretName};
 
 /// The node's time zone: the link `/etc/localtime`, and `/etc/timezone`. The zone must be in the node's `tzdata`. Programs that run
-/// take it up when they start: let it notify their services. Equal is where the link leads, from the root or from its folder. Nothing is removed
+/// take it up when they start: let it notify their services. Equal is where the link leads, from the root or from its folder, and the name. Nothing is removed
 /// where it leaves the site.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a time zone")]

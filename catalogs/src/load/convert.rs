@@ -147,6 +147,8 @@ impl Loader {
                 (1, max.unwrap_or(1))
             }
         };
+        // More was reported; to go on with would take as long.
+        let (min, max) = (min.min(MOST_NODES), max.min(MOST_NODES));
         if min > max {
             self.error(
                 node.at(&["max"]),
@@ -273,6 +275,9 @@ impl Loader {
         }
     }
 }
+
+/// What the schema takes, and what is gone on with where somebody wrote more.
+const MOST_NODES: u32 = 250;
 
 /// Stands in while a wrong name is reported.
 fn cluster_name() -> ClusterName {

@@ -133,7 +133,7 @@ impl Loader {
                 }
             }
         }
-        let nodes: u32 = site.pools.values().map(|p| p.max).sum();
+        let nodes = site.pools.values().fold(0_u32, |sum, pool| sum.saturating_add(pool.max));
         let room = |prefix: u8, each: u8| if prefix > each { 0 } else { 1_u64 << (each - prefix) };
         if room(site.pods.prefix_len(), 24) < u64::from(nodes) {
             let label = format!("{nodes} nodes need {nodes} ranges of 256 addresses");
