@@ -16,7 +16,7 @@ find $places -xdev -type f ! -path '/etc/*shadow*' ! -path '/etc/passwd*' ! -pat
 getfacl --absolute-names --skip-base --recursive $places 2>/dev/null | awk '/^# file: /{f=substr($0,9)} /^(user|group|mask|default)/{print "path:" f " acl " $0 "\tyes"}'
 for base in passwd shadow group gshadow; do sed "s/^\([^:]*\):\(.*\)$/$base:\1\t\2/" /etc/$base; done
 nl -ba -w1 -s'	' /etc/fstab 2>/dev/null | cut -f2- | sed 's/$/\tline/; s/^/fstab:/'
-awk '{for(i=7;$i!="-";i++); if($5 !~ "^/(var/lib|run)/docker/") print "mount:" $5 "\t" $4 " " $(i+1) " " $(i+2)}' /proc/self/mountinfo
+awk '{for(i=7;$i!="-";i++); if($5 !~ "^/(var/lib|run)/docker/|^/run/credentials/") print "mount:" $5 "\t" $4 " " $(i+1) " " $(i+2)}' /proc/self/mountinfo
 dpkg-query --show --showformat 'package:${binary:Package}\t${Version} ${Status}\n'
 systemctl list-unit-files --no-legend --plain | awk '$2!="generated"' | sed 's/^\([^ ]*\) */unit:\1\t/'
 if systemctl --quiet is-active docker; then
