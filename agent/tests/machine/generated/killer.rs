@@ -7,7 +7,8 @@
 const CALLS: &str = "execve,renameat2,rename,renameat,unlinkat,unlink,rmdir,mkdirat,mkdir,linkat,symlinkat,symlink,fchmod,fchmodat,chmod,fchown,\
     fchownat,lchown,fsetxattr,fsync,fdatasync,syncfs,ftruncate,mount,umount2,move_mount,sendmsg,sendto";
 
-/// Reads strace's lines; strace itself takes no polite signal, and would wait for every program that was left behind. Its first is the agent's own start; the end of a call that others came between is one line more.
+/// Reads strace's lines. Its first is the agent's own start; the end of a call that others came between is one line more.
+/// strace takes no polite signal, and would wait for every program that was left behind.
 const SCRIPT: &str = r#"
 count=-1 agent=
 while read -r pid rest; do
