@@ -85,7 +85,7 @@ pub fn authority(tag: &str, dice: &mut Dice) -> Thing {
         .owns("path:/etc/ssl/certs/ca-certificates.crt")
         .owns(format!("path:{file}"))
         // Of two that are the same one has the link.
-        .owns(format!("path:/etc/ssl/certs/{}", if both { tag } else { &name }))
+        .owns(format!("path:/etc/ssl/certs/{}", if both { tag } else { name.as_str() }))
 }
 
 pub fn source(tag: &str, dice: &mut Dice) -> Thing {
