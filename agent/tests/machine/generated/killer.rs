@@ -8,20 +8,21 @@ const CALLS: &str = "execve,renameat2,rename,renameat,unlinkat,unlink,rmdir,mkdi
     fchownat,lchown,fsetxattr,fsync,fdatasync,syncfs,ftruncate,mount,umount2,move_mount,sendmsg,sendto";
 
 /// Reads strace's lines. Its first is the agent's own start; the end of a call that others came between is one line more.
+/// strace takes no polite signal, and would wait for every program that was left behind.
 const SCRIPT: &str = r#"
 count=-1 agent=
 while read -r pid rest; do
   agent=${agent:-$pid}
   case $rest in
     *'<unfinished ...>' | '--- '*) continue ;;
-    '+++ '*) if [ $pid = $agent ]; then echo "$count calls, and none was the last" > /run/lab-killed; kill $PPID; exit; else continue; fi ;;
+    '+++ '*) if [ $pid = $agent ]; then echo "$count calls, and none was the last" > /run/lab-killed; kill -KILL $PPID; exit; else continue; fi ;;
   esac
   count=$((count + 1))
   if [ $count = $1 ]; then
     kill -KILL $agent
     call=${rest#<... }; call=${call%%[ (]*}
     echo "killed at call $count: $call" > /run/lab-killed
-    kill $PPID; exit
+    kill -KILL $PPID; exit
   fi
 done
 "#;

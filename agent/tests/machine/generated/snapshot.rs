@@ -10,13 +10,14 @@ places="/etc /srv /home /opt /usr/local /var/lib/demo"
 find $places -xdev \( -path /etc/passwd -o -path /etc/group -o -path /etc/shadow -o -path /etc/gshadow -o -path /etc/subuid -o -path /etc/subgid \
   -o -name 'passwd-' -o -name 'group-' -o -name 'shadow-' -o -name 'gshadow-' -o -name 'subuid-' -o -name 'subgid-' -o -path /etc/.pwd.lock \
   -o -path /etc/fstab -o -path /etc/ld.so.cache -o -path /etc/mtab -o -path /etc/hosts -o -path /etc/resolv.conf \) -prune \
-  -o -printf 'path:%p\t%y %m %U %G %l\n' 2>/dev/null
+  -o -printf 'path:%p\t%y %m %U %G %l\n' 2>/dev/null \
+  | sed -E 's,^path:/etc/ssl/certs/[0-9a-f]{8}\.[0-9]+\t(.*) ([^ ]+)$,path:/etc/ssl/certs/\2 by its hash\t\1,'
 find $places -xdev -type f ! -path '/etc/*shadow*' ! -path '/etc/passwd*' ! -path '/etc/group*' ! -path '/etc/sub?id*' ! -path /etc/fstab ! -path /etc/ld.so.cache \
   -exec sha256sum {} + 2>/dev/null | sed 's/^\\//; s/^\([0-9a-f]*\)  \(.*\)$/path:\2 content\t\1/'
 getfacl --absolute-names --skip-base --recursive $places 2>/dev/null | awk '/^# file: /{f=substr($0,9)} /^(user|group|mask|default)/{print "path:" f " acl " $0 "\tyes"}'
 for base in passwd shadow group gshadow; do sed "s/^\([^:]*\):\(.*\)$/$base:\1\t\2/" /etc/$base; done
 nl -ba -w1 -s'	' /etc/fstab 2>/dev/null | cut -f2- | sed 's/$/\tline/; s/^/fstab:/'
-awk '{for(i=7;$i!="-";i++); if($5 !~ "^/(var/lib|run)/docker/") print "mount:" $5 "\t" $4 " " $(i+1) " " $(i+2)}' /proc/self/mountinfo
+awk '{for(i=7;$i!="-";i++); if($5 !~ "^/(var/lib|run)/docker/|^/run/credentials/") print "mount:" $5 "\t" $4 " " $(i+1) " " $(i+2)}' /proc/self/mountinfo
 dpkg-query --show --showformat 'package:${binary:Package}\t${Version} ${Status}\n'
 systemctl list-unit-files --no-legend --plain | awk '$2!="generated"' | sed 's/^\([^ ]*\) */unit:\1\t/'
 if systemctl --quiet is-active docker; then

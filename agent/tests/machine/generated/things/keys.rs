@@ -92,7 +92,7 @@ pub fn keys(tag: &str, dice: &mut Dice) -> Thing {
         .gone(theirs, others)
         .check(format!("stat --format '%a %U' -- {at}"), format!("{mode} {user}"))
         .check(format!("stat --format '%a %U' -- {}", sh(&format!("{home}/.ssh"))), format!("700 {user}"))
-        .owns(format!("path:{home}"))
+        .owns(format!("path:{}", if home.starts_with("/srv") { format!("/srv/{tag}") } else { home }))
         .owns(format!("passwd:{user}"))
         .owns(format!("shadow:{user}"))
         .owns(format!("group:{user}"))

@@ -82,21 +82,15 @@ pub fn block(tag: &str, dice: &mut Dice) -> Thing {
     } else {
         format!("{}{}{after}", whole_line(others), text(names[0], "former\n\n"))
     };
-    let linked = dice.random_bool(0.2);
-    let file = if linked { format!("/srv/{tag}/behind") } else { path.clone() };
     let mut thing = Thing {
         prep: format!(
-            "mkdir -p /srv/{tag}; printf %s {} > {file}; chmod 640 {file}; chown daemon {file}\n",
+            "mkdir -p /srv/{tag}; printf %s {} > {path}; chmod 640 {path}; chown daemon {path}\n",
             sh(&there)
         ),
         present,
         absent,
         ..Thing::default()
     };
-    if linked {
-        thing.prep.push_str(&format!("ln -s behind {path}\n"));
-        thing = thing.check(format!("readlink {path}"), "behind");
-    }
     for name in names {
         let marker = format!("{comment} BEGIN muster {tag}-{name}");
         thing = thing.check(format!("grep -cxF -- {} {at}", sh(&marker)), "1");
@@ -107,9 +101,9 @@ pub fn block(tag: &str, dice: &mut Dice) -> Thing {
     }
     let left = format!("{}{after}", whole_line(others));
     thing
-        .check(format!("stat --dereference --format '%a %U' -- {at}"), "640 daemon")
+        .check(format!("stat --format '%a %U' -- {at}"), "640 daemon")
         // What is others' comes first, and is as it was.
         .check(format!("head -c {} {at} | od -An -v -tx1 | tr -d ' \\n'", others.len()), hex(others))
         .gone(format!("od -An -v -tx1 -- {at} | tr -d ' \\n'"), hex(&left))
-        .owns(format!("path:{file}"))
+        .owns(format!("path:{path}"))
 }

@@ -83,9 +83,9 @@ pub fn authority(tag: &str, dice: &mut Dice) -> Thing {
             "0",
         )
         .owns("path:/etc/ssl/certs/ca-certificates.crt")
-        .owns(format!("path:/etc/ssl/certs/{name}.pem"))
         .owns(format!("path:{file}"))
-        .makes("path:/etc/ssl/certs/")
+        // Of two that are the same one has the link.
+        .owns(format!("path:/etc/ssl/certs/{}", if both { tag } else { name.as_str() }))
 }
 
 pub fn source(tag: &str, dice: &mut Dice) -> Thing {
