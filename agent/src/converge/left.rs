@@ -3,14 +3,14 @@
 use crate::{
     Context, StepError,
     adapters::sandbox::{self, SCRATCH},
-    kinds::fstab_file,
+    kinds::unread,
 };
 
 /// Programs that go on are waited for, temporary folders go, systemd reads what was written. What cannot be seen to is said and holds up
 /// nothing: the steps themselves say what is wrong.
 pub async fn settle(ctx: &Context) {
     let programs = ctx.commands.settled().await.map_err(StepError::from);
-    for done in [programs, scratch(ctx), fstab_file::settle(ctx).await] {
+    for done in [programs, scratch(ctx), unread::settle(ctx).await] {
         if let Err(error) = done {
             tracing::warn!(%error, "what a killed agent left cannot be seen to");
         }

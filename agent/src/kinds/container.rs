@@ -99,7 +99,11 @@ async fn fetch(ctx: &Context, spec: &ContainerSpec) -> Result<(), StepError> {
 
 async fn create(ctx: &Context, spec: &ContainerSpec, volumes: &[Volume]) -> Result<(), StepError> {
     let labels = BTreeMap::from([(LABEL.to_owned(), digest(spec))]);
-    Ok(ctx.docker.create(spec, &labels, volumes).await?)
+    let Err(error) = ctx.docker.create(spec, &labels, volumes).await else { return Ok(()) };
+    // There was none a moment ago: an agent that was killed asked for the same, and Docker went on with it.
+    let there = ctx.docker.container(&spec.name).await?;
+    let same = there.is_some_and(|state| state.labels.get(LABEL) == labels.get(LABEL));
+    if same { Ok(()) } else { Err(error.into()) }
 }
 
 /// The old one is never gone before the new one stands. Cut off anywhere, one of the two bears the name or is set aside, and the

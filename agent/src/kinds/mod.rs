@@ -37,6 +37,7 @@ pub mod swap;
 pub mod sysctl;
 pub mod timer;
 pub mod timezone;
+pub mod unread;
 pub mod user;
 
 use muster_catalog::Spec;

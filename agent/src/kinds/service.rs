@@ -3,6 +3,7 @@
 use muster_catalog::kinds::service::ServiceSpec;
 use muster_plan::kinds::service::{Change, Observed, Run};
 
+use super::unread;
 use crate::{
     Context, Done, StepError,
     ports::{Owed, UnitError, UnitState},
@@ -54,6 +55,10 @@ pub fn seen(state: UnitState, outdated_by: Option<String>) -> Observed {
 
 pub async fn apply(ctx: &Context, spec: &ServiceSpec, change: &Change) -> Result<Done, StepError> {
     let unit = spec.whole_name();
+    let links = change.unmask || change.enable.is_some();
+    if links {
+        unread::begin(ctx)?;
+    }
     if change.unmask {
         ctx.units.unmask(&unit).await?;
     }
@@ -72,6 +77,9 @@ pub async fn apply(ctx: &Context, spec: &ServiceSpec, change: &Change) -> Result
         Some(true) => ctx.units.enable(&unit).await?,
         Some(false) => ctx.units.disable(&unit).await?,
         None => {}
+    }
+    if links {
+        unread::end(ctx)?;
     }
     match change.run {
         Some(Run::Start) => ctx.units.start(&unit).await?,

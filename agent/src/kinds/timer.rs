@@ -5,6 +5,7 @@ use std::time::Duration;
 use muster_catalog::kinds::timer::TimerSpec;
 use muster_plan::kinds::timer::{Change, Observed};
 
+use super::unread;
 use crate::{
     Context, Done, StepError,
     ports::{Invocation, UnitError},
@@ -37,6 +38,7 @@ pub async fn apply(ctx: &Context, spec: &TimerSpec, change: &Change) -> Result<D
         understood(ctx, spec).await?;
         startable(ctx, spec).await?;
     }
+    unread::begin(ctx)?;
     if change.stop {
         ctx.units.stop(&timer).await?;
     }
@@ -60,6 +62,7 @@ pub async fn apply(ctx: &Context, spec: &TimerSpec, change: &Change) -> Result<D
     if change.enable {
         ctx.units.enable(&timer).await?;
     }
+    unread::end(ctx)?;
     if change.start {
         ctx.units.start(&timer).await?;
     }

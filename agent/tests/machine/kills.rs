@@ -42,7 +42,7 @@ impl Points {
         match env::var("MUSTER_KILLS") {
             Ok(all) if all == "all" => Self { agent: 0, programs: 60, only: None },
             Ok(only) => Self { agent: 0, programs: 60, only: Some(only) },
-            Err(_) => Self { agent: 3, programs: 1, only: None },
+            Err(_) => Self { agent: 2, programs: 1, only: None },
         }
     }
 

@@ -74,7 +74,9 @@ async fn one_that_does_not_stay_up_is_no_success_and_the_old_one_comes_back() {
     let before = state(&ctx, "web").await;
     let error = failed(converge(&ctx, &spec("bad:1")).await.unwrap_err());
     assert!(error.contains("the old container is back"), "{error}");
-    assert_eq!(state(&ctx, "web").await, before);
+    let back = state(&ctx, "web").await;
+    assert_ne!(back.run, before.run);
+    assert_eq!(back, ContainerState { run: back.run.clone(), ..before });
     assert_eq!(ctx.docker.container("web.muster-replaced").await.unwrap(), None);
 }
 

@@ -66,7 +66,7 @@ apply again 0
 grep -q '"steps": \[\]' again.json || { fault "$at: the second apply changes something"; show again.json 40; }
 state >wanted.state
 bash -eux -c 'not() { ! "$@"; }; . ./right' >right.log 2>&1 || { fault "$at: it is not right"; show right.log; show out; }
-others=$(diff before.state wanted.state | grep -E '^[<>] (/|mount)' | grep -vE "^. ($(cat mine)|/var/lib/muster-agent|/run/(muster|k))")
+others=$(diff before.state wanted.state | grep -aE '^[<>] (/|mount)' | grep -avE "^. ($(cat mine)|/var/lib/muster-agent|/run/(muster|k))")
 [ -z "$others" ] || fault "$at: what belongs to others was changed: $others"
 cp calls all.calls
 
