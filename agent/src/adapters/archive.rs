@@ -205,6 +205,7 @@ fn put(spot: &Spot, new: &Fresh, old: Option<&OwnedFd>) -> Result<(), Trouble> {
             }
             renameat(&spot.folder, &new.name, &spot.folder, &spot.name)?;
         }
+        Err(Errno::EXIST | Errno::NOENT) => return Err(Trouble::meanwhile(&spot.real)),
         Err(error) => return Err(error.into()),
     }
     Ok(spot.sync()?)
