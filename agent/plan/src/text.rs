@@ -82,8 +82,8 @@ mod tests {
 
     #[test]
     fn a_line_is_cut_and_does_nothing_to_a_terminal() {
-        let lines = diff("a\x1b]0;x\x07\tb\r\u{202e}c\n".as_bytes(), "x".repeat(500).as_bytes());
-        assert_eq!(lines[0], "- a\\u{1b}]0;x\\u{7}\tb\\r\\u{202e}c");
+        let lines = diff("a\x1b]0;x\x07\tb\u{202e}c\r\n".as_bytes(), "x".repeat(500).as_bytes());
+        assert_eq!(lines[0], "- a\\u{1b}]0;x\\u{7}\tb\\u{202e}c\\r");
         assert_eq!(lines[1], format!("+ {} … and 100 characters more (no newline at the end)", "x".repeat(400)));
     }
 
