@@ -223,6 +223,7 @@ fn put(spot: &Spot, new: &Fresh, old: bool) -> Result<OsString, Trouble> {
             }
             renameat(&spot.folder, &new.name, &spot.folder, &spot.name)?;
         }
+        Err(Errno::EXIST | Errno::NOENT) => return Err(Trouble::meanwhile(&spot.real)),
         Err(error) => return Err(error.into()),
     }
     spot.sync()?;

@@ -108,8 +108,8 @@ fn what_is_in_the_way_is_said(lab: &Lab) {
     let (_, report) = lab.apply(&user("locked", ""));
     assert!(failed(&report, "user.locked").1.contains("the next run tries again"), "{report:#?}");
     lab.must(&["rm", "/etc/passwd.lock"]);
-    let (_, report) = lab.apply(&[user("second", "uid = 1"), group("second", "gid = 1")].concat());
-    for id in ["user.second", "group.second"] {
+    let (_, report) = lab.apply(&[user("second", "uid = 1"), group("third", "gid = 1")].concat());
+    for id in ["user.second", "group.third"] {
         assert!(failed(&report, id).1.contains("another account has this number"), "{report:#?}");
     }
     // Lines as the C library takes them.

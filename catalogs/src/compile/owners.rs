@@ -256,7 +256,11 @@ pub(super) fn nothing_is_taken_away(drafts: &[Draft], site: &Site, errors: &mut 
 pub(super) fn no_file_is_written_into(drafts: &[Draft], site: &Site, errors: &mut Vec<Diagnostic>) {
     let mut written: HashMap<String, &Draft> = HashMap::new();
     for draft in drafts.iter().filter(|draft| SHARED.contains(&draft.resource.spec.kind())) {
-        let own: HashSet<Owned> = draft.resource.spec.owns().into_iter().collect();
+        // A file of keys is kept from purges, and still others have lines in it.
+        let own: HashSet<Owned> = match &draft.resource.spec {
+            Spec::AuthorizedKey(_) => HashSet::new(),
+            spec => spec.owns().into_iter().collect(),
+        };
         for signal in draft.resource.spec.signals() {
             if let Signal::Path(path) = signal
                 && !own.contains(&Owned::one(&path))
@@ -294,4 +298,4 @@ pub(super) fn no_file_is_written_into(drafts: &[Draft], site: &Site, errors: &mu
 }
 
 /// Kinds that keep their part of a file that others keep theirs in.
-const SHARED: &[&str] = &["group", "mount", "swap", "user"];
+const SHARED: &[&str] = &["authorized_key", "group", "mount", "swap", "user"];

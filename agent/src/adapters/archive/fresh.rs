@@ -41,8 +41,8 @@ impl Fresh {
         let folder = tree::open_below(&spot.folder, &name)?;
         let stat = fstat(&folder)?;
         if !is_ours(stat.st_uid) || stat.st_mode & 0o077 != 0 || !tree::entries(&folder)?.is_empty() {
-            // Somebody put another in its place.
-            return Err(io::Error::from(io::ErrorKind::ResourceBusy).into());
+            // Another took its place.
+            return Err(Trouble::meanwhile(&spot.real));
         }
         if !spot.private {
             kept::take(&folder)?;

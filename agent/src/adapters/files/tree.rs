@@ -179,7 +179,8 @@ pub fn remove_opened(
             }
         }
         match unlinkat(&parent, name, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            // Its name leads to something else by now.
+            Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
             Err(Errno::NOTEMPTY) => {}
             Err(Errno::BUSY) => return Err(Trouble::mounted(path)),
             Err(error) => return Err(error.into()),

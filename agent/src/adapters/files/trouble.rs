@@ -90,6 +90,15 @@ impl Trouble {
         )
     }
 
+    /// Somebody else changes names in the folder at this moment.
+    pub fn meanwhile(path: &Path) -> Self {
+        Self::new(
+            io::ErrorKind::ResourceBusy,
+            format!("somebody changed {} meanwhile", path.display()),
+            "the next run tries again: see who owns the folder that it is in".to_owned(),
+        )
+    }
+
     pub fn too_deep(path: &Path) -> Self {
         let path = path.display();
         Self::new(
