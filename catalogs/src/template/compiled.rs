@@ -97,6 +97,10 @@ fn key(at: At) -> String {
     format!("{at:?}")
 }
 
+/// What is said of `none` where a text is wanted.
+pub(super) const NO_VALUE: &str =
+    "this is `none`, which is no text: give it another value, or leave it out with `{% if … %}`";
+
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -105,6 +109,10 @@ fn environment() -> Environment<'static> {
         // A function's name in a file would help nobody.
         if value.kind() == ValueKind::Plain {
             return Err(minijinja::Error::new(ErrorKind::InvalidOperation, "this is a function and no value"));
+        }
+        // Nor would "None".
+        if value.is_none() {
+            return Err(minijinja::Error::new(ErrorKind::InvalidOperation, NO_VALUE));
         }
         minijinja::escape_formatter(out, state, value)
     });
