@@ -161,6 +161,11 @@ impl<'a> Engine<'a> {
                 self.undefined(inner, None, None, spot, errors);
                 None
             }
+            Ok(value) if value.is_none() => {
+                let error = minijinja::Error::new(ErrorKind::InvalidOperation, limits::NO_VALUE);
+                self.fault("template", inner, &error, spot, errors);
+                None
+            }
             Ok(value) => match serde_json::to_value(&value) {
                 Ok(json) => Some(Node::from_json(&json, at)),
                 Err(_) => None,

@@ -1,4 +1,4 @@
-//! Programs of this machine, each in a process group of its own so that a time-out ends all of it.
+//! Programs of this machine, each in a session of its own: a time-out ends all of it, and none waits for a terminal.
 //!
 //! What they write goes into memory files and not into pipes. So a program has ended when it itself ended, whatever its children
 //! hold open; a child that outlives it may go on writing; and a program that outlives the agent is not ended by a pipe that
@@ -10,14 +10,20 @@
 mod capture;
 mod runs;
 
-use std::{os::unix::process::ExitStatusExt, path::Path, time::Duration};
+use std::{
+    fs::File,
+    io::Read as _,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use self::{
     capture::Capture,
-    runs::{Runs, Started},
+    runs::{Recorded, Runs, Started},
 };
 use super::sandbox;
 use crate::ports::{CommandError, Commands, Invocation, Once, Output, Run};
@@ -68,14 +74,17 @@ impl Commands for SystemCommands {
         } else {
             (start(command, &invocation)?, None)
         };
-        to_its_end(child, streams, &invocation).await
+        to_its_end(child, streams, &invocation, None).await
     }
 
     async fn once(&self, name: &str, invocation: Invocation) -> Result<Once, CommandError> {
         let prepared = Prepared::new(&invocation)?;
         match self.runs.start(name, prepared.command, |command| start(command, &invocation))? {
             Started::UnderWay(run) => Ok(Once::UnderWay(run)),
-            Started::Now(child, _record) => to_its_end(child, prepared.streams, &invocation).await.map(Once::Ended),
+            Started::Now(child, recorded) => {
+                let ended = to_its_end(child, prepared.streams, &invocation, Some(&recorded)).await;
+                ended.map(Once::Ended)
+            }
         }
     }
 
@@ -111,6 +120,10 @@ struct Streams {
 impl Prepared {
     fn new(invocation: &Invocation) -> Result<Self, CommandError> {
         let prepare = || -> std::io::Result<Self> {
+            // Between fork and exec the C library would hand such a text to a shell, which the kernel does not.
+            if found(invocation).is_some_and(|path| is_bare_text(&path)) {
+                return Err(rustix::io::Errno::NOEXEC.into());
+            }
             let streams = Streams { out: Capture::new()?, err: Capture::new()? };
             let mut command = command(invocation);
             command.stdin(capture::input(&invocation.stdin)?);
@@ -125,9 +138,10 @@ async fn to_its_end(
     mut child: Child,
     Streams { mut out, mut err }: Streams,
     invocation: &Invocation,
+    recorded: Option<&Recorded>,
 ) -> Result<Output, CommandError> {
     let program = || invocation.program().to_owned();
-    let mut guard = KillGroup(child.id().and_then(|id| rustix::process::Pid::from_raw(id as i32)));
+    let mut guard = KillAll { group: child.id(), recorded };
     let mut late = std::pin::pin!(tokio::time::sleep(invocation.timeout));
     let ended = loop {
         tokio::select! {
@@ -147,18 +161,21 @@ async fn to_its_end(
         return Err(CommandError::TimedOut { program: program(), after: invocation.timeout, tail });
     };
     let status = status.map_err(|source| CommandError::Start { program: program(), source })?;
-    guard.0 = None;
+    guard.group = None;
     let status = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     Ok(Output { status, stdout: out.read(), stderr: err.read() })
 }
 
-/// Kills the whole group when dropped, also when the step itself is dropped.
-struct KillGroup(Option<rustix::process::Pid>);
+/// Kills the whole group when dropped, also when the step itself is dropped; of a named program all that it started.
+struct KillAll<'a> {
+    group: Option<u32>,
+    recorded: Option<&'a Recorded>,
+}
 
-impl Drop for KillGroup {
+impl Drop for KillAll<'_> {
     fn drop(&mut self) {
-        if let Some(group) = self.0.take() {
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        if let Some(group) = self.group.take() {
+            runs::end(group, self.recorded.map(Recorded::token));
         }
     }
 }
@@ -174,9 +191,35 @@ fn command(invocation: &Invocation) -> Command {
         .env("HOME", "/root")
         .envs(&invocation.environment)
         .current_dir("/")
-        .process_group(0)
         .kill_on_drop(true);
+    in_its_own_session(&mut command);
     command
+}
+
+/// A program that asks the terminal for something, as for a password, is told that there is none. In the background of a
+/// terminal at which somebody runs `muster-agent apply` the kernel would stop it until its time-out.
+#[expect(unsafe_code, reason = "all that is done between fork and exec is setsid(2), which may be done there")]
+fn in_its_own_session(command: &mut Command) {
+    let session = || rustix::process::setsid().map(drop).map_err(std::io::Error::from);
+    // SAFETY: it neither allocates nor takes a lock.
+    unsafe { command.pre_exec(session) };
+}
+
+/// The program's file.
+fn found(invocation: &Invocation) -> Option<PathBuf> {
+    let program = Path::new(invocation.program());
+    if program.is_absolute() {
+        return Some(program.to_path_buf());
+    }
+    let folders = invocation.environment.get("PATH").map_or(PATH, String::as_str);
+    folders.split(':').map(|folder| Path::new(folder).join(program)).find(|path| path.is_file())
+}
+
+/// Whether it is a text without an interpreter in its first line.
+fn is_bare_text(path: &Path) -> bool {
+    let mut first = Vec::new();
+    let read = path.is_file() && File::open(path).is_ok_and(|file| file.take(128).read_to_end(&mut first).is_ok());
+    read && !first.starts_with(b"#!") && !first.contains(&0)
 }
 
 /// A folder of its own in the one that also a plan can write in.

@@ -8,7 +8,10 @@ use std::{
 
 use bollard::{
     errors::Error,
-    models::{ContainerCreateBody, HostConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum},
+    models::{
+        ContainerCreateBody, ContainerSummary, ContainerUpdateBody, HostConfig, PortBinding, RestartPolicy,
+        RestartPolicyNameEnum,
+    },
     query_parameters::{
         CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder, ListContainersOptionsBuilder,
         LogsOptionsBuilder, RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder, RestartContainerOptions,
@@ -50,6 +53,27 @@ impl Bollard {
         *client = Some(new.clone());
         Ok(new)
     }
+
+    /// The id of the container that bears exactly this name. Docker itself takes a name that nobody bears for the beginning of
+    /// an id: `db` would be whichever container's id begins so.
+    async fn id(&self, name: &str) -> Result<Option<String>, DockerError> {
+        let filters = HashMap::from([("name".to_owned(), vec![name.to_owned()])]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let path = format!("/{name}");
+        let all = self.client()?.list_containers(Some(options)).await.map_err(other)?;
+        let bears = |one: &ContainerSummary| one.names.as_ref().is_some_and(|names| names.contains(&path));
+        Ok(all.into_iter().find(bears).and_then(|one| one.id))
+    }
+
+    async fn must_have(&self, name: &str) -> Result<String, DockerError> {
+        self.id(name).await?.ok_or_else(|| DockerError::Refused(format!("there is no container {name}")))
+    }
+}
+
+/// With its tag. Without one Docker would pull all of them, and take a name that no image has for the beginning of an id.
+fn tagged(image: &str) -> String {
+    let has_one = image.contains('@') || image.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    if has_one { image.to_owned() } else { format!("{image}:latest") }
 }
 
 fn other(error: Error) -> DockerError {
@@ -125,7 +149,7 @@ fn missing(error: &Error) -> bool {
 #[async_trait::async_trait]
 impl Docker for Bollard {
     async fn image(&self, name: &str) -> Result<Option<String>, DockerError> {
-        match self.client()?.inspect_image(name).await {
+        match self.client()?.inspect_image(&tagged(name)).await {
             Ok(image) => Ok(Some(image.id.unwrap_or_default())),
             Err(error) if missing(&error) => Ok(None),
             Err(error) => Err(other(error)),
@@ -134,18 +158,13 @@ impl Docker for Bollard {
 
     async fn pull(&self, name: &str) -> Result<(), DockerError> {
         let client = self.client()?;
-        // Without a tag Docker would pull all of them.
-        let tagged = if name.contains('@') || name.rsplit('/').next().is_some_and(|last| last.contains(':')) {
-            name.to_owned()
-        } else {
-            format!("{name}:latest")
-        };
-        let options = CreateImageOptionsBuilder::default().from_image(&tagged).build();
+        let options = CreateImageOptionsBuilder::default().from_image(&tagged(name)).build();
         pulled(name, client.create_image(Some(options), None, None)).await
     }
 
     async fn container(&self, name: &str) -> Result<Option<ContainerState>, DockerError> {
-        match self.client()?.inspect_container(name, None).await {
+        let Some(id) = self.id(name).await? else { return Ok(None) };
+        match self.client()?.inspect_container(&id, None).await {
             Ok(container) => Ok(Some(state(container))),
             Err(error) if missing(&error) => Ok(None),
             Err(error) => Err(other(error)),
@@ -164,10 +183,10 @@ impl Docker for Bollard {
     }
 
     async fn start(&self, name: &str) -> Result<(), DockerError> {
-        let client = self.client()?;
-        match client.start_container(name, None::<StartContainerOptions>).await {
+        let (client, id) = (self.client()?, self.must_have(name).await?);
+        match client.start_container(&id, None::<StartContainerOptions>).await {
             Err(Error::DockerResponseServerError { message, .. }) if message.contains("paused") => {
-                client.unpause_container(name).await.map_err(other)
+                client.unpause_container(&id).await.map_err(other)
             }
             started => started.map_err(other),
         }
@@ -175,24 +194,34 @@ impl Docker for Bollard {
 
     async fn stop(&self, name: &str) -> Result<(), DockerError> {
         let stop = StopContainerOptionsBuilder::default().t(STOP).build();
-        self.client()?.stop_container(name, Some(stop)).await.map_err(other)
+        let id = self.must_have(name).await?;
+        self.client()?.stop_container(&id, Some(stop)).await.map_err(other)
     }
 
     async fn restart(&self, name: &str) -> Result<(), DockerError> {
-        self.client()?.restart_container(name, None::<RestartContainerOptions>).await.map_err(other)
+        let id = self.must_have(name).await?;
+        self.client()?.restart_container(&id, None::<RestartContainerOptions>).await.map_err(other)
+    }
+
+    async fn keep_up(&self, name: &str) -> Result<(), DockerError> {
+        let id = self.must_have(name).await?;
+        let body = ContainerUpdateBody { restart_policy: Some(unless_stopped()), ..ContainerUpdateBody::default() };
+        self.client()?.update_container(&id, body).await.map_err(other)
     }
 
     async fn rename(&self, from: &str, to: &str) -> Result<(), DockerError> {
         let options = RenameContainerOptionsBuilder::default().name(to).build();
-        self.client()?.rename_container(from, options).await.map_err(other)
+        let id = self.must_have(from).await?;
+        self.client()?.rename_container(&id, options).await.map_err(other)
     }
 
     async fn remove(&self, name: &str) -> Result<(), DockerError> {
+        let Some(id) = self.id(name).await? else { return Ok(()) };
         // Not running any more is as good: the removal says what matters.
         let _ = self.stop(name).await;
         // Without `v`, which would take the data of volumes along that have no name.
         let options = RemoveContainerOptionsBuilder::default().force(true).build();
-        match self.client()?.remove_container(name, Some(options)).await {
+        match self.client()?.remove_container(&id, Some(options)).await {
             Err(error) if !missing(&error) => Err(other(error)),
             Ok(()) | Err(_) => Ok(()),
         }
@@ -200,7 +229,8 @@ impl Docker for Bollard {
 
     async fn last_words(&self, name: &str, lines: u32) -> Result<Vec<String>, DockerError> {
         let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&lines.to_string()).build();
-        let mut log = self.client()?.logs(name, Some(options));
+        let id = self.must_have(name).await?;
+        let mut log = self.client()?.logs(&id, Some(options));
         let mut text = String::new();
         while let Some(part) = log.next().await {
             text.push_str(&String::from_utf8_lossy(&part.map_err(other)?.into_bytes()));
@@ -209,9 +239,7 @@ impl Docker for Bollard {
     }
 
     async fn lodgers(&self, name: &str) -> Result<Vec<String>, DockerError> {
-        let client = self.client()?;
-        let host = client.inspect_container(name, None).await.map_err(other)?;
-        let id = host.id.unwrap_or_default();
+        let (client, id) = (self.client()?, self.must_have(name).await?);
         let options = ListContainersOptionsBuilder::default().all(true).build();
         let mut found = Vec::new();
         for one in client.list_containers(Some(options)).await.map_err(other)? {
@@ -263,16 +291,25 @@ fn state(container: bollard::models::ContainerInspectResponse) -> ContainerState
     let state = container.state.unwrap_or_default();
     let [paused, restarting] = [state.paused, state.restarting].map(|is| is.unwrap_or(false));
     let config = container.config.unwrap_or_default();
+    let host = container.host_config.unwrap_or_default();
+    let policy = host.restart_policy.and_then(|policy| policy.name);
+    // Docker writes the beginning of all time for what never ended.
+    let ended = state.finished_at.as_deref().filter(|time| !time.starts_with("0001-"));
+    let lives_in = host.network_mode.as_deref().and_then(|mode| mode.strip_prefix("container:")).map(str::to_owned);
     ContainerState {
+        id: container.id.unwrap_or_default(),
+        lives_in,
         running: state.running.unwrap_or(false) && !paused && !restarting,
         restarts: container.restart_count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0),
         run: format!("{} {}", container.id.unwrap_or_default(), state.started_at.as_deref().unwrap_or_default()),
         up: state.started_at.as_deref().map_or(0, since),
+        kept_up: matches!(policy, Some(RestartPolicyNameEnum::UNLESS_STOPPED | RestartPolicyNameEnum::ALWAYS)),
+        down: ended.or(container.created.as_deref()).map_or(0, since),
         status: state.exit_code.unwrap_or(0),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         image: container.image.unwrap_or_default(),
         image_name: config.image.unwrap_or_default(),
-        goes_when_it_ends: container.host_config.and_then(|config| config.auto_remove).unwrap_or(false),
+        goes_when_it_ends: host.auto_remove.unwrap_or(false),
         volumes: container.mounts.unwrap_or_default().into_iter().filter_map(volume).collect(),
     }
 }
@@ -292,6 +329,10 @@ fn volume(mount: bollard::models::MountPoint) -> Option<Volume> {
         at: mount.destination?,
         read_only: !mount.rw.unwrap_or(true),
     })
+}
+
+fn unless_stopped() -> RestartPolicy {
+    RestartPolicy { name: Some(RestartPolicyNameEnum::UNLESS_STOPPED), maximum_retry_count: None }
 }
 
 fn body(spec: &ContainerSpec, labels: &BTreeMap<String, String>, volumes: &[Volume]) -> ContainerCreateBody {
@@ -320,10 +361,7 @@ fn body(spec: &ContainerSpec, labels: &BTreeMap<String, String>, volumes: &[Volu
             binds: Some(spec.volumes.iter().cloned().chain(kept).collect()),
             port_bindings: Some(bindings),
             network_mode: spec.network.clone(),
-            restart_policy: Some(RestartPolicy {
-                name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),
-                maximum_retry_count: None,
-            }),
+            restart_policy: Some(unless_stopped()),
             ..HostConfig::default()
         }),
         ..ContainerCreateBody::default()

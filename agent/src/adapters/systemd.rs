@@ -29,10 +29,22 @@ const JOB: Duration = Duration::from_secs(300);
 const CALL: Duration = Duration::from_secs(120);
 
 pub struct Systemd {
-    /// Made at first use, again when it broke, and for another runtime: its reader is a task of the one it was made in.
+    /// For questions. Made at first use, again when it broke, and for another runtime: its reader is a task of the one it was
+    /// made in.
     bus: tokio::sync::Mutex<Option<(runtime::Id, Connection)>>,
     /// For the journal, for what systemd says of a unit file, and for init scripts.
     commands: Arc<dyn Commands>,
+}
+
+/// A connection of one's own, for whoever listens: signals that one listener leaves lying would hold up the answers to all
+/// others on it.
+async fn connect() -> Result<Connection, UnitError> {
+    zbus::connection::Builder::system().method_timeout(CALL).build().await.map_err(unreachable)
+}
+
+async fn manager(connection: &Connection) -> Result<ManagerProxy<'static>, UnitError> {
+    let proxy = ManagerProxy::builder(connection).cache_properties(zbus::proxy::CacheProperties::No);
+    proxy.build().await.map_err(unreachable)
 }
 
 fn unreachable(error: zbus::Error) -> UnitError {
@@ -50,34 +62,25 @@ impl Systemd {
         if let Some((home, connection)) = &*bus
             && *home == here
         {
-            // The bus may have gone away under us (dbus restarted): a cheap call tells.
-            let ping = connection.call_method(
-                Some("org.freedesktop.DBus"),
-                "/org/freedesktop/DBus",
-                Some("org.freedesktop.DBus.Peer"),
-                "Ping",
-                &(),
-            );
-            if ping.await.is_ok() {
+            // The bus may have gone away under us (dbus restarted): a cheap call tells. Debian's bus denies its clients the
+            // `Ping` of all peers.
+            let bus = Some("org.freedesktop.DBus");
+            let alive = connection.call_method(bus, "/org/freedesktop/DBus", bus, "GetId", &());
+            if alive.await.is_ok() {
                 return Ok(connection.clone());
             }
         }
-        let connection = zbus::connection::Builder::system().method_timeout(CALL).build().await.map_err(unreachable)?;
+        let connection = connect().await?;
         *bus = Some((here, connection.clone()));
         Ok(connection)
     }
 
     async fn manager(&self) -> Result<ManagerProxy<'static>, UnitError> {
-        let connection = self.connection().await?;
-        ManagerProxy::builder(&connection)
-            .cache_properties(zbus::proxy::CacheProperties::No)
-            .build()
-            .await
-            .map_err(unreachable)
+        manager(&self.connection().await?).await
     }
 
     async fn job(&self, verb: Verb, name: &str) -> Result<(), UnitError> {
-        let manager = self.manager().await?;
+        let manager = manager(&connect().await?).await?;
         // Listening before asking, or a quick job would have ended unheard.
         manager.subscribe().await.map_err(unreachable)?;
         let mut removed = manager.receive_job_removed().await.map_err(unreachable)?;
@@ -142,6 +145,9 @@ fn refused(verb: &'static str, name: &str, error: zbus::Error) -> UnitError {
     match &error {
         zbus::Error::MethodError(kind, words, _) => match kind.as_str().rsplit_once('.') {
             Some(("org.freedesktop.systemd1", "NoSuchUnit")) => UnitError::NotFound { name: name.to_owned() },
+            Some(("org.freedesktop.systemd1", "OnlyByDependency")) => {
+                UnitError::NotByHand { verb, name: name.to_owned() }
+            }
             Some(("org.freedesktop.systemd1", "UnitMasked")) => UnitError::Masked { name: name.to_owned() },
             Some(("org.freedesktop.systemd1", "BadUnitSetting" | "LoadFailed")) => {
                 UnitError::Bad { name: name.to_owned(), words: words.clone().unwrap_or_default() }
@@ -237,8 +243,8 @@ impl Units for Systemd {
     }
 
     async fn changes(&self) -> Result<BoxStream<'static, UnitEvent>, UnitError> {
-        let connection = self.connection().await?;
-        self.manager().await?.subscribe().await.map_err(unreachable)?;
+        let connection = connect().await?;
+        manager(&connection).await?.subscribe().await.map_err(unreachable)?;
         let rule = || MatchRule::builder().msg_type(Type::Signal).sender("org.freedesktop.systemd1");
         let changed = rule()
             .interface("org.freedesktop.DBus.Properties")

@@ -26,6 +26,8 @@ use crate::{Context, StepError, kinds::package, ports::FileError};
 const AT_ONCE: usize = 12;
 /// Besides, so many units: they wait for systemd, and then to see that they stand.
 const UNITS_AT_ONCE: usize = 64;
+/// So many resources are named, where any of them may be to blame.
+const MOST_NAMED: usize = 4;
 /// How long packages that are ready wait for others that will be soon.
 const GATHER: Duration = Duration::from_secs(3);
 
@@ -222,6 +224,50 @@ impl<'a> Walk<'a> {
         debug_assert!(schedule.finished());
         if self.options.only.is_none() && self.options.paused_until.is_none() && !self.options.stop.is_cancelled() {
             self.settle(&schedule, ends, right, step_of).await;
+        }
+        if !self.options.stop.is_cancelled() {
+            self.look_once_more(&schedule, ends, right).await;
+        }
+    }
+
+    /// What was right until something that was done after it took it back has failed: a unit that another one excludes, a
+    /// setting that another one resets.
+    async fn look_once_more(&self, schedule: &Schedule, ends: &mut Ends, right: &mut Vec<usize>) {
+        let did = |report: &StepReport| matches!(report.outcome, Outcome::Done | Outcome::Failed { .. });
+        if !ends.steps.iter().any(did) {
+            return;
+        }
+        let mut doubtful: Vec<usize> = right.clone();
+        doubtful.retain(|&step| !self.left_out[step] && self.catalog.resource[step].spec.undone_by_others());
+        let mut seen = Vec::new();
+        // A unit that systemd restarts along with another is on its way for a moment.
+        for pause in [Duration::ZERO, Duration::from_millis(500), Duration::from_secs(2)] {
+            if doubtful.is_empty() {
+                return;
+            }
+            tokio::time::sleep(pause).await;
+            seen = look(&self.ctx, &self.catalog, &doubtful, false).await;
+            doubtful.retain(|&step| matches!(&seen[step], Seen::Differs(seen) if !seen.1.of_our_doing()));
+        }
+        for step in doubtful {
+            let Seen::Differs(differs) = &seen[step] else { continue };
+            right.retain(|&other| other != step);
+            let id = schedule.id(step).clone();
+            let before = ends.steps.iter().position(|report| report.resource == id).map(|at| ends.steps.remove(at));
+            ends.already_right -= u32::from(before.is_none());
+            let others = ends.steps.iter().filter(|report| did(report)).map(|report| report.resource.to_string());
+            let others: Vec<String> = others.take(MOST_NAMED).collect();
+            let error = StepError::failed(format!(
+                "it was as written, and is not any more at the end of this converge: {}",
+                differs.1.detail().join("; ")
+            ));
+            let error = error.help(format!(
+                "what was done after it took it back: does it exclude {}, or reset it?",
+                if others.is_empty() { "another resource".to_owned() } else { others.join(" or ") }
+            ));
+            let took = before.map_or(0, |report| report.took);
+            let outcome = error.retry().into_outcome();
+            self.tell(ends, StepReport { resource: id, outcome, detail: Vec::new(), notes: Vec::new(), took });
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use muster_catalog::kinds::container::ContainerSpec;
-use muster_plan::kinds::container::{Change, Current, LABEL, Observed, Replace, Volume, digest};
+use muster_plan::kinds::container::{Change, Current, Host, LABEL, Observed, Replace, Volume, digest};
 
 use crate::{Context, Done, StepError, ports::ContainerState};
 
@@ -27,7 +27,21 @@ pub async fn observe(ctx: &Context, spec: &ContainerSpec) -> Result<Observed, St
         }
         Some(_) | None => Vec::new(),
     };
-    Ok(Observed { current: current.map(seen), aside: aside.map(seen), users })
+    let failed = ctx.docker.container(&spec.failed()).await?;
+    let host = host(ctx, spec, current.as_ref()).await?;
+    Ok(Observed { current: current.map(seen), aside: aside.map(seen), failed: failed.map(seen), host, users })
+}
+
+async fn host(ctx: &Context, spec: &ContainerSpec, current: Option<&ContainerState>) -> Result<Host, StepError> {
+    let (Some(name), Some(current)) = (spec.lives_in(), current) else { return Ok(Host::Same) };
+    // Without one Docker says what is missing.
+    let Some(host) = ctx.docker.container(name).await? else { return Ok(Host::Same) };
+    Ok(match &current.lives_in {
+        Some(id) if *id != host.id => Host::Another,
+        // Of the same second nobody can tell.
+        Some(_) if current.running && host.running && host.up + 1 < current.up => Host::StartedLater,
+        Some(_) | None => Host::Same,
+    })
 }
 
 fn seen(state: ContainerState) -> Current {
@@ -36,6 +50,8 @@ fn seen(state: ContainerState) -> Current {
     let settled = state.restarts == 0 || state.up >= SETTLED;
     Current {
         running: state.running && settled,
+        kept_up: state.kept_up,
+        down: state.down,
         digest: state.labels.get(LABEL).filter(|_| ours).cloned(),
         image: state.image_name,
         volumes: state.volumes,
@@ -75,18 +91,25 @@ pub async fn apply(ctx: &Context, spec: &ContainerSpec, change: &Change) -> Resu
             ctx.docker.start(&spec.name).await?;
             stands(ctx, spec).await?;
         }
-        Change::Clear => ctx.docker.remove(&spec.aside()).await?,
-        Change::Restart => {
+        Change::KeepUp => ctx.docker.keep_up(&spec.name).await?,
+        Change::Clear => clear(ctx, spec).await?,
+        Change::Restart | Change::Rejoin => {
             ctx.docker.restart(&spec.name).await?;
             stands(ctx, spec).await?;
         }
         Change::Remove { .. } => {
-            ctx.docker.remove(&spec.aside()).await?;
+            clear(ctx, spec).await?;
             ctx.docker.remove(&spec.name).await?;
         }
         Change::Refuse { why, help } => return Err(StepError::failed(why).help(help)),
     }
     Ok(Done::default())
+}
+
+/// What is left of replacements.
+async fn clear(ctx: &Context, spec: &ContainerSpec) -> Result<(), StepError> {
+    ctx.docker.remove(&spec.aside()).await?;
+    Ok(ctx.docker.remove(&spec.failed()).await?)
 }
 
 /// A registry that does not answer must not cost the old container.
@@ -124,8 +147,8 @@ async fn replace(ctx: &Context, spec: &ContainerSpec, change: &Replace) -> Resul
         ctx.docker.start(&spec.name).await?;
         stands(ctx, spec).await
     };
-    let Err(error) = replaced.await else { return Ok(ctx.docker.remove(&aside).await?) };
-    put_back(ctx, spec, change).await.map_err(|also| {
+    let Err(error) = replaced.await else { return clear(ctx, spec).await };
+    let kept = put_back(ctx, spec, change).await.map_err(|also| {
         StepError::failed(format!("{error}; and the old container is not back: {also}"))
             .help(format!("it is kept as {aside}, with its data: `docker rename {aside} {}`", spec.name))
             .retry()
@@ -133,20 +156,35 @@ async fn replace(ctx: &Context, spec: &ContainerSpec, change: &Replace) -> Resul
     Err(match error {
         StepError::Failed(mut failure) => {
             failure.message = format!("{}; the old container is back", failure.message);
+            if kept {
+                // What it says of the logs of this name is of the old one now.
+                let help = failure.help.take().filter(|help| !help.contains("docker logs"));
+                let (help, failed) = (help.map_or_else(String::new, |help| format!("{help}; ")), spec.failed());
+                failure.help = Some(format!(
+                    "{help}the new one is kept: `docker logs {failed}` says more; it is tried again after an hour, or once \
+                     you change it or `docker rm {failed}`"
+                ));
+            }
             StepError::Failed(failure)
         }
         skip @ StepError::Skip(_) => skip,
     })
 }
 
-async fn put_back(ctx: &Context, spec: &ContainerSpec, change: &Replace) -> Result<(), StepError> {
-    ctx.docker.remove(&spec.name).await?;
+/// Whether the new one is kept for a look at it: where it was made.
+async fn put_back(ctx: &Context, spec: &ContainerSpec, change: &Replace) -> Result<bool, StepError> {
+    let made = ctx.docker.container(&spec.name).await?.is_some();
+    if made {
+        ctx.docker.stop(&spec.name).await?;
+        ctx.docker.remove(&spec.failed()).await?;
+        ctx.docker.rename(&spec.name, &spec.failed()).await?;
+    }
     ctx.docker.rename(&spec.aside(), &spec.name).await?;
     // One that was set aside earlier was stopped then.
     if change.running || change.aside {
         ctx.docker.start(&spec.name).await?;
     }
-    Ok(())
+    Ok(made)
 }
 
 /// Waits until it has run for a while on end.

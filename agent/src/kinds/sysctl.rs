@@ -83,14 +83,27 @@ pub async fn apply(ctx: &Context, spec: &SysctlSpec, change: &Change) -> Result<
 /// Gives the value that the kernel made of ours, where it is another one.
 fn set(ctx: &Context, spec: &SysctlSpec) -> Result<Option<String>, StepError> {
     let place = spec.live_file();
-    if ctx.files.stat(&place)?.is_none() {
+    let Some(stat) = ctx.files.stat(&place)? else {
+        let of_interface = place.contains("/conf/") || place.contains("/neigh/");
+        let brings = if of_interface { "what makes its interface" } else { "a kernel_module that brings it" };
         return Err(StepError::failed(format!("this kernel has no setting {}", spec.key))
-            .help("does a kernel_module bring it? name it in `after`"));
+            .help(format!("does something else come first? name {brings} in `after`")));
+    };
+    if stat.mode & 0o222 == 0 {
+        return Err(StepError::failed(format!("{} can be read and not set", spec.key))
+            .help("the kernel says something by it; another key, or a parameter of the boot, may decide it"));
     }
     ctx.files.write_in_place(&place, format!("{}\n", spec.value).as_bytes()).map_err(|error| {
-        let refused = error.source.kind() == ErrorKind::InvalidInput;
+        let kind = error.source.kind();
         let step = StepError::from(error);
-        if refused { step.help(format!("the kernel takes no `{}` for {}", spec.value, spec.key)) } else { step }
+        match kind {
+            ErrorKind::InvalidInput => step.help(format!("the kernel takes no `{}` for {}", spec.value, spec.key)),
+            ErrorKind::NotFound => step.help(format!(
+                "this kernel has no `{}` for {}: does a kernel_module bring it? name it in `after`",
+                spec.value, spec.key
+            )),
+            _other => step,
+        }
     })?;
     let made = live(ctx, spec)?.unwrap_or_default();
     Ok((!equal(&made, &spec.value)).then(|| made.split_whitespace().collect::<Vec<_>>().join(" ")))

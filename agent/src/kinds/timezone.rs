@@ -13,7 +13,8 @@ pub async fn observe(ctx: &Context, spec: &TimezoneSpec) -> Result<Observed, Ste
     };
     let name = ctx.files.read(TimezoneSpec::FILE)?;
     Ok(Observed {
-        known: ctx.files.stat(&spec.zone())?.is_some(),
+        // A folder of zones is none, nor is a list of them.
+        known: ctx.files.read(&spec.zone()).ok().flatten().is_some_and(|zone| zone.starts_with(b"TZif")),
         link: ctx.files.target(TimezoneSpec::LINK)?.map(whole),
         name: name.map(|name| String::from_utf8_lossy(&name).into_owned()),
     })

@@ -25,6 +25,8 @@ pub trait Docker: Send + Sync {
     /// Asks it to end, and makes it after ten seconds; no error where it does not run.
     async fn stop(&self, name: &str) -> Result<(), DockerError>;
     async fn restart(&self, name: &str) -> Result<(), DockerError>;
+    /// Docker starts it again whenever it ends, and after a boot, unless it was stopped.
+    async fn keep_up(&self, name: &str) -> Result<(), DockerError>;
     async fn rename(&self, from: &str, to: &str) -> Result<(), DockerError>;
     /// Stops and removes, and leaves all of its volumes; no error where it is gone already.
     async fn remove(&self, name: &str) -> Result<(), DockerError>;
@@ -39,6 +41,9 @@ pub trait Docker: Send + Sync {
 /// A container as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ContainerState {
+    pub id: String,
+    /// The id of the container whose network it shares.
+    pub lives_in: Option<String>,
     /// It runs, is not paused, and is not between two starts.
     pub running: bool,
     /// How often Docker started it again by itself since it was started.
@@ -47,6 +52,10 @@ pub struct ContainerState {
     pub run: String,
     /// Seconds since it was last started.
     pub up: u64,
+    /// Docker starts it again whenever it ends, and after a boot.
+    pub kept_up: bool,
+    /// Seconds since its last end, or since it was made where it never ran.
+    pub down: u64,
     /// The status of its last end.
     pub status: i64,
     pub labels: BTreeMap<String, String>,
@@ -106,6 +115,10 @@ impl From<DockerError> for crate::StepError {
             DockerError::PortInUse { port } => Self::failed(format!("port {port} is in use already"))
                 .help("free it, or give the container another host port")
                 .retry(),
+            DockerError::Refused(why) if why.contains("network") && why.contains("not found") => {
+                Self::failed(format!("Docker refuses: {why}"))
+                    .help("a [[command]] with `docker network create` may make it: name that in `after`")
+            }
             DockerError::Refused(why) => Self::failed(format!("Docker refuses: {why}")),
         }
     }

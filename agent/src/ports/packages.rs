@@ -110,6 +110,9 @@ pub enum PackageError {
     /// `has` are the versions that the indexes have of it.
     #[error("there is no package {name} of version {version}: there are {}", has.join(", "))]
     NoSuchVersion { name: String, version: String, has: Vec<String> },
+    /// One package by two names.
+    #[error("{name} and {other} are one package here")]
+    Twice { name: String, other: String },
     /// A name that only others provide.
     #[error("{name} is no package of its own: {} {} it", providers.join(", "), if providers.len() == 1 { "provides" } else { "provide" })]
     Virtual { name: String, providers: Vec<String> },
@@ -129,6 +132,12 @@ pub enum PackageError {
     /// By name: what dpkg and the package's own scripts said. The others of the transaction are done.
     #[error("{}", packages.iter().map(|(name, said)| format!("{name}: {said}")).collect::<Vec<_>>().join("; "))]
     Broken { packages: BTreeMap<String, String> },
+    /// It says another name of itself than before, as a new release of Debian does: pins may not hold for it any more.
+    #[error("the repository {said}, and is not read until somebody accepts that")]
+    Changed { said: String },
+    /// Cut off while it was unpacked; apt does nothing at all until it is unpacked again or gone.
+    #[error("{name} is half unpacked, and no source has it any more: apt changes nothing before it is whole or gone")]
+    Lost { name: String },
     #[error("apt cannot read its sources: {said}")]
     Sources { said: String },
     #[error("the repository {source_name} is not signed by the key that is given for it")]
@@ -163,6 +172,7 @@ impl From<PackageError> for crate::StepError {
             PackageError::NoSuchVersion { .. } => {
                 step.help("a version has its epoch (`1:`) and its revision, or ends in `*`: take one of these")
             }
+            PackageError::Twice { other, .. } => step.help(format!("write it once: take {other} away, or this one")),
             PackageError::Virtual { providers, .. } => {
                 step.help(format!("write the package that you want: {}", providers.join(" or ")))
             }
@@ -182,6 +192,22 @@ impl From<PackageError> for crate::StepError {
             }
             PackageError::Essential { .. } => step.help("take its `absent` out of the site"),
             PackageError::HalfDone => step.help("`apt-get --fix-broken install` on the node says what is amiss").retry(),
+            PackageError::Changed { said } => {
+                let field = said.split('\'').nth(3).unwrap_or("Codename");
+                step.help(format!(
+                    "where that is meant: `apt-get update --allow-releaseinfo-change` on the node, or for all nodes a file in \
+                     /etc/apt/apt.conf.d with `Acquire::AllowReleaseInfoChange::{field} \"true\";`"
+                ))
+            }
+            PackageError::Lost { name } => step.help(format!(
+                "add a source that has it, or take it away on the node: `dpkg --remove --force-remove-reinstreq {name}`"
+            )),
+            PackageError::Broken { packages } if packages.values().any(|said| said.contains("removal script")) => step
+                .help(
+                    "see /var/log/apt/term.log on the node: give the script what it misses, or mend it where dpkg keeps \
+                     it, as /var/lib/dpkg/info/NAME.prerm",
+                )
+                .retry(),
             PackageError::Broken { .. } => step
                 .help(
                     "see /var/log/apt/term.log on the node; a version whose scripts are mended installs over it, and \
@@ -210,7 +236,7 @@ impl From<PackageError> for crate::StepError {
                 step.help("free some space (`apt-get clean`, old logs); the next run goes on").retry()
             }
             PackageError::Locked { .. } => step.help("it waits and tries again by itself").retry(),
-            PackageError::Failed { .. } => step.retry(),
+            PackageError::Failed { .. } => step.help("see /var/log/apt/term.log on the node").retry(),
             PackageError::NoApt => step.help("muster's package kind needs a Debian system"),
         }
     }

@@ -90,6 +90,8 @@ pub enum UnitError {
     /// It did not start, because this is not so.
     #[error("{name} does not start, because its unit file says {condition}")]
     Condition { name: String, condition: String },
+    #[error("systemd does not {verb} {name} for anybody: its unit file has RefuseManual{}", if *verb == "start" { "Start" } else { "Stop" })]
+    NotByHand { verb: &'static str, name: String },
     #[error("{name} is stopped, and still has processes: {left}")]
     Left { name: String, left: String },
     #[error("systemd refuses to {verb} {name}")]
@@ -144,6 +146,10 @@ impl From<UnitError> for crate::StepError {
             UnitError::Left { name, .. } => Self::failed(message)
                 .help(format!("they wait for the kernel, perhaps for a disk: see `systemctl status {name}` on the node"))
                 .retry(),
+            UnitError::NotByHand { name, .. } => Self::failed(message).help(format!(
+                "it goes with the units that want it: leave it to them, or say otherwise in a file of yours in \
+                 /etc/systemd/system/{name}.d"
+            )),
             UnitError::Refused { source, .. } => Self::failed(message).because(source).retry(),
         }
     }

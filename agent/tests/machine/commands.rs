@@ -11,7 +11,8 @@ use crate::lab::{Lab, failed};
 fn a_command_ends_when_it_itself_ends_and_runs_once_whatever_becomes_of_the_agent() {
     let lab = Lab::start();
     a_child_outlives_it(&lab);
-    a_time_out_ends_the_group(&lab);
+    a_time_out_ends_all_of_it(&lab);
+    a_terminal_is_not_asked(&lab);
     a_guard_that_cannot_be_run_is_an_error(&lab);
     a_guard_may_come_with_a_package(&lab);
     a_killed_agent_leaves_it_running_and_the_next_one_waits(&lab);
@@ -30,11 +31,11 @@ timeout = 86400
     lab.must(&["sh", "-c", "kill $(cat /run/helper.pid)"]);
 }
 
-fn a_time_out_ends_the_group(lab: &Lab) {
+fn a_time_out_ends_all_of_it(lab: &Lab) {
     let toml = r#"
 [[command]]
 name = "slow"
-run = ["sh", "-c", "sleep 100000 & echo $! > /run/slow.pid; echo so far; wait"]
+run = ["sh", "-c", "setsid sleep 100001 & sleep 100000 & echo $! > /run/slow.pid; echo so far; wait"]
 creates = "/run/never"
 timeout = 1
 "#;
@@ -45,7 +46,17 @@ timeout = 1
     lab.wait("its child is gone", Duration::from_secs(60), || {
         lab.run(&["sh", "-c", "kill -0 $(cat /run/slow.pid)"]).0 != 0
     });
+    assert_ne!(lab.run(&["pgrep", "--full", "sleep 100001"]).0, 0, "nor in a session of its own");
     assert_eq!(lab.must(&["ls", "/run/muster/commands"]).trim(), "lock", "nothing is left written down");
+}
+
+fn a_terminal_is_not_asked(lab: &Lab) {
+    let toml =
+        "[[command]]\nname = \"asks\"\nrun = [\"sh\", \"-c\", \"read word < /dev/tty\"]\ncreates = \"/run/never\"\n";
+    lab.put("/root/asks.toml", toml);
+    let apply = "timeout --foreground 60 muster-agent apply /root/asks.toml";
+    let (status, out, err) = lab.run(&["script", "--quiet", "--return", "--command", apply, "/dev/null"]);
+    assert!(status == 4 && out.contains("/dev/tty"), "{status} {out}{err}");
 }
 
 fn a_guard_that_cannot_be_run_is_an_error(lab: &Lab) {

@@ -50,6 +50,24 @@ fn containers_keep_their_data_and_those_of_others_are_left_alone() {
     a_purge_spares_its_folder(&lab);
     data_outlives_the_container(&lab);
     those_of_others(&lab);
+    one_in_the_network_of_another_follows_it(&lab);
+}
+
+fn one_in_the_network_of_another_follows_it(lab: &Lab) {
+    let side = "[[container]]\nname = \"side\"\nimage = \"keeper:1\"\nnetwork = \"container:keeper\"\n";
+    let addresses = || ["side", "keeper"].map(|name| lab.must(&["docker", "exec", name, "cat", "/proc/net/fib_trie"]));
+    let both = |image: &str| format!("{}{side}", keeper(image, ""));
+    lab.applied(&both("keeper:1"));
+    lab.applied(&both("keeper:2"));
+    let [of_side, of_keeper] = addresses();
+    assert!(of_side == of_keeper && of_side.contains("LOCAL"), "{of_side}\n{of_keeper}");
+    lab.must(&["docker", "stop", "keeper"]);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    lab.must(&["docker", "start", "keeper"]);
+    lab.applied(&both("keeper:2"));
+    let [of_side, of_keeper] = addresses();
+    assert_eq!(of_side, of_keeper);
+    lab.applied(&both("keeper:2").replace("image =", "absent = true\nimage ="));
 }
 
 fn a_replaced_one_keeps_its_data(lab: &Lab) {
@@ -66,6 +84,18 @@ fn a_replaced_one_keeps_its_data(lab: &Lab) {
     lab.applied(&settings);
     assert_eq!(volume(lab, "keeper", "/data"), data);
     assert_eq!(names(lab), "keeper running");
+    // A name that nobody bears is nobody's, whatever an id begins with.
+    let id = lab.must(&["docker", "inspect", "--format", "{{.Id}}", "keeper"]);
+    let short = format!("[[container]]\nname = \"{}\"\nimage = \"keeper:1\"\n", &id[..2]);
+    assert_eq!(lab.apply(&format!("{short}absent = true\n")).0, 0);
+    lab.applied(&short);
+    lab.applied(&format!("{short}absent = true\n"));
+    assert_eq!(names(lab), "keeper running");
+    // It comes back after a boot, whatever somebody told Docker.
+    lab.must(&["docker", "update", "--restart", "no", "keeper"]);
+    lab.applied(&settings);
+    let policy = lab.must(&["docker", "inspect", "--format", "{{.HostConfig.RestartPolicy.Name}}", "keeper"]);
+    assert_eq!(policy.trim(), "unless-stopped");
     // Paused is not right.
     lab.must(&["docker", "pause", "keeper"]);
     lab.applied(&settings);
@@ -76,10 +106,20 @@ fn one_that_does_not_stay_up_is_put_back(lab: &Lab) {
     let (status, report) = lab.apply(&keeper("keeper:broken", ""));
     let (error, help) = failed(&report, "container.keeper");
     assert!(status == 4 && error.contains("ended with status 3: no such luck"), "{error}");
-    assert!(error.contains("the old container is back") && help.contains("docker logs"), "{error}; {help}");
-    assert_eq!(names(lab), "keeper running");
+    assert!(error.contains("the old container is back"), "{error}");
+    assert!(help.contains("docker logs keeper.muster-failed"), "{help}");
+    assert!(names(lab).contains("keeper running") && !names(lab).contains("muster-replaced"), "{}", names(lab));
+    assert!(lab.must(&["docker", "logs", "keeper.muster-failed"]).contains("no such luck"));
     assert_eq!(mark(lab), "precious\n");
+    // What runs is not stopped for it at each converge.
+    let began = || lab.must(&["docker", "inspect", "--format", "{{.Id}} {{.State.StartedAt}}", "keeper"]);
+    let before = began();
+    let (status, report) = lab.apply(&keeper("keeper:broken", ""));
+    let (error, help) = failed(&report, "container.keeper");
+    assert!(status == 4 && error.contains("the old one runs") && help.contains("docker rm"), "{error}; {help}");
+    assert_eq!(began(), before);
     lab.applied(&keeper("keeper:1", ""));
+    assert_eq!(names(lab), "keeper running");
     // The first of its name: Docker goes on trying, but it is not right.
     let broken = keeper("keeper:broken", "").replace("\"keeper\"", "\"hopeless\"").replace("8080", "8081");
     for _ in 0..2 {

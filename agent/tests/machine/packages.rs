@@ -162,6 +162,21 @@ fn only_what_the_site_says_comes_changes_and_goes() {
     assert_eq!(failed(&lab.apply(&package("dotted.1", "")).1, "dotted.1"), "there is no package dotted.1");
     assert_eq!(dpkg(&lab, "dotted-1"), "");
 
+    assert_eq!(failed(&lab.apply(&package("other+", "")).1, "other+"), "there is no package other+");
+
+    // What the node's own apt.conf says otherwise counts for nothing.
+    let conffile = "d=/root/deb/conf; mkdir -p $d/DEBIAN $d/etc; echo x >$d/etc/conf.conf; echo /etc/conf.conf >$d/DEBIAN/conffiles
+        printf 'Package: conf\\nVersion: 1\\nArchitecture: all\\nMaintainer: x <x@example.org>\\nDescription: x\\n' >$d/DEBIAN/control; deb conf 1";
+    publish(&lab, conffile);
+    for option in ["AutomaticRemove", "Purge", "Download-Only", "Simulate", "Only-Upgrade", "Print-URIs"] {
+        lab.put("/etc/apt/apt.conf.d/99their", &format!("APT::Get::{option} \"true\";\n"));
+        sh(&lab, "apt-mark auto other");
+        converges(&lab, &package("conf", ""));
+        sh(&lab, "echo precious >/etc/conf.conf");
+        converges(&lab, &absent("conf"));
+        assert_eq!((sh(&lab, "cat /etc/conf.conf").as_str(), dpkg(&lab, "other").as_str()), ("precious", "ii 1.0-1"));
+    }
+
     // Essential ones stay.
     let error = failed(&lab.apply(&absent("hostname")).1, "hostname");
     assert!(error.contains("hostname"), "{error}");
@@ -223,6 +238,12 @@ fn versions_holds_and_names_are_dpkgs_own() {
     quiet(&lab, &format!("{}{}", package("dpkg:amd64", ""), package("bash", "")));
     converges(&lab, &package("nat:amd64", ""));
     quiet(&lab, &package("nat", ""));
+    // By two names it is still one.
+    for two in [absent("nat") + &package("nat:amd64", ""), package("nat", "") + &absent("nat:native")] {
+        let (_, report) = lab.apply(&two);
+        assert!(report.steps.iter().all(|step| failed(&report, step.resource.name()).contains("are one package here")));
+        assert_eq!((report.steps.len(), dpkg(&lab, "nat").as_str()), (1, "ii 1.0-1"));
+    }
     converges(&lab, &absent("nat:amd64"));
     assert_eq!(dpkg(&lab, "nat"), "");
     let error = failed(&lab.apply(&package("foreign:i386", "")).1, "foreign:i386");
@@ -266,6 +287,49 @@ fn what_one_package_did_is_told_of_it_alone_and_can_be_mended() {
     let error = failed(&report, "needs");
     assert!(error.contains("needs: dependency problems") && error.contains("bad: installed bad"), "{error}");
     converges(&lab, &absent("needs"));
+
+    // Nor does one whose script ends dpkg itself.
+    publish(&lab, "pkg kills 1.0-1 '' 'kill -9 $PPID'; pkg later 1.0-1; pkg lost 1.0-1; pkg wont 1.0-1
+        printf '#!/bin/sh\\nexit 9\\n' >/root/deb/wont/DEBIAN/prerm; chmod 755 /root/deb/wont/DEBIAN/prerm; deb wont 1.0-1");
+    for _ in 0..2 {
+        let (_, report) = lab.apply(&format!("{}{}", package("kills", ""), package("later", "")));
+        failed(&report, "kills");
+    }
+    assert_eq!(dpkg(&lab, "later"), "ii 1.0-1");
+    publish(&lab, "pkg kills 2.0-1");
+    converges(&lab, &version("kills", "2.0-*", ""));
+    // A script that keeps it from going is told.
+    converges(&lab, &format!("{}{}", package("wont", ""), package("lost", "")));
+    let (_, report) = lab.apply(&absent("wont"));
+    let (error, help) = crate::lab::failed(&report, "package.wont");
+    assert!(error.contains("status 9") && help.contains("/var/lib/dpkg/info"), "{error} {help}");
+    sh(&lab, "rm /var/lib/dpkg/info/wont.prerm");
+    converges(&lab, &absent("wont"));
+    // One that was cut off while it was unpacked, and that no source has any more.
+    sh(
+        &lab,
+        "sed -i '/^Package: lost$/,/^$/s/^Status: .*/Status: install reinstreq half-installed/' /var/lib/dpkg/status
+         rm /srv/repo/lost_*; . /root/make.sh; index",
+    );
+    let (_, report) = lab.apply(&package("late", ""));
+    assert!(report.converged, "{report:#?}");
+    let (_, report) = lab.apply(&package("nosuch", ""));
+    let (error, help) = crate::lab::failed(&report, "package.nosuch");
+    assert!(error.starts_with("lost is half unpacked") && help.contains("--force-remove-reinstreq lost"), "{error}");
+    sh(&lab, "dpkg --remove --force-remove-reinstreq lost");
+    // A repository that says another name of itself.
+    let release = |codename: &str| {
+        let script = "cd /srv/repo; printf 'Suite: s\\nCodename: %s\\nDate: %s\\nSHA256:\\n %s %s Packages\\n'";
+        let values = "\"$(date -Ru)\" $(sha256sum Packages | cut -d' ' -f1) $(stat -c %s Packages) >Release";
+        sh(&lab, &format!("{script} {codename} {values}"));
+    };
+    release("one");
+    sh(&lab, "apt-get update --quiet=2");
+    release("two");
+    let (_, report) = lab.apply(&package("nosuch", ""));
+    let error = failed(&report, "nosuch");
+    assert!(error.contains("there is no package nosuch") && error.contains("changed its 'Codename'"), "{error}");
+    sh(&lab, "rm /srv/repo/Release; rm -rf /var/lib/apt/lists/*; apt-get update --quiet=2");
 
     // A newer version mends it, and so does taking it away.
     publish(&lab, "pkg bad 2.0-1");

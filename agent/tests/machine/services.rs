@@ -124,6 +124,27 @@ fn a_service_has_started_when_it_stands() {
         let restarts = || lab.shown("slowly", "NRestarts").parse::<u32>().unwrap();
         lab.wait("systemd starts it again", Duration::from_secs(60), || restarts() > try_number);
     }
+    // Two that exclude each other are not both right, whichever came first; what systemd restarts along is.
+    let two = [
+        unit("one.service", "[Unit]\nConflicts=other.service\n[Service]\nExecStart=/bin/sleep 1019\n"),
+        simple("other", "/bin/sleep 1020", ""),
+    ]
+    .concat();
+    lab.right(&two);
+    for name in ["one", "other"] {
+        let (status, report) = lab.apply(&(two.clone() + &service("one", "")));
+        let failed = report.steps.iter().filter(|step| matches!(step.outcome, Outcome::Failed { .. })).count();
+        assert!(status != 0 && !report.converged && failed == 1, "{name} {status} {report:#?}");
+    }
+    let along = [
+        simple("base", "/bin/sleep 1021", "").replace("[[service]]\n", "[[service]]\nafter = [\"command.told\"]\n"),
+        unit("part.service", "[Unit]\nPartOf=base.service\n[Service]\nExecStart=/bin/sleep 1022\n") + &service("part", ""),
+        "[[command]]\nname = \"told\"\nrun = [\"touch\", \"/run/told\"]\ncreates = \"/run/told\"\nnotify = [\"service.base\"]\n".to_owned(),
+    ]
+    .concat();
+    lab.right(&along);
+    lab.shell("rm /run/told");
+    lab.right(&along);
     // Mended, it is restarted and stands, though systemd has just begun to count.
     let mended = toml
         .replace("sleep 5; echo no lease; exit 1", "exec sleep 1002")
@@ -226,6 +247,14 @@ fn a_unit_goes_by_every_name_that_systemctl_knows() {
     lab.right(&service("my", OFF));
     assert_eq!((lab.is("is-active", "maria"), lab.is("is-enabled", "maria")), ("inactive".into(), "disabled".into()));
 
+    // One that lies elsewhere and is linked, without a word of when it starts.
+    lab.shell(
+        "mkdir -p /opt/units; printf '[Service]\\nExecStart=/bin/sleep 1018\\n' > /opt/units/linked.service
+         systemctl link /opt/units/linked.service",
+    );
+    lab.right(&service("linked", ""));
+    assert_eq!((lab.is("is-active", "linked"), lab.is("is-enabled", "linked")), ("active".into(), "linked".into()));
+
     // An init script, whose links are not there yet.
     let script = "#!/bin/sh\n### BEGIN INIT INFO\n# Provides: legacyd\n# Required-Start:\n# Required-Stop:\n# Default-Start: 2 3 4 5\n# Default-Stop: 0 1 6\n# Short-Description: old\n### END INIT INFO\ncase $1 in start) setsid sleep 1008 >/dev/null 2>&1 & ;; esac\nexit 0\n";
     let toml = file("/etc/init.d/legacyd", script);
@@ -278,6 +307,12 @@ fn what_is_wrong_with_a_unit_is_said_in_its_words() {
     let (_, plan, _) = lab.run(&["muster-agent", "plan", "/root/apply.toml"]);
     assert!(plan.contains("its unit file is bad"), "the plan says it, too:\n{plan}");
     lab.right(&typo.replace("ExcStart", "ExecStart"));
+
+    // What starts and stops with others alone.
+    let by_hand = "[Unit]\nRefuseManualStart=yes\nRefuseManualStop=yes\n[Service]\nExecStart=/bin/sleep 1009\n";
+    let (_, by_hand) = lab.apply(&(unit("alone.service", by_hand) + &service("alone", "")));
+    let (error, help) = failed(&by_hand, "service.alone");
+    assert!(error.contains("RefuseManualStart") && help.contains("alone.service.d"), "{error} {help}");
 
     // A mask goes where that is written, and what then is not there is said.
     lab.right(&service("shut", "unmask = true"));

@@ -51,6 +51,24 @@ fn kernel_settings(lab: &Lab) {
     assert!(help.contains("write value"), "{help}");
     let (_, report) = lab.apply(&sysctl("net.ipv4.tcp_fin_timeout", "soon", ""));
     assert!(failed(&report, "sysctl.net.ipv4.tcp_fin_timeout").1.contains("takes no `soon`"), "{report:#?}");
+    let (_, report) = lab.apply(&sysctl("net.ipv4.tcp_congestion_control", "no-such", ""));
+    assert!(failed(&report, "sysctl.net.ipv4.tcp_congestion_control").1.contains("has no `no-such`"), "{report:#?}");
+    let (_, report) = lab.apply(&sysctl("kernel.ostype", "Minix", ""));
+    assert!(failed(&report, "sysctl.kernel.ostype").0.contains("can be read and not set"), "{report:#?}");
+    // Some set others along, and go first; two that exclude each other are not both right.
+    lab.must(&["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.disable_ipv6=0"]);
+    let along = [
+        ("net.ipv4.conf.eth0.forwarding", "1"),
+        ("net.ipv4.conf.all.accept_redirects", "0"),
+        ("net.ipv4.ip_forward", "0"),
+        ("net.ipv6.conf.lo.disable_ipv6", "0"),
+        ("net.ipv6.conf.all.disable_ipv6", "1"),
+    ];
+    lab.applied(&along.map(|(key, value)| sysctl(key, value, "")).concat());
+    for (key, value) in along {
+        assert_eq!(live(key), value, "{key}");
+    }
+    lab.applied(&along.map(|(key, value)| sysctl(key, value, "absent = true\n")).concat());
     boot();
     let (_, report) = lab.apply(&sysctl("net.ipv4.route.flush", "1", ""));
     assert!(failed(&report, "sysctl.net.ipv4.route.flush").0.contains("cannot be read"), "{report:#?}");
@@ -102,6 +120,8 @@ fn time(lab: &Lab) {
     let (status, report) = lab.apply("[[timezone]]\nname = \"Europe/Nowhere\"\n");
     let (error, help) = failed(&report, "timezone.Europe/Nowhere");
     assert!(status == 4 && error.contains("no time zone") && help.contains("timedatectl"), "{error}");
+    // A folder of zones is none.
+    failed(&lab.apply("[[timezone]]\nname = \"Europe\"\n").1, "timezone.Europe");
     assert_eq!(lab.must(&["date", "+%Z"]).trim(), "JST");
 }
 

@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{Claim, Cost, Fault, Kind, Need, Owned, Presence, SecretName, Signal};
 
-/// A Docker container, kept running. Equal is the specification that it was made from, which it carries as a label; what somebody
-/// changed within it since is left alone. A changed specification replaces it: the old one is set aside as `NAME.muster-replaced`, and
-/// put back where the new one does not stay up. Data is never deleted: volumes that the old one had without a name are mounted in
-/// the new one at their places, and with `absent` all volumes stay. What it wrote outside of volumes goes with it. A tag that
-/// moves in the registry is not followed: name another tag, or a digest.
+/// A Docker container, kept running, also over a boot. Equal is the specification that it was made from, which it carries as a label; what
+/// somebody changed within it since is left alone. A changed specification replaces it: the old one is set aside as
+/// `NAME.muster-replaced`, and put back where the new one does not stay up. That one is kept as `NAME.muster-failed`, and while
+/// the old one runs it is tried again after an hour, or once it is removed. Data is never deleted: volumes that the old one had
+/// without a name are mounted in the new one at their places, and with `absent` all volumes stay. What it wrote outside of
+/// volumes goes with it. A tag that moves in the registry is not followed: name another tag, or a digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(title = "a container")]
 #[serde(deny_unknown_fields)]
@@ -30,7 +31,7 @@ pub struct ContainerSpec {
     /// `source:target[:ro]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<String>,
-    /// Docker's network; absent: its default bridge.
+    /// Docker's network, or `container:NAME` for that of another container; absent: its default bridge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
     /// True takes over a container of this name that muster did not make, and replaces it. Without it that is an error, and so it
@@ -61,6 +62,16 @@ impl ContainerSpec {
     pub fn aside(&self) -> String {
         format!("{}.muster-replaced", self.name)
     }
+
+    /// The container whose network it shares.
+    pub fn lives_in(&self) -> Option<&str> {
+        self.network.as_ref()?.strip_prefix("container:")
+    }
+
+    /// Where one waits that did not stay up when it was to replace another.
+    pub fn failed(&self) -> String {
+        format!("{}.muster-failed", self.name)
+    }
 }
 
 impl Kind for ContainerSpec {
@@ -73,6 +84,7 @@ impl Kind for ContainerSpec {
 
     fn needs(&self) -> Vec<Need> {
         let mut needs = vec![Need::Named("service", "docker".to_owned()), Need::Named("image", self.image.clone())];
+        needs.extend(self.lives_in().map(|host| Need::Named("container", host.to_owned())));
         for volume in &self.volumes {
             let source = volume.split(':').next().unwrap_or_default();
             if source.starts_with('/') {

@@ -12,6 +12,8 @@ use serde::{Serialize, de::DeserializeOwned};
 pub trait Kind: Serialize + DeserializeOwned + schemars::JsonSchema {
     /// A boot takes away at least a part of what it makes: to make that again is no drift.
     const ENDS_WITH_BOOT: bool = false;
+    /// What is done for others may take it back: after a converge that changed something it is looked at once more.
+    const UNDONE_BY_OTHERS: bool = false;
 
     /// What it alone owns: two resources of one node with the same claim are an error.
     fn claims(&self) -> Vec<Claim>;

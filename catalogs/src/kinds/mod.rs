@@ -161,6 +161,13 @@ macro_rules! kinds {
                 }
             }
 
+            /// Whether what is done for others may take resources of this kind back.
+            pub fn undone_by_others(&self) -> bool {
+                match self {
+                    $(Self::$variant(_) => <$module::$spec as Kind>::UNDONE_BY_OTHERS,)*
+                }
+            }
+
             /// The key by which resources of a kind are told apart, as it stands in the site.
             pub(crate) fn naming_key(kind: &str) -> &'static str {
                 match kind {

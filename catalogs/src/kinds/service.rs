@@ -69,6 +69,8 @@ impl ServiceSpec {
 
 impl Kind for ServiceSpec {
     const ENDS_WITH_BOOT: bool = true;
+    // A unit excludes another, a package's script stops one.
+    const UNDONE_BY_OTHERS: bool = true;
 
     fn claims(&self) -> Vec<Claim> {
         vec![Claim::new("service", unit::short(&self.name))]

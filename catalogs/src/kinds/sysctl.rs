@@ -43,17 +43,38 @@ impl SysctlSpec {
         };
         key.chars().map(turned).collect()
     }
+
+    /// Keys that set this one, too, where they are written: `all` those of each interface, forwarding what goes with it.
+    fn set_before(&self) -> Vec<String> {
+        let path = Self::path(&self.key);
+        let parts: Vec<&str> = path.split('/').collect();
+        let ["net", family @ ("ipv4" | "ipv6"), "conf", interface, setting] = parts.as_slice() else {
+            return Vec::new();
+        };
+        let mut before = vec![format!("net.{family}.conf.all.{setting}"), format!("net.{family}.conf.all.forwarding")];
+        before.dedup();
+        if *interface == "all" {
+            before.retain(|_| *setting != "forwarding");
+            before.retain(|key| *key != self.key);
+        }
+        if *family == "ipv4" {
+            before.push("net.ipv4.ip_forward".to_owned());
+        }
+        before
+    }
 }
 
 impl Kind for SysctlSpec {
     const ENDS_WITH_BOOT: bool = true;
+    const UNDONE_BY_OTHERS: bool = true;
 
     fn claims(&self) -> Vec<Claim> {
         vec![Claim::new("sysctl", &self.key), Claim::path(self.file())]
     }
 
     fn needs(&self) -> Vec<Need> {
-        vec![Need::Kind("kernel_module")]
+        let before = self.set_before().into_iter().map(|key| Need::Named("sysctl", key));
+        std::iter::once(Need::Kind("kernel_module")).chain(before).collect()
     }
 
     fn owns(&self) -> Vec<Owned> {

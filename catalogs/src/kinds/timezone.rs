@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Kind, Need, Owned, Presence, SecretName};
+use super::{Claim, Fault, Kind, Need, Owned, Presence, SecretName};
 
 /// The node's time zone: the link `/etc/localtime`, and `/etc/timezone`. The zone must be in the node's `tzdata`. Programs that run
 /// take it up when they start: let it notify their services. Equal is where the link leads, from the root or from its folder, and the name. Nothing is removed
@@ -43,6 +43,15 @@ impl Kind for TimezoneSpec {
     }
 
     fn secrets(&self) -> Vec<SecretName<'_>> {
+        Vec::new()
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        if self.name == "localtime" {
+            // Debian's file of that name is a link to the one that would lead to it.
+            let fault = Fault::new("name", "`localtime` is whichever zone the node has", "expected a zone");
+            return vec![fault.help("as in \"Europe/Zurich\"; to leave it as it is, write no [[timezone]]")];
+        }
         Vec::new()
     }
 }

@@ -47,10 +47,14 @@ fn too_much() -> Error {
     Error::new(ErrorKind::InvalidOperation, format!("it becomes more than {MOST_RENDERED} bytes"))
 }
 
+/// What is said of `none` where a text is wanted.
+pub(super) const NO_VALUE: &str =
+    "this is `none`, which is no text: give it another value, or leave it out with `{% if … %}`";
+
 /// A value that is written into a file by itself.
 pub(super) fn written(value: &Value) -> Result<(), Error> {
     // The word None in a file would help nobody.
-    if value.is_none() { Err(Error::new(ErrorKind::UndefinedError, "there is no value")) } else { check(value) }
+    if value.is_none() { Err(Error::new(ErrorKind::InvalidOperation, NO_VALUE)) } else { check(value) }
 }
 
 fn check(value: &Value) -> Result<(), Error> {

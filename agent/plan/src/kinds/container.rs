@@ -18,9 +18,25 @@ pub struct Observed {
     pub current: Option<Current>,
     /// One that a replacement set aside and did not come to remove.
     pub aside: Option<Current>,
+    /// One that was to be the new one and did not stay up.
+    pub failed: Option<Current>,
+    /// What became of the container whose network it shares.
+    pub host: Host,
     /// Who else counts on the current one: a tool that manages it, containers that live in its network. Looked for only where
     /// muster did not make it.
     pub users: Vec<String>,
+}
+
+/// The container whose network another one shares: Docker leaves that one without any where the first is replaced or starts
+/// anew.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Host {
+    #[default]
+    Same,
+    /// It began anew after the one in its network did.
+    StartedLater,
+    /// It is another container now.
+    Another,
 }
 
 /// A container as it is.
@@ -28,6 +44,10 @@ pub struct Observed {
 pub struct Current {
     /// It runs, and not only between two starts.
     pub running: bool,
+    /// Docker starts it again when it ends, and after a boot.
+    pub kept_up: bool,
+    /// Where it does not run: seconds since it ended.
+    pub down: u64,
     /// The digest that it carries; none where muster did not make it.
     pub digest: Option<String>,
     /// The image that it was made from, as it was asked for.
@@ -52,9 +72,13 @@ pub enum Change {
     Create,
     Replace(Replace),
     Start,
-    /// What a replacement set aside goes.
+    /// Somebody told Docker not to start it again.
+    KeepUp,
+    /// What a replacement set aside goes, and what failed in one.
     Clear,
     Restart,
+    /// Into the network of a container that began anew.
+    Rejoin,
     Remove {
         running: bool,
         detail: Vec<String>,
@@ -82,8 +106,8 @@ impl Describe for Change {
     fn action(&self) -> Action {
         match self {
             Self::Create => Action::Create,
-            Self::Replace(_) | Self::Start | Self::Clear | Self::Refuse { .. } => Action::Change,
-            Self::Restart => Action::Run,
+            Self::Replace(_) | Self::Start | Self::KeepUp | Self::Clear | Self::Refuse { .. } => Action::Change,
+            Self::Restart | Self::Rejoin => Action::Run,
             Self::Remove { .. } => Action::Remove,
         }
     }
@@ -94,20 +118,29 @@ impl Describe for Change {
             Self::Create => one("create and start"),
             Self::Replace(replace) => replace.detail.clone(),
             Self::Start => one("start"),
-            Self::Clear => one("remove the container that was replaced"),
+            Self::KeepUp => one("started again after its end and after a boot"),
+            Self::Clear => one("remove what is left of a replacement"),
             Self::Restart => one("restart"),
+            Self::Rejoin => one("restart (the container whose network it shares began anew)"),
             Self::Remove { detail, .. } => detail.clone(),
             Self::Refuse { why, .. } => one(why),
         }
     }
 
+    fn of_our_doing(&self) -> bool {
+        matches!(self, Self::Clear)
+    }
+
     fn disrupts(&self) -> Disrupts {
         match self {
-            Self::Create | Self::Start | Self::Clear | Self::Refuse { .. } | Self::Remove { running: false, .. } => {
-                Disrupts::Nothing
-            }
+            Self::Create
+            | Self::Start
+            | Self::KeepUp
+            | Self::Clear
+            | Self::Refuse { .. }
+            | Self::Remove { running: false, .. } => Disrupts::Nothing,
             Self::Replace(replace) if !replace.running => Disrupts::Nothing,
-            Self::Replace(_) | Self::Restart | Self::Remove { running: true, .. } => Disrupts::Service,
+            Self::Replace(_) | Self::Restart | Self::Rejoin | Self::Remove { running: true, .. } => Disrupts::Service,
         }
     }
 
@@ -118,6 +151,9 @@ impl Describe for Change {
         }
     }
 }
+
+/// Seconds after which one that did not stay up is tried again: each try stops what runs in its place.
+const TRIED_AGAIN: u64 = 3600;
 
 /// The address of exactly this specification, but for what it says of others' containers.
 pub fn digest(spec: &ContainerSpec) -> String {
@@ -130,19 +166,45 @@ pub fn diff(spec: &ContainerSpec, observed: &Observed) -> Option<Change> {
         return Some(refusal);
     }
     let old = observed.aside.as_ref();
+    if let Some(failure) = failure(spec, observed) {
+        return Some(failure);
+    }
     match (&observed.current, old, spec.absent) {
+        (None, None, true) if observed.failed.is_some() => Some(Change::Clear),
         (None, None, true) => None,
         (None, None, false) => Some(Change::Create),
         (Some(one), _, true) | (None, Some(one), true) => Some(remove(one)),
         // A replacement was cut off: what was set aside is what is known to run.
         (None, Some(old), false) => Some(replace(spec, old, true)),
         (Some(current), Some(old), false) if !current.running => Some(replace(spec, old, true)),
-        (Some(current), _, false) if current.digest.as_ref() != Some(&digest(spec)) => {
+        (Some(current), _, false)
+            if observed.host == Host::Another || current.digest.as_ref() != Some(&digest(spec)) =>
+        {
             Some(replace(spec, current, false))
         }
         (Some(_), Some(_), false) => Some(Change::Clear),
-        (Some(current), None, false) => (!current.running).then_some(Change::Start),
+        (Some(current), None, false) if !current.running => Some(Change::Start),
+        (Some(_), None, false) if observed.host == Host::StartedLater => Some(Change::Rejoin),
+        (Some(current), None, false) if !current.kept_up => Some(Change::KeepUp),
+        (Some(_), None, false) => observed.failed.is_some().then_some(Change::Clear),
     }
+}
+
+/// Something else runs well in its place, and this very one has just failed to.
+fn failure(spec: &ContainerSpec, observed: &Observed) -> Option<Change> {
+    let (current, failed) = (observed.current.as_ref()?, observed.failed.as_ref()?);
+    let wanted = Some(digest(spec));
+    let waits = current.running && current.digest != wanted && failed.digest == wanted && failed.down < TRIED_AGAIN;
+    let (name, kept, minutes) = (&spec.name, spec.failed(), failed.down / 60);
+    (waits && !spec.absent && observed.aside.is_none()).then(|| Change::Refuse {
+        why: format!(
+            "the container {name} did not stay up as it is written now, {minutes} minutes ago: the old one runs"
+        ),
+        help: format!(
+            "it is kept: `docker logs {kept}` says more; it is tried again an hour after it failed, at once when its \
+             specification changes, or after `docker rm {kept}`"
+        ),
+    })
 }
 
 fn refusal(spec: &ContainerSpec, observed: &Observed) -> Option<Change> {
@@ -171,6 +233,9 @@ fn replace(spec: &ContainerSpec, old: &Current, aside: bool) -> Change {
     let mut detail = vec![
         match (aside, old.digest.is_some()) {
             (true, _) => "replace: a replacement was cut off",
+            (false, true) if old.digest == Some(digest(spec)) => {
+                "replace: the container whose network it shares is another one"
+            }
             (false, true) => "replace: its specification changed",
             (false, false) => "replace: it was not made by muster",
         }

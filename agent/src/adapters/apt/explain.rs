@@ -25,6 +25,16 @@ pub fn explain(program: &str, output: &Output) -> PackageError {
     if !broken.is_empty() {
         return PackageError::Broken { packages: broken };
     }
+    // E: Repository 'http://h/debian s InRelease' changed its 'Codename' value from 'x' to 'y'
+    if let Some(line) =
+        text.lines().find(|line| line.starts_with("E: Repository '") && line.contains("' changed its '"))
+    {
+        return PackageError::Changed { said: line.trim_start_matches("E: Repository ").to_owned() };
+    }
+    if let Some(line) = line("needs to be reinstalled, but I can't find an archive for it") {
+        let name = line.trim_start_matches("E: The package ").split(' ').next().unwrap_or_default().to_owned();
+        return PackageError::Lost { name };
+    }
     if let Some(line) = line("Conflicting values set for option Signed-By") {
         return PackageError::Sources { said: line.trim_start_matches("E: ").to_owned() };
     }
@@ -211,6 +221,16 @@ mod tests {
             said("W: Failed to fetch http://a/b  Could not connect to a:80"),
             PackageError::Unreachable { .. }
         ));
+        let PackageError::Changed { said: changed } = said(
+            "E: Repository 'http://h/d s InRelease' changed its 'Codename' value from 'x' to 'y'\nN: This must be",
+        ) else {
+            panic!("it changed")
+        };
+        assert_eq!(changed, "'http://h/d s InRelease' changed its 'Codename' value from 'x' to 'y'");
+        assert_eq!(
+            said("E: The package re needs to be reinstalled, but I can't find an archive for it."),
+            PackageError::Lost { name: "re".into() }
+        );
         assert!(matches!(said("E: something new"), PackageError::Failed { .. }));
     }
 

@@ -43,6 +43,22 @@ const STATUS: &str = "/var/lib/dpkg/status";
 const JOURNAL: &str = "/var/lib/dpkg/updates";
 /// Files are as the site wants them, whatever a package brings.
 const KEEP: [&str; 2] = ["--force-confdef", "--force-confold"];
+/// What the node's own apt.conf may say otherwise of, and a run of ours counts on: that configuration stays when a package
+/// goes, that nothing goes that nobody asked for, and that all of it is done. Arguments that follow count before these.
+const AS_WE_COUNT_ON: [&str; 12] = [
+    "APT::Get::Purge=false",
+    "APT::Get::AutomaticRemove=false",
+    "APT::Get::Remove=true",
+    "APT::Get::Upgrade=true",
+    "APT::Get::Only-Upgrade=false",
+    "APT::Get::ReInstall=false",
+    "APT::Get::Simulate=false",
+    "APT::Get::Download=true",
+    "APT::Get::Download-Only=false",
+    "APT::Get::Trivial-Only=false",
+    "APT::Get::Print-URIs=false",
+    "APT::Get::Assume-No=false",
+];
 
 /// Something read from the node, and the state that it was read in.
 struct Stamped<T> {
@@ -113,6 +129,7 @@ impl Apt {
         argv.extend(["--option", "Dpkg::Use-Pty=0", "--option", "APT::Get::AllowUnauthenticated=false"]);
         // A name with a dot that no package has would be a pattern for others.
         argv.extend(["--option", "APT::Cmd::Pattern-Only=true"]);
+        argv.extend(AS_WE_COUNT_ON.iter().flat_map(|option| ["--option", option]));
         argv.extend(options);
         Invocation::new(argv)
             .env("DEBIAN_FRONTEND", "noninteractive")
@@ -228,31 +245,46 @@ impl Apt {
 
     /// Configures what is half installed, and lets apt mend what lacks its dependencies where it removes nothing for that.
     async fn mend(&self, except: &BTreeSet<String>) -> Result<(), PackageError> {
-        if !self.files.list(JOURNAL).ok().flatten().unwrap_or_default().is_empty() {
-            // Any run that may write takes the journal into the status; apt refuses to run before.
-            self.checked(Invocation::new(["dpkg", "--set-selections"])).await?;
-        }
+        self.take_in_the_journal().await?;
         let known = self.read_known().await?;
         let half = known.packages.iter().filter(|(name, package)| {
             let next = except.iter().any(|except| known.name(except) == name.as_str());
             !package.complete && !package.version.is_empty() && !next
         });
         let names: Vec<String> = half.map(|(name, _)| name.clone()).collect();
-        if !names.is_empty() {
-            let argv = ["dpkg", "--configure"].into_iter().chain(KEEP).map(str::to_owned).chain(names);
-            let configure = Invocation::new(argv).env("DEBIAN_FRONTEND", "noninteractive").timeout(APT);
-            forgiven(self.checked(configure).await.map(drop))?;
+        if !names.is_empty() && forgiven(self.configure(&names).await)?.is_none() && names.len() > 1 {
+            // One may have ended dpkg itself: it is to keep none of the others.
+            for name in &names {
+                self.take_in_the_journal().await?;
+                forgiven(self.configure(std::slice::from_ref(name)).await)?;
+            }
         }
+        self.take_in_the_journal().await?;
         let fix = ["--fix-broken", "install"];
         let broken = match self.foresee(&fix).await {
             Ok((moves, _)) => moves.iter().any(|step| step.deed != Deed::Finish || step.from.is_some()),
-            Err(error) => return forgiven(Err(error)),
+            Err(error) => return forgiven(Err(error)).map(drop),
         };
         if broken {
             let fix = Self::apt_get("--quiet=2", &["--no-remove", "--fix-broken", "install"]);
             forgiven(self.checked(fix).await.map(drop))?;
         }
-        Ok(())
+        self.take_in_the_journal().await
+    }
+
+    async fn configure(&self, names: &[String]) -> Result<(), PackageError> {
+        let argv = ["dpkg", "--configure"].into_iter().chain(KEEP).map(str::to_owned).chain(names.iter().cloned());
+        let configure = Invocation::new(argv).env("DEBIAN_FRONTEND", "noninteractive").timeout(APT);
+        self.checked(configure).await.map(drop)
+    }
+
+    /// What a dpkg that was cut off had not written into its status. Any run that may write does that; apt refuses to run
+    /// before.
+    async fn take_in_the_journal(&self) -> Result<(), PackageError> {
+        if self.files.list(JOURNAL).ok().flatten().unwrap_or_default().is_empty() {
+            return Ok(());
+        }
+        self.checked(Invocation::new(["dpkg", "--set-selections"])).await.map(drop)
     }
 
     async fn read_known(&self) -> Result<Arc<Known>, PackageError> {
@@ -273,15 +305,15 @@ impl Apt {
     }
 }
 
-/// A package that does not come right is its own affair; what keeps apt from working is everyone's.
-fn forgiven(result: Result<(), PackageError>) -> Result<(), PackageError> {
+/// A package that does not come right is its own affair; what keeps apt from working is everyone's. None: it did not.
+fn forgiven(result: Result<(), PackageError>) -> Result<Option<()>, PackageError> {
     match result {
         Err(error @ (PackageError::Locked { .. } | PackageError::DiskFull | PackageError::NoApt)) => Err(error),
         Err(error) => {
             tracing::warn!(%error, "an interrupted run of dpkg cannot be finished whole");
-            Ok(())
+            Ok(None)
         }
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(Some(())),
     }
 }
 
@@ -366,6 +398,13 @@ impl Packages for Apt {
         }
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let done = self.checked(Self::apt_get("--quiet=2", &arguments)).await;
+        // What ended dpkg itself in the middle is to keep no other package from being finished.
+        if let Err(PackageError::Failed { tail, .. }) = &done
+            && tail.contains("Sub-process")
+            && let Err(error) = self.mend(&BTreeSet::new()).await
+        {
+            tracing::debug!(%error, "a dpkg that was cut off is not finished yet");
+        }
         // However it ended: what it changed has lost its hold.
         let held = self.pay_holds(&transaction.hold).await;
         drop(quiet);

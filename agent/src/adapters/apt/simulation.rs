@@ -53,8 +53,11 @@ pub fn by_name(text: &str, moves: &[Move], known: &Known, transaction: &Transact
         let other = moves.iter().filter(|step| step.name.split_once(':').is_some_and(|(bare, _)| bare == own));
         let there = known.get(own).is_some() || moves.iter().any(|step| step.name == own);
         let providers: Vec<String> = selected.into_iter().chain(other.map(|step| step.name.clone())).collect();
-        if !there && !providers.is_empty() {
-            return Err(PackageError::Virtual { name: name.clone(), providers });
+        match (there, providers.is_empty()) {
+            (true, _) => {}
+            (false, false) => return Err(PackageError::Virtual { name: name.clone(), providers }),
+            // `vim+` is a word of apt's for `vim`.
+            (false, true) => return Err(PackageError::NotFound { name: name.clone(), version: None }),
         }
     }
     Ok(())
@@ -104,6 +107,9 @@ mod tests {
         let text = "Note, selecting 'steam:i386' instead of 'steam'\nInst steam:i386 (1 localhost [i386])\n";
         let error = by_name(text, &parse(text), &known, &transaction("steam")).unwrap_err();
         assert!(error.to_string().contains("steam:i386"), "{error}");
+        let text = "Inst vim (1 localhost [amd64])\n";
+        let error = by_name(text, &parse(text), &known, &transaction("vim+")).unwrap_err();
+        assert_eq!(error, PackageError::NotFound { name: "vim+".into(), version: None });
         let text = "Inst x (1 localhost [amd64])\n";
         by_name(text, &parse(text), &known, &transaction("x:amd64")).unwrap();
         let text = "Inst x:i386 (1 localhost [i386])\n";

@@ -17,7 +17,7 @@ use std::{
 use muster_ids::Digest;
 use rustix::{
     fs::{FlockOperation, flock},
-    process::{Pid, Signal, kill_process_group},
+    process::{Pid, Signal, kill_process, kill_process_group},
 };
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
@@ -30,6 +30,8 @@ use crate::{
 /// The environment variable with the token.
 const TOKEN: &str = "MUSTER_RUN";
 const LOCK: &str = "lock";
+/// Looks for what a program started, at most, before it is left to itself.
+const ROUNDS: usize = 20;
 /// Between two looks at a process that is waited for.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -49,12 +51,39 @@ struct Record {
 }
 
 /// Takes the record away when its program ended, or was given up.
-pub(super) struct Recorded(PathBuf);
+pub(super) struct Recorded {
+    path: PathBuf,
+    token: String,
+}
+
+impl Recorded {
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+}
 
 impl Drop for Recorded {
     fn drop(&mut self) {
         // A record that stays names a process that is no more: it means nothing.
-        let _ = fs::remove_file(&self.0);
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Ends a program with its group, and with what has its token: what it started in other groups and sessions.
+pub(super) fn end(group: u32, token: Option<&str>) {
+    if let Some(group) = Pid::from_raw(group as i32) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let Some(token) = token else { return };
+    // One may have started another meanwhile.
+    for _round in 0..ROUNDS {
+        let left = with_token(token);
+        if left.is_empty() {
+            return;
+        }
+        for pid in left.into_iter().filter_map(|pid| Pid::from_raw(pid as i32)) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
     }
 }
 
@@ -88,7 +117,7 @@ impl Runs {
         }
         let mut record = Record { name: name.to_owned(), token: token(), began: now(), process: None };
         self.write(&record).map_err(&failed)?;
-        let recorded = Recorded(self.path(name));
+        let recorded = Recorded { path: self.path(name), token: record.token.clone() };
         command.env(TOKEN, &record.token);
         let child = start(command)?;
         // One that has ended by now needs no record.
@@ -163,39 +192,39 @@ impl Runs {
     }
 
     pub(super) async fn ended(&self, run: &Run, most: Duration) -> Result<bool, CommandError> {
-        let end = async {
+        let its_end = async {
             // It is no child of this agent, so nobody tells when it ends.
             while began(run.pid) == Some(run.ticks) {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        let ended = tokio::time::timeout(most, end).await.is_ok();
-        if !ended
-            && let Some(group) = Pid::from_raw(run.pid as i32)
-            && began(run.pid) == Some(run.ticks)
-        {
-            let _ = kill_process_group(group, Signal::KILL);
+        let ended = tokio::time::timeout(most, its_end).await.is_ok();
+        if !ended && began(run.pid) == Some(run.ticks) {
+            end(run.pid, self.record(&run.name).ok().flatten().map(|record| record.token).as_deref());
         }
         let failed = unwritten(&run.name);
         let _lock = self.lock().map_err(&failed)?;
         // Whoever waited for the same one may have started it anew.
         if self.find(&run.name).map_err(&failed)?.is_none_or(|found| found.pid == run.pid) {
-            drop(Recorded(self.path(&run.name)));
+            let _ = fs::remove_file(self.path(&run.name));
         }
         Ok(ended)
     }
 
+    fn record(&self, name: &str) -> io::Result<Option<Record>> {
+        match fs::read(self.path(name)) {
+            // Half a record is one of an agent that had not started anything yet.
+            Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn find(&self, name: &str) -> io::Result<Option<Run>> {
-        let text = match fs::read(self.path(name)) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        // Half a record is one of an agent that had not started anything yet.
-        let Ok(record) = serde_json::from_slice::<Record>(&text) else { return Ok(None) };
+        let Some(record) = self.record(name)? else { return Ok(None) };
         let process = match record.process {
             Some((pid, ticks)) => (began(pid) == Some(ticks)).then_some((pid, ticks)),
-            None => with_token(&record.token),
+            None => leader(&record.token),
         };
         let age = now().saturating_sub(record.began);
         Ok(process.map(|(pid, ticks)| Run { name: record.name, pid, ticks, age }))
@@ -235,16 +264,25 @@ fn began(pid: u32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
-/// The process that leads its group and was started with this token.
-fn with_token(token: &str) -> Option<(u32, u64)> {
+/// The first process that leads its group and was started with this token: what that left in groups of their own is younger.
+fn leader(token: &str) -> Option<(u32, u64)> {
+    let leads = |pid: u32| {
+        let group = rustix::process::getpgid(Pid::from_raw(pid as i32)).ok()?;
+        if group.as_raw_pid() == pid as i32 { Some((pid, began(pid)?)) } else { None }
+    };
+    with_token(token).into_iter().filter_map(leads).min_by_key(|(pid, ticks)| (*ticks, *pid))
+}
+
+/// All that live and were started with this token.
+fn with_token(token: &str) -> Vec<u32> {
     let wanted = format!("{TOKEN}={token}");
-    let processes = fs::read_dir("/proc").ok()?;
-    processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok()).find_map(|pid| {
-        let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
-        let ours = environment.split(|byte| *byte == 0).any(|line| line == wanted.as_bytes());
-        let leads = ours && rustix::process::getpgid(Pid::from_raw(pid as i32)).ok()?.as_raw_pid() == pid as i32;
-        if leads { Some((pid, began(pid)?)) } else { None }
-    })
+    let ours = |pid: &u32| {
+        // What has ended has no environment any more.
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|line| line == wanted.as_bytes())
+    };
+    let processes = fs::read_dir("/proc").into_iter().flatten();
+    processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok()).filter(ours).collect()
 }
 
 fn now() -> u64 {

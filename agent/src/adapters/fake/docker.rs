@@ -27,6 +27,8 @@ struct State {
     places: BTreeMap<String, Vec<String>>,
     /// Images whose programs end at once.
     broken: BTreeSet<String>,
+    /// How many containers were ever made.
+    made: u64,
     /// All volumes that were ever made: nothing here removes one.
     volumes: BTreeSet<String>,
     listeners: Vec<tokio::sync::mpsc::UnboundedSender<DockerEvent>>,
@@ -136,17 +138,22 @@ impl Docker for FakeDocker {
             }
         }
         state.volumes.extend(all.iter().map(|volume| volume.name.clone()));
-        let host = |port: &String| port.rsplit_once(':').map_or("", |(host, _)| host).to_owned();
+        let host_port = |port: &String| port.rsplit_once(':').map_or("", |(host, _)| host).to_owned();
+        state.made += 1;
+        let host = spec.lives_in().and_then(|host| state.containers.get(host));
         let container = ContainerState {
+            id: format!("{:064x}", state.made),
+            lives_in: host.map(|host| host.state.id.clone()),
             labels: labels.clone(),
             image: Digest::of(&spec.image).to_string(),
             image_name: spec.image.clone(),
             volumes: all,
+            kept_up: true,
             ..ContainerState::default()
         };
         state
             .containers
-            .insert(spec.name.clone(), Held { state: container, ports: spec.ports.iter().map(host).collect() });
+            .insert(spec.name.clone(), Held { state: container, ports: spec.ports.iter().map(host_port).collect() });
         state.tell(DockerEvent::Container { name: spec.name.clone() });
         Ok(())
     }
@@ -177,6 +184,10 @@ impl Docker for FakeDocker {
             container.running = true;
             container.run.push('+');
         })
+    }
+
+    async fn keep_up(&self, name: &str) -> Result<(), DockerError> {
+        self.with(name, |container| container.kept_up = true)
     }
 
     async fn rename(&self, from: &str, to: &str) -> Result<(), DockerError> {

@@ -23,6 +23,8 @@ struct State {
     fails: BTreeSet<String>,
     ends: BTreeSet<String>,
     hangs: BTreeSet<String>,
+    /// Each stops the other when it is started.
+    excludes: Vec<[String; 2]>,
     /// "restart x.service", in order.
     did: Vec<String>,
     /// How often a start of a unit came to its end.
@@ -99,6 +101,11 @@ impl FakeUnits {
         }
     }
 
+    /// The start of one stops the other.
+    pub fn exclude(&self, one: &str, other: &str) {
+        self.lock().excludes.push([one.to_owned(), other.to_owned()]);
+    }
+
     /// Ends at once whenever it is started.
     pub fn fails(&self, name: &str) {
         self.lock().fails.insert(name.to_owned());
@@ -155,6 +162,13 @@ impl FakeUnits {
             };
             (unit.active, unit.sub) = (active.into(), sub.into());
             (unit.again, unit.left) = (None, Vec::new());
+        }
+        let others = state.excludes.iter().filter(|two| active && two.contains(&own)).flatten();
+        let others: Vec<String> = others.filter(|other| **other != own).cloned().collect();
+        for other in others {
+            if let Some(unit) = state.units.get_mut(&other) {
+                (unit.active, unit.sub) = ("inactive".into(), "dead".into());
+            }
         }
         state.tell(&UnitEvent::Changed(own));
         if fails {

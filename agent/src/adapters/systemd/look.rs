@@ -76,6 +76,10 @@ impl Systemd {
             "not-found" => state.dangling = is_linked(&state.id),
             _usable => {}
         }
+        if state.file == "linked" && !install(&path_of(manager, &path).await).1 {
+            // Nothing in it says when it would start by itself.
+            state.file = "static".to_owned();
+        }
         if state.file == "indirect" {
             state.file = if also_enabled(manager, &path).await { "enabled" } else { "disabled" }.to_owned();
         }
@@ -184,7 +188,20 @@ fn is_linked(id: &str) -> bool {
 /// A unit is `indirect` where its `[Install]` has others to enable and nothing of its own, or where somebody linked it by
 /// another name. The first is enabled when those are; the second is not.
 async fn also_enabled(manager: &ManagerProxy<'_>, path: &OwnedObjectPath) -> bool {
-    let file: String = property(manager, path, "Unit", "FragmentPath").await.unwrap_or_default();
+    let (also, mut own) = install(&path_of(manager, path).await);
+    for name in &also {
+        let state = manager.get_unit_file_state(name.clone()).await.unwrap_or_default();
+        own |= matches!(state.as_str(), "disabled" | "masked" | "linked" | "");
+    }
+    !also.is_empty() && !own
+}
+
+async fn path_of(manager: &ManagerProxy<'_>, path: &OwnedObjectPath) -> String {
+    property(manager, path, "Unit", "FragmentPath").await.unwrap_or_default()
+}
+
+/// What a unit file's `[Install]` has: other units to enable, and whether anything of its own.
+fn install(file: &str) -> (Vec<String>, bool) {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let install =
         text.split("[Install]").skip(1).flat_map(|part| part.lines().take_while(|line| !line.starts_with('[')));
@@ -196,11 +213,7 @@ async fn also_enabled(manager: &ManagerProxy<'_>, path: &OwnedObjectPath) -> boo
             _other => {}
         }
     }
-    for name in &also {
-        let state = manager.get_unit_file_state(name.clone()).await.unwrap_or_default();
-        own |= matches!(state.as_str(), "disabled" | "masked" | "linked" | "");
-    }
-    !also.is_empty() && !own
+    (also, own)
 }
 
 /// As Debian's `systemd-sysv-install is-enabled` looks.

@@ -37,8 +37,16 @@ pub struct Foreseen {
 /// Looks at all wishes as one transaction, and leaves out those that cannot be or may not be had.
 pub async fn foresee(ctx: &Context, catalog: &Catalog, known: &Known, wishes: &[Wish<'_>]) -> Foreseen {
     let judge = Judge::new(ctx, catalog, known, wishes);
-    let mut left: Vec<usize> = (0..wishes.len()).collect();
-    let mut refused = Vec::new();
+    let (mut left, mut refused) = (Vec::new(), Vec::new());
+    for (at, wish) in wishes.iter().enumerate() {
+        match judge.other_name(wish.spec) {
+            Some(other) => {
+                let (name, other) = (wish.spec.name.clone(), other.to_owned());
+                refused.push((at, PackageError::Twice { name, other }));
+            }
+            None => left.push(at),
+        }
+    }
     loop {
         let error = match judge.look(&left).await {
             Ok(moves) => {
@@ -66,6 +74,7 @@ pub fn says_no(error: &PackageError) -> bool {
     match error {
         PackageError::NotFound { .. }
         | PackageError::NoSuchVersion { .. }
+        | PackageError::Twice { .. }
         | PackageError::Virtual { .. }
         | PackageError::WouldRemove { .. }
         | PackageError::WouldChangeHeld { .. }
@@ -76,6 +85,8 @@ pub fn says_no(error: &PackageError) -> bool {
         | PackageError::Broken { .. }
         | PackageError::Failed { .. } => true,
         PackageError::HalfDone
+        | PackageError::Changed { .. }
+        | PackageError::Lost { .. }
         | PackageError::Sources { .. }
         | PackageError::Unsigned { .. }
         | PackageError::NoSignature { .. }
@@ -91,6 +102,7 @@ fn name(error: &PackageError) -> Option<&str> {
     match error {
         PackageError::NotFound { name, .. }
         | PackageError::NoSuchVersion { name, .. }
+        | PackageError::Twice { name, .. }
         | PackageError::Virtual { name, .. }
         | PackageError::Untrusted { name }
         | PackageError::Altered { name, .. } => Some(name),
@@ -100,6 +112,8 @@ fn name(error: &PackageError) -> Option<&str> {
         | PackageError::Essential { .. }
         | PackageError::HalfDone
         | PackageError::Broken { .. }
+        | PackageError::Changed { .. }
+        | PackageError::Lost { .. }
         | PackageError::Sources { .. }
         | PackageError::Unsigned { .. }
         | PackageError::NoSignature { .. }
@@ -149,6 +163,13 @@ impl<'a> Judge<'a> {
             _other => None,
         });
         Self { ctx, known, wishes, written: written.collect() }
+    }
+
+    /// Another name by which the site writes the same package: `libc6` and `libc6:amd64`.
+    fn other_name(&self, spec: &PackageSpec) -> Option<&str> {
+        let own = self.known.name(&spec.name);
+        let other = self.written.iter().find(|(name, other)| name == own && other.name != spec.name);
+        other.map(|(_, other)| other.name.as_str())
     }
 
     fn changes(&self, at: usize) -> bool {

@@ -51,6 +51,7 @@ pub async fn run(catalog: &Catalog, batch: Vec<(usize, Step<'_>)>, more: bool) -
         todo: Vec::new(),
         more,
         fresh: false,
+        stale: None,
         one_by_one: false,
     };
     for (step, work) in batch {
@@ -83,6 +84,8 @@ struct Run<'a> {
     more: bool,
     /// The indexes were read again, because they did not know a package.
     fresh: bool,
+    /// Why they could not be.
+    stale: Option<PackageError>,
     /// apt failed for all without saying for which: each by itself shows it.
     one_by_one: bool,
 }
@@ -127,7 +130,10 @@ impl<'a> Run<'a> {
             self.fresh = true;
             match self.ctx.packages.update(None).await {
                 Ok(()) => return self.todo.extend(later),
-                Err(error) => tracing::warn!(%error, "the package indexes cannot be read again"),
+                Err(error) => {
+                    tracing::warn!(%error, "the package indexes cannot be read again");
+                    self.stale = Some(error);
+                }
             }
         }
         let mut refused: BTreeMap<usize, PackageError> = seen.refused.into_iter().collect();
@@ -138,7 +144,13 @@ impl<'a> Run<'a> {
                 self.deferred.push(item.step);
                 continue;
             }
-            let refusal = refusal.map(StepError::from);
+            let refusal = refusal.map(|error| match &self.stale {
+                // It may be there, and the repository that has it is not read.
+                Some(stale) if foresee::is_unknown(&error) => {
+                    StepError::from(error).because(format!("its indexes could not be read anew: {stale}"))
+                }
+                Some(_) | None => error.into(),
+            });
             match refusal.map_or_else(|| item.work.announce(), Err) {
                 Ok(()) => accepted.push(item),
                 Err(error) => self.ends.push((item.step, Err(error))),

@@ -78,6 +78,14 @@ async fn one_that_does_not_stay_up_is_no_success_and_the_old_one_comes_back() {
     assert_ne!(back.run, before.run);
     assert_eq!(back, ContainerState { run: back.run.clone(), ..before });
     assert_eq!(ctx.docker.container("web.muster-replaced").await.unwrap(), None);
+    // What runs is not stopped for it again and again.
+    let error = failed(converge(&ctx, &spec("bad:1")).await.unwrap_err());
+    assert!(error.contains("the old one runs") && error.contains("docker logs web.muster-failed"), "{error}");
+    machine.docker.change_by_hand("web.muster-failed", |state| state.down = 3600).unwrap();
+    let error = failed(converge(&ctx, &spec("bad:1")).await.unwrap_err());
+    assert!(error.contains("the old container is back"), "{error}");
+    converge(&ctx, &spec("web:2")).await.unwrap();
+    assert_eq!(ctx.docker.container("web.muster-failed").await.unwrap(), None);
 }
 
 #[tokio::test(start_paused = true)]

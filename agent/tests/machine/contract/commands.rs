@@ -146,19 +146,33 @@ async fn a_named_program_runs_once_at_a_time_and_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_named_program_that_does_not_end_is_ended_with_its_group() {
+async fn a_named_program_that_does_not_end_is_ended_with_all_that_it_started() {
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (SystemCommands::below(folder.path()), SystemCommands::below(folder.path()));
-    let running =
-        tokio::spawn(async move { first.once("x", Invocation::new(["sh", "-c", "sleep 300 & wait"])).await.unwrap() });
+    let pids = folder.path().join("pids");
+    let script =
+        format!("setsid sh -c 'echo $$ >> {0}; exec sleep 300' & sleep 300 & echo $! >> {0}; wait", pids.display());
+    let running = tokio::spawn(async move { first.once("x", Invocation::new(["sh", "-c", &script])).await.unwrap() });
     let run = loop {
         if let Some(run) = second.under_way("x").await.unwrap() {
             break run;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
+    let started = loop {
+        let text = std::fs::read_to_string(&pids).unwrap_or_default();
+        if text.lines().count() == 2 {
+            break text;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
     assert!(!second.ended(&run, Duration::from_millis(1)).await.unwrap());
     assert!(matches!(running.await.unwrap(), Once::Ended(output) if output.status == 137));
+    for pid in started.lines() {
+        while !ended(pid.parse().unwrap()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
     assert_eq!(second.under_way("x").await.unwrap(), None);
 }
 

@@ -66,6 +66,14 @@ async fn keeps(docker: &dyn Docker, image: &str) {
     assert!(state.volumes.contains(&data) && state.restarts == 0 && !state.goes_when_it_ends, "{state:?}");
     assert_eq!(state.image_name, image);
 
+    // What nobody is called is nothing, though an id of somebody's may begin so.
+    let image_id = docker.image(image).await.unwrap().unwrap();
+    for name in "0123456789abcdef".chars().map(String::from) {
+        assert_eq!(docker.container(&name).await.unwrap(), None, "{name}");
+        assert_eq!(docker.image(&name).await.unwrap(), None, "{name}");
+    }
+    assert_eq!(docker.image(image_id.trim_start_matches("sha256:")).await.unwrap(), None);
+
     docker.create(&spec(OTHER, image), &labels, &[]).await.unwrap();
     let taken = docker.start(OTHER).await;
     assert!(matches!(taken, Err(DockerError::PortInUse { .. })), "{taken:?}");

@@ -17,11 +17,12 @@ fn spec() -> ContainerSpec {
 }
 
 fn ours(spec: &ContainerSpec) -> Current {
-    Current { running: true, digest: Some(digest(spec)), image: spec.image.clone(), volumes: vec![] }
+    let digest = Some(digest(spec));
+    Current { running: true, kept_up: true, down: 0, digest, image: spec.image.clone(), volumes: vec![] }
 }
 
 fn seen(current: Option<Current>, aside: Option<Current>) -> Observed {
-    Observed { current, aside, users: vec![] }
+    Observed { current, aside, ..Observed::default() }
 }
 
 fn replaces(change: Option<Change>) -> Replace {
@@ -97,4 +98,40 @@ fn a_replacement_that_was_cut_off_is_brought_to_its_end() {
     let gone = ContainerSpec { absent: true, ..spec() };
     assert!(matches!(diff(&gone, &seen(None, Some(old))), Some(Change::Remove { .. })));
     assert_eq!(diff(&gone, &seen(None, None)), None);
+}
+
+#[test]
+fn what_did_not_stay_up_is_tried_again_after_a_while_unless_nothing_else_runs() {
+    let newer = ContainerSpec { image: "web:2".into(), ..spec() };
+    let failed = |down| Some(Current { running: false, down, ..ours(&newer) });
+    let seen = |running, down| {
+        let current = Some(Current { running, ..ours(&spec()) });
+        Observed { current, failed: failed(down), ..Observed::default() }
+    };
+    let Some(Change::Refuse { why, help }) = diff(&newer, &seen(true, 125)) else { panic!("it waits") };
+    assert!(why.contains("2 minutes ago") && help.contains("docker rm web.muster-failed"), "{why} {help}");
+    replaces(diff(&newer, &seen(true, 3600)));
+    replaces(diff(&newer, &seen(false, 5)));
+    let newest = ContainerSpec { image: "web:3".into(), ..spec() };
+    replaces(diff(&newest, &seen(true, 5)));
+    // Nobody asks for it any more.
+    assert_eq!(diff(&spec(), &seen(true, 5)), Some(Change::Clear));
+    let gone = ContainerSpec { absent: true, ..spec() };
+    assert_eq!(diff(&gone, &Observed { failed: failed(5), ..Observed::default() }), Some(Change::Clear));
+}
+
+#[test]
+fn what_docker_is_told_not_to_start_again_is_not_right() {
+    let once = Current { kept_up: false, ..ours(&spec()) };
+    assert_eq!(diff(&spec(), &seen(Some(once), None)), Some(Change::KeepUp));
+}
+
+#[test]
+fn one_in_the_network_of_another_follows_it() {
+    let lives = ContainerSpec { network: Some("container:web".into()), ..spec() };
+    let seen = |host| Observed { host, ..seen(Some(ours(&lives)), None) };
+    assert_eq!(diff(&lives, &seen(Host::Same)), None);
+    assert_eq!(diff(&lives, &seen(Host::StartedLater)), Some(Change::Rejoin));
+    let detail = replaces(diff(&lives, &seen(Host::Another))).detail;
+    assert_eq!(detail, ["replace: the container whose network it shares is another one"]);
 }
