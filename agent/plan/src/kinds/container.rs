@@ -146,8 +146,8 @@ impl Describe for Change {
 
     fn begins_a_run(&self) -> bool {
         match self {
-            Self::Create | Self::Replace(_) | Self::Start | Self::Restart => true,
-            Self::Clear | Self::Remove { .. } | Self::Refuse { .. } => false,
+            Self::Create | Self::Replace(_) | Self::Start | Self::Restart | Self::Rejoin => true,
+            Self::KeepUp | Self::Clear | Self::Remove { .. } | Self::Refuse { .. } => false,
         }
     }
 }
