@@ -296,12 +296,13 @@ fn state(container: bollard::models::ContainerInspectResponse) -> ContainerState
     // Docker writes the beginning of all time for what never ended.
     let ended = state.finished_at.as_deref().filter(|time| !time.starts_with("0001-"));
     let lives_in = host.network_mode.as_deref().and_then(|mode| mode.strip_prefix("container:")).map(str::to_owned);
+    let id = container.id.unwrap_or_default();
     ContainerState {
-        id: container.id.unwrap_or_default(),
+        run: format!("{id} {}", state.started_at.as_deref().unwrap_or_default()),
+        id,
         lives_in,
         running: state.running.unwrap_or(false) && !paused && !restarting,
         restarts: container.restart_count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0),
-        run: format!("{} {}", container.id.unwrap_or_default(), state.started_at.as_deref().unwrap_or_default()),
         up: state.started_at.as_deref().map_or(0, since),
         kept_up: matches!(policy, Some(RestartPolicyNameEnum::UNLESS_STOPPED | RestartPolicyNameEnum::ALWAYS)),
         down: ended.or(container.created.as_deref()).map_or(0, since),

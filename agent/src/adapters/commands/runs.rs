@@ -141,7 +141,7 @@ impl Runs {
         // Where it cannot be written down it runs all the same: only a kill at that very time would miss it.
         let noted = self.lock().and_then(|lock| self.write(&record).map(|()| lock));
         let Ok(_lock) = noted else { return Ok((start(command)?, None)) };
-        let recorded = Recorded(self.path(&record.name));
+        let recorded = Recorded { path: self.path(&record.name), token: record.token.clone() };
         command.env(TOKEN, &record.token);
         let child = start(command)?;
         if let Some(pid) = child.id()
@@ -181,7 +181,9 @@ impl Runs {
             }
             match self.find(&record.name).map_err(&failed)? {
                 Some(run) => left.push(run),
-                None => drop(Recorded(path)),
+                None => {
+                    let _ = fs::remove_file(path);
+                }
             }
         }
         Ok(left)
