@@ -244,6 +244,10 @@ impl Units for SlowUnits {
         self.fake().states(names).await
     }
 
+    async fn run(&self, name: &str) -> Result<String, UnitError> {
+        self.fake().run(name).await
+    }
+
     async fn daemon_reload(&self) -> Result<(), UnitError> {
         self.fake().daemon_reload().await
     }
