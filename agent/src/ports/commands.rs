@@ -44,7 +44,7 @@ pub struct Run {
 pub struct Invocation {
     /// The program and its arguments.
     pub argv: Vec<String>,
-    /// Added to a small fixed environment (`PATH`, `LANG=C.UTF-8`, `HOME=/root`).
+    /// Added to a small fixed environment (`PATH`, `LANG=C.UTF-8`, `HOME=/root`, and `MUSTER_RUN`, a token by which a later agent knows it).
     pub environment: BTreeMap<String, String>,
     pub stdin: Vec<u8>,
     pub timeout: Duration,

@@ -82,7 +82,8 @@ async fn a_signal_is_told_as_shells_do_and_the_environment_is_small() {
     assert_eq!(killed.status, 137);
     let env = system().run(Invocation::new(["env"]).env("MINE", "1")).await.unwrap().stdout();
     let names: Vec<&str> = env.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
-    assert_eq!(names, ["HOME", "LANG", "LC_ALL", "MINE", "PATH"]);
+    // By MUSTER_RUN a later agent knows what this one began.
+    assert_eq!(names, ["HOME", "LANG", "LC_ALL", "MINE", "MUSTER_RUN", "PATH"]);
 }
 
 fn ended(pid: u32) -> bool {
