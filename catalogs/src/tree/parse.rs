@@ -53,27 +53,35 @@ pub fn parse(sources: &Sources, path: &str, errors: &mut Vec<Diagnostic>) -> Opt
 /// A key opens a table for each of its parts, and nobody writes so many; with very many the stack would not do.
 const MOST_PARTS: usize = 50;
 
-/// The first key with too many parts: names joined by dots, in a header or before `=`.
+/// The first key with too many parts: names joined by dots, in a header or before `=`. Only lines with so many dots are read.
 fn too_deep(text: &str) -> Option<std::ops::Range<usize>> {
-    if memchr::memchr_iter(b'.', text.as_bytes()).nth(MOST_PARTS).is_none() {
-        return None;
-    }
-    let mut from = 0;
-    for line in text.split_inclusive('\n') {
-        let named = |c: char| c.is_alphanumeric() || "_-\"' \t".contains(c);
-        for run in line.split(|c: char| !named(c) && c != '.') {
-            if run.split('.').filter(|part| !part.trim().is_empty()).count() > MOST_PARTS {
-                let start = from + (run.as_ptr() as usize - line.as_ptr() as usize);
-                let before = line[..start - from].trim();
-                let after = line[start - from + run.len()..].trim_start();
-                if ["[", "[["].contains(&before) || after.starts_with('=') {
-                    return Some(start..start + run.len());
-                }
-            }
+    let bytes = text.as_bytes();
+    let mut last = [0; MOST_PARTS];
+    let mut read = 0;
+    for (count, at) in memchr::memchr_iter(b'.', bytes).enumerate() {
+        last[count % MOST_PARTS] = at;
+        let first = last[(count + 1) % MOST_PARTS];
+        if count + 1 < MOST_PARTS || first < read || memchr::memchr(b'\n', &bytes[first..at]).is_some() {
+            continue;
         }
-        from += line.len();
+        let start = memchr::memrchr(b'\n', &bytes[..first]).map_or(0, |end| end + 1);
+        read = memchr::memchr(b'\n', &bytes[at..]).map_or(text.len(), |end| at + end);
+        if let Some(key) = too_deep_in(&text[start..read]) {
+            return Some(start + key.start..start + key.end);
+        }
     }
     None
+}
+
+fn too_deep_in(line: &str) -> Option<std::ops::Range<usize>> {
+    let named = |c: char| c.is_alphanumeric() || "_-\"' \t".contains(c);
+    line.split(|c: char| !named(c) && c != '.').find_map(|run| {
+        let parts = run.split('.').filter(|part| !part.trim().is_empty()).count();
+        let start = run.as_ptr() as usize - line.as_ptr() as usize;
+        let (before, after) = (line[..start].trim(), line[start + run.len()..].trim_start());
+        let is_key = ["[", "[["].contains(&before) || after.starts_with('=');
+        (parts > MOST_PARTS && is_key).then(|| start..start + run.len())
+    })
 }
 
 /// The tree of a text that stands in no file; nothing where it is no TOML.
