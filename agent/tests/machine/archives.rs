@@ -82,7 +82,8 @@ fn an_archive_becomes_a_folder_once_per_digest() {
         "sh",
         "-c",
         "rm -r /opt/tool; mkdir -p /opt/.tool.muster-99999999-1/bin; touch /opt/.tool.muster-99999999-1/.muster-archive
-        echo x > /var/lib/muster-agent/archives/.x.muster-99999999-1",
+        echo x > /var/lib/muster-agent/archives/\"$0\"",
+        &muster_ids::Digest::of("/opt/tool").to_string(),
     ]);
     let two = served(&lab, &archive("two", "bin/tool"));
     changes(&lab, &two);

@@ -239,11 +239,12 @@ fn versions_holds_and_names_are_dpkgs_own() {
     converges(&lab, &package("nat:amd64", ""));
     quiet(&lab, &package("nat", ""));
     // By two names it is still one.
-    for two in [absent("nat") + &package("nat:amd64", ""), package("nat", "") + &absent("nat:native")] {
-        let (_, report) = lab.apply(&two);
-        assert!(report.steps.iter().all(|step| failed(&report, step.resource.name()).contains("are one package here")));
-        assert_eq!((report.steps.len(), dpkg(&lab, "nat").as_str()), (1, "ii 1.0-1"));
-    }
+    lab.put("/root/two.toml", &(absent("nat") + &package("nat:amd64", "")));
+    let (status, _, said) = lab.run(&["muster-agent", "apply", "/root/two.toml"]);
+    assert!(status == 1 && said.contains("two resources own package nat:amd64, which is nat"), "{said}");
+    let (_, report) = lab.apply(&(package("nat", "") + &absent("nat:native")));
+    assert!(report.steps.iter().all(|step| failed(&report, step.resource.name()).contains("are one package here")));
+    assert_eq!((report.steps.len(), dpkg(&lab, "nat").as_str()), (1, "ii 1.0-1"));
     converges(&lab, &absent("nat:amd64"));
     assert_eq!(dpkg(&lab, "nat"), "");
     let error = failed(&lab.apply(&package("foreign:i386", "")).1, "foreign:i386");

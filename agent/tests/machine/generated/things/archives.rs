@@ -159,9 +159,10 @@ pub fn archive(tag: &str, dice: &mut Dice) -> Thing {
             ));
         }
         // Half of one, of an agent that was killed.
-        3 => thing
-            .prep
-            .push_str(&format!("mkdir {parent}/.{}.muster-archive\n", sh(path.rsplit('/').next().unwrap_or_default()))),
+        3 => thing.prep.push_str(&format!(
+            "mkdir {parent}/.{}.muster-99999999-1\n",
+            sh(path.rsplit('/').next().unwrap_or_default())
+        )),
         4 => thing.prep.push_str(&format!("mkdir {at}\n")),
         _ => {}
     }
