@@ -8,6 +8,7 @@ use std::{path::Path, sync::Arc};
 use muster_catalog::{
     Catalog, Spec,
     kinds::{cluster_member::ClusterMemberSpec, service::Disrupts},
+    unit,
 };
 use muster_plan::{
     Certainty, Row,
@@ -90,6 +91,16 @@ pub async fn plan(ctx: &Context, ledger: &LedgerFile, catalog: &Arc<Catalog>) ->
                 } else if let Some(file) = settings {
                     let detail = vec!["kubelet's and kube-proxy's settings are compared with it again".to_owned()];
                     row(Action::Change, Certainty::KnownAfter(file), detail, Disrupts::Service, "its settings change");
+                } else if let Some(file) = changed_unit(catalog, &schedule, step, &changes) {
+                    // Where systemd has the unit loaded, as one that failed, it reads it again.
+                    let detail = vec!["its unit file changed".to_owned()];
+                    row(
+                        Action::Change,
+                        Certainty::KnownAfter(file),
+                        detail,
+                        Disrupts::Nothing,
+                        "its unit file changes",
+                    );
                 } else if let (Some(before), Spec::Command(command)) = (&before, spec)
                     && !command.on_notify
                 {
@@ -162,6 +173,30 @@ fn changed_settings(
     };
     let mut before = schedule.all_before(step).into_iter().filter(|&before| changes[before]);
     before.find(of_settings).map(|before| schedule.id(before).clone())
+}
+
+/// A file or link that is a part of its unit and changes before it.
+fn changed_unit(
+    catalog: &Catalog,
+    schedule: &Schedule,
+    step: usize,
+    changes: &[bool],
+) -> Option<muster_ids::ResourceId> {
+    let Spec::Service(service) = &catalog.resource[step].spec else { return None };
+    if !schedule.touched(step) {
+        return None;
+    }
+    let files = unit::files(&service.whole_name());
+    let of_unit = |before: &usize| {
+        let path = match &catalog.resource[*before].spec {
+            Spec::File(file) => &file.path,
+            Spec::Link(link) => &link.path,
+            _other => return false,
+        };
+        files.iter().any(|file| path.strip_prefix(file).is_some_and(|rest| rest.is_empty() || rest.starts_with(".d/")))
+    };
+    let mut before = schedule.all_before(step).into_iter().filter(|&before| changes[before]);
+    before.find(of_unit).map(|before| schedule.id(before).clone())
 }
 
 /// Whether what was seen may look different once what stands before it is done.
