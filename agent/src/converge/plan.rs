@@ -43,6 +43,7 @@ pub async fn plan(ctx: &Context, ledger: &LedgerFile, catalog: &Arc<Catalog>) ->
         let id = schedule.id(step).clone();
         let before = first_changed(&schedule, step, &changes);
         let settings = changed_settings(catalog, &schedule, step, &changes);
+        let unit_file = changed_unit(catalog, &schedule, step, &changes);
         let reason = ledger.read(|ledger| why(ledger.right.get(&id), &super::step::digest(spec)));
         let mut row = |action, certainty, detail, disrupts, reason: &str| {
             changes[step] = true;
@@ -91,7 +92,7 @@ pub async fn plan(ctx: &Context, ledger: &LedgerFile, catalog: &Arc<Catalog>) ->
                 } else if let Some(file) = settings {
                     let detail = vec!["kubelet's and kube-proxy's settings are compared with it again".to_owned()];
                     row(Action::Change, Certainty::KnownAfter(file), detail, Disrupts::Service, "its settings change");
-                } else if let Some(file) = changed_unit(catalog, &schedule, step, &changes) {
+                } else if let Some(file) = unit_file {
                     // Where systemd has the unit loaded, as one that failed, it reads it again.
                     let detail = vec!["its unit file changed".to_owned()];
                     row(
