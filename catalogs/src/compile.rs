@@ -145,7 +145,8 @@ pub(crate) fn resources(
     let engine =
         Engine::new(&context::of(site, node, pool, errors), &site.sources, site.templates.clone(), site.names(node));
     let mut compiler = Compiler { site, node, pool, engine, decoded, errors };
-    let mut drafts = Vec::new();
+    let written: usize = role::with_included(&site.roles, &pool.role).iter().map(|role| role.resources.len()).sum();
+    let mut drafts = Vec::with_capacity(written + site.apps.len());
     // Ids that exist in the site but not on this node: edges to them are left out.
     let mut elsewhere = BTreeSet::new();
     for role in role::with_included(&site.roles, &pool.role) {

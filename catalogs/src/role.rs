@@ -116,10 +116,7 @@ pub(crate) fn read(
         let noun = entry.node.noun();
         match entry.node.value {
             Value::Array(all) if all.iter().all(|n| n.table().is_some()) => {
-                for node in all {
-                    let sound = shape::check(&kinds::SCHEMAS[kind], &node, rules, sources, errors);
-                    resources.push(Written::new(kind, node, sound));
-                }
+                resources.extend(written(kind, all, rules, sources, errors));
             }
             Value::Array(_)
             | Value::Table(_)
@@ -148,6 +145,48 @@ pub(crate) fn read(
         None => (Vec::new(), None),
     };
     Role { name, file: file.to_owned(), include, member, resources }
+}
+
+/// Fewer resources than this are not worth another thread.
+const CHUNK: usize = 256;
+
+/// The resources of one kind, each checked by itself: many of them on all processors.
+fn written(
+    kind: &'static str,
+    mut nodes: Vec<Node>,
+    rules: Rules,
+    sources: &Sources,
+    errors: &mut Vec<Diagnostic>,
+) -> Vec<Written> {
+    let check = |nodes: Vec<Node>| {
+        let mut errors = Vec::new();
+        let one = |node: Node| {
+            let sound = shape::check(&kinds::SCHEMAS[kind], &node, rules, sources, &mut errors);
+            Written::new(kind, node, sound)
+        };
+        (nodes.into_iter().map(one).collect::<Vec<_>>(), errors)
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let chunk = nodes.len().div_ceil(threads).max(CHUNK);
+    let mut parts = Vec::new();
+    while nodes.len() > chunk {
+        parts.push(nodes.split_off(nodes.len() - chunk));
+    }
+    let parts = std::thread::scope(|scope| {
+        let others: Vec<_> = parts.into_iter().map(|part| scope.spawn(|| check(part))).collect();
+        let own = check(nodes);
+        let others = others.into_iter().rev().map(|thread| match thread.join() {
+            Ok(part) => part,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        std::iter::once(own).chain(others).collect::<Vec<_>>()
+    });
+    let mut all = Vec::new();
+    for (resources, faults) in parts {
+        all.extend(resources);
+        errors.extend(faults);
+    }
+    all
 }
 
 /// The role and all that it includes, the included first, each once.

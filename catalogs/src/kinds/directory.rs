@@ -1,5 +1,7 @@
 //! `[[directory]]`: a folder with this owner and mode.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Claim, Cost, Fault, Kind, Need, Owned, Place, Presence, SecretName, Signal, owned};
@@ -99,7 +101,11 @@ impl Kind for DirectorySpec {
 }
 
 /// Without slashes at its end, doubled ones and dots.
-fn plain(path: &str) -> String {
+fn plain(path: &str) -> Cow<'_, str> {
+    // As nearly all are.
+    if path.strip_prefix('/').is_some_and(|path| path.split('/').all(|name| !["", ".", ".."].contains(&name))) {
+        return Cow::Borrowed(path);
+    }
     let mut names = Vec::new();
     for name in path.split('/') {
         match name {
@@ -108,7 +114,7 @@ fn plain(path: &str) -> String {
             name => names.push(name),
         }
     }
-    format!("/{}", names.join("/"))
+    Cow::Owned(format!("/{}", names.join("/")))
 }
 
 /// Folders of which no node can do without what is in them: as the Filesystem Hierarchy Standard names them, with those of
@@ -191,13 +197,13 @@ pub fn is_system(path: &str) -> bool {
     let kernel = ["/dev", "/proc", "/sys"]
         .iter()
         .any(|top| path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
-    kernel || SYSTEM.binary_search(&path.as_str()).is_ok()
+    kernel || SYSTEM.binary_search(&&*path).is_ok()
 }
 
 /// What is wrong with a path at which something else than a folder is written.
 pub(super) fn no_file_at(path: &str) -> Option<Fault> {
     let path = plain(path);
-    if SYSTEM.binary_search(&path.as_str()).is_ok() || ["/dev", "/proc", "/sys"].contains(&path.as_str()) {
+    if SYSTEM.binary_search(&&*path).is_ok() || ["/dev", "/proc", "/sys"].contains(&&*path) {
         return Some(Fault::new("path", format!("{path} is a folder of the system"), "expected a path below it"));
     }
     let kernel = ["/proc/", "/sys/"].iter().any(|top| path.starts_with(top));

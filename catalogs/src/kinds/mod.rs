@@ -28,7 +28,7 @@ pub mod timer;
 pub mod timezone;
 pub mod user;
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::sync::LazyLock;
 
 use muster_ids::ResourceId;
 use serde::{Deserialize, Serialize};
@@ -185,11 +185,34 @@ macro_rules! kinds {
             }
         }
 
-        /// The schema of each kind as it stands in a role: its keys and those that all resources have.
-        pub(crate) static SCHEMAS: LazyLock<BTreeMap<&'static str, serde_json::Value>> = LazyLock::new(|| {
-            BTreeMap::from([$(($key, with_common(crate::shape::schema_of::<$module::$written>()))),*])
-        });
+        impl std::ops::Index<&str> for Schemas {
+            type Output = serde_json::Value;
+
+            /// Of a kind that is there.
+            fn index(&self, kind: &str) -> &serde_json::Value {
+                match kind {
+                    $($key => {
+                        static SCHEMA: LazyLock<serde_json::Value> =
+                            LazyLock::new(|| with_common(crate::shape::schema_of::<$module::$written>()));
+                        &SCHEMA
+                    })*
+                    _ => panic!("there is no kind {kind}"),
+                }
+            }
+        }
     };
+}
+
+/// The schema of each kind as it stands in a role: its keys and those that all resources have. Each is made when it is asked for.
+pub(crate) static SCHEMAS: Schemas = Schemas;
+
+pub(crate) struct Schemas;
+
+impl Schemas {
+    #[cfg(test)]
+    pub(crate) fn values(&self) -> impl Iterator<Item = &serde_json::Value> {
+        Spec::KINDS.iter().map(|kind| &self[kind])
+    }
 }
 
 each_kind!(kinds);

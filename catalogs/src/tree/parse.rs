@@ -105,7 +105,13 @@ fn quick_table(table: &Quick<'_>, text: &str, file: At) -> Option<Table> {
         }
         Some((key.name.to_owned(), Entry { key: file.part(key.span.start as usize, key.span.end as usize), node }))
     };
-    table.entries().iter().map(entry).collect()
+    // One by one: collected, the few entries of most tables would be sorted in a list of their own first.
+    let mut all = Table::new();
+    for one in table.entries() {
+        let (key, value) = entry(one)?;
+        all.insert(key, value);
+    }
+    Some(all)
 }
 
 fn quick_node(item: &Item<'_>, text: &str, file: At) -> Option<Node> {
