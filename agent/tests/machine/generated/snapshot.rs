@@ -21,7 +21,8 @@ awk '{for(i=7;$i!="-";i++); if($5 !~ "^/(var/lib|run)/docker/|^/run/credentials/
 dpkg-query --show --showformat 'package:${binary:Package}\t${Version} ${Status}\n'
 systemctl list-unit-files --no-legend --plain | awk '$2!="generated"' | sed 's/^\([^ ]*\) */unit:\1\t/'
 if systemctl --quiet is-active docker; then
-  docker ps --all --no-trunc --format 'container:{{.Names}}\t{{.ID}} {{.Image}}'
+  # `ps` names the image by the tag that it has at the moment.
+  docker ps --all --quiet | xargs --no-run-if-empty docker inspect --format '{{.Name}}{{"\t"}}{{.Id}} {{.Image}} {{.Config.Image}}' | sed 's,^/,container:,'
   docker volume ls --format 'volume:{{.Name}}\t{{.Driver}}'
   docker network ls --no-trunc --filter type=custom --format 'network:{{.Name}}\t{{.ID}}'
   docker image ls --no-trunc --format 'image:{{.Repository}}:{{.Tag}}\t{{.ID}}'
