@@ -221,7 +221,12 @@ fn put(spot: &Spot, new: &Fresh, old: bool) -> Result<OsString, Trouble> {
             if old {
                 former = aside(spot)?;
             }
-            renameat(&spot.folder, &new.name, &spot.folder, &spot.name)?;
+            if let Err(error) = renameat(&spot.folder, &new.name, &spot.folder, &spot.name) {
+                if old {
+                    renameat(&spot.folder, &former, &spot.folder, &spot.name)?;
+                }
+                return Err(error.into());
+            }
         }
         Err(Errno::EXIST | Errno::NOENT) => return Err(Trouble::meanwhile(&spot.real)),
         Err(error) => return Err(error.into()),

@@ -7,6 +7,7 @@
 //! One converge at a time per [`Engine`]. The engine decides nothing about *what* to change: that is `muster_plan`'s.
 
 mod disruption;
+mod gathering;
 mod left;
 mod look;
 mod packages;

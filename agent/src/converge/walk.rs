@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::{
     ConvergeError, Ends, Engine, Options, Progress,
     disruption::Disruption,
+    gathering::Gathering,
     left,
     look::{Seen, look},
     packages,
@@ -28,8 +29,6 @@ const AT_ONCE: usize = 12;
 const UNITS_AT_ONCE: usize = 64;
 /// So many resources are named, where any of them may be to blame.
 const MOST_NAMED: usize = 4;
-/// How long packages that are ready wait for others that will be soon.
-const GATHER: Duration = Duration::from_secs(3);
 
 /// One converge under way.
 pub struct Walk<'a> {
@@ -476,68 +475,4 @@ enum Decision {
     Ends(Outcome, Vec<String>),
     Package,
     Run,
-}
-
-/// Packages that are ready, waiting to be one run of apt.
-#[derive(Default)]
-struct Gathering {
-    steps: Vec<usize>,
-    /// Removals that wait for others to go with.
-    deferred: Vec<usize>,
-    since: Option<Instant>,
-    running: bool,
-}
-
-impl Gathering {
-    fn add(&mut self, step: usize) {
-        self.steps.push(step);
-        self.since.get_or_insert_with(Instant::now);
-    }
-
-    fn is_empty(&self) -> bool {
-        self.steps.is_empty() && self.deferred.is_empty()
-    }
-
-    fn take(&mut self) -> Vec<usize> {
-        self.since = None;
-        self.running = true;
-        let mut steps = std::mem::take(&mut self.steps);
-        steps.append(&mut self.deferred);
-        steps
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        if self.running { None } else { self.since.map(|since| since + GATHER) }
-    }
-
-    /// It is time: no other package will be ready without these, or they waited long enough. What is deferred waits for
-    /// others as long as some are coming.
-    fn due(&self, schedule: &Schedule, catalog: &Catalog, idle: bool) -> bool {
-        if self.running || self.is_empty() {
-            return false;
-        }
-        if self.since.is_some_and(|since| since.elapsed() >= GATHER) {
-            return true;
-        }
-        let mut coming = self.coming(schedule, catalog, &self.steps);
-        // What waits for these removals will not be ready before them.
-        (idle && self.steps.is_empty()) || !coming.any(|step| !schedule.is_gated(step))
-    }
-
-    /// Packages besides these and the deferred ones that will be ready without any of them.
-    fn coming<'b>(
-        &'b self,
-        schedule: &'b Schedule,
-        catalog: &'b Catalog,
-        besides: &'b [usize],
-    ) -> impl Iterator<Item = usize> + 'b {
-        let is_package = move |step: usize| matches!(catalog.resource[step].spec, Spec::Package(_));
-        (0..catalog.resource.len()).filter(move |&step| {
-            is_package(step)
-                && !schedule.ended(step)
-                && !besides.contains(&step)
-                && !self.deferred.contains(&step)
-                && !schedule.all_before(step).into_iter().any(|before| is_package(before) && !schedule.ended(before))
-        })
-    }
 }

@@ -18,3 +18,4 @@ mod mounts;
 mod packages;
 mod services;
 mod settings;
+mod timers;
