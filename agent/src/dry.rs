@@ -11,6 +11,7 @@ use muster_plan::Row;
 use crate::{
     adapters::sandbox::{self, SandboxError},
     converge::{ConvergeError, Engine},
+    temporary,
 };
 
 /// A plan that was not made.
@@ -37,8 +38,8 @@ pub async fn plan(engine: Arc<Engine>, catalog: Arc<Catalog>) -> Result<Vec<Row>
 }
 
 fn inside(engine: &Engine, catalog: &Arc<Catalog>) -> Result<Vec<Row>, DryError> {
-    sandbox::make_scratch();
-    match sandbox::without_writing(Some(Path::new(sandbox::SCRATCH))) {
+    temporary::make_scratch();
+    match sandbox::without_writing(Some(Path::new(temporary::SCRATCH))) {
         Ok(()) => {}
         Err(SandboxError::Absent) => tracing::warn!("this kernel has no Landlock: the plan only promises not to write"),
         Err(error @ SandboxError::Landlock(_)) => return Err(DryError::Sandbox(error)),

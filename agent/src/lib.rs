@@ -19,6 +19,7 @@ pub mod link;
 pub mod ports;
 pub mod service;
 pub mod standalone;
+pub mod temporary;
 
 pub use context::{Context, Owner, Scope};
 pub use error::{Done, Failure, StepError};

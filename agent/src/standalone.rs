@@ -1,5 +1,7 @@
 //! One file of resources, without a site and without a coordinator: what `muster-agent apply FILE` reads.
 
+pub mod remembered;
+
 use std::{
     fs::OpenOptions,
     io::{ErrorKind, Read as _},
@@ -8,6 +10,8 @@ use std::{
 };
 
 use muster_catalog::{Catalog, Diagnostics, Facts, catalog::InvalidCatalog};
+
+use self::remembered::Inputs;
 
 /// More than this in one file is a mistake: it is kept in memory whole.
 const MOST_BYTES: u64 = 64 << 20;
@@ -35,16 +39,34 @@ pub enum StandaloneError {
     },
 }
 
-/// Reads a file of `[[file]]`, `[[package]]` and so on as in a role, or a whole compiled catalog.
-pub fn load(path: &Path, facts: &Facts) -> Result<Catalog, StandaloneError> {
-    let text = text(path).map_err(|source| StandaloneError::Read { path: path.to_owned(), source })?;
+/// What a file says.
+#[derive(Debug)]
+pub struct Loaded {
+    pub catalog: Catalog,
+    /// What it was read from; none where it need not be remembered, or was.
+    pub read: Option<Inputs>,
+}
+
+/// Reads a file of `[[file]]`, `[[package]]` and so on as in a role, or a whole compiled catalog. Where `memory` has it as it stands now,
+/// its text is not read.
+pub fn load(path: &Path, facts: &Facts, memory: &Path) -> Result<Loaded, StandaloneError> {
+    if let Some(catalog) = remembered::recall(memory, path, facts) {
+        return Ok(Loaded { catalog, read: None });
+    }
+    let failed = |source| StandaloneError::Read { path: path.to_owned(), source };
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let mut inputs = Inputs::begin(path, facts, &file).map_err(failed)?;
+    let text = text(file).map_err(failed)?;
     if is_compiled(&text) {
-        return Catalog::from_toml(&text).map_err(|source| StandaloneError::Catalog { path: path.to_owned(), source });
+        let catalog = Catalog::from_toml(&text);
+        let catalog = catalog.map_err(|source| StandaloneError::Catalog { path: path.to_owned(), source })?;
+        return Ok(Loaded { catalog, read: inputs });
     }
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut read = |relative: &str| named(&folder.join(relative));
+    let mut read = |relative: &str| named(&folder.join(relative), &mut inputs);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    muster_catalog::local(&name, text, &mut read, facts).map_err(StandaloneError::Wrong)
+    let catalog = muster_catalog::local(&name, text, &mut read, facts).map_err(StandaloneError::Wrong)?;
+    Ok(Loaded { catalog, read: inputs })
 }
 
 /// A compiled catalog says whose it is before its first table, which a role never does. What stands in texts further down says nothing.
@@ -54,8 +76,8 @@ fn is_compiled(text: &str) -> bool {
 }
 
 /// The file itself. It may be a pipe, as a shell's `<(…)` is, but not one without an end.
-fn text(path: &Path) -> std::io::Result<String> {
-    let mut file = std::fs::File::open(path)?.take(MOST_TEXT + 1);
+fn text(file: std::fs::File) -> std::io::Result<String> {
+    let mut file = file.take(MOST_TEXT + 1);
     // Copied into a longer place again and again, a long one takes twice the time.
     let size = file.get_ref().metadata()?.len().min(MOST_TEXT);
     let mut text = String::with_capacity(usize::try_from(size).unwrap_or_default() + 1);
@@ -67,7 +89,7 @@ fn text(path: &Path) -> std::io::Result<String> {
 }
 
 /// A file that the first one names. Neither a pipe with nobody at its other end nor a device without an end is waited for.
-fn named(path: &Path) -> muster_catalog::Read {
+fn named(path: &Path, inputs: &mut Option<Inputs>) -> muster_catalog::Read {
     let open = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path);
     let file = match open {
         Ok(file) => file,
@@ -77,6 +99,9 @@ fn named(path: &Path) -> muster_catalog::Read {
     let meta = file.metadata().map_err(|error| error.to_string())?;
     if !meta.is_file() {
         return Err(if meta.is_dir() { "it is a folder" } else { "it is no plain file" }.to_owned());
+    }
+    if let Some(inputs) = inputs {
+        inputs.add(path, &file).map_err(|error| error.to_string())?;
     }
     let mut content = Vec::with_capacity(usize::try_from(meta.len().min(MOST_BYTES)).unwrap_or_default());
     if meta.len() <= MOST_BYTES {
@@ -100,7 +125,8 @@ mod tests {
 
     /// With its causes, where it fails.
     fn load_file(path: &Path) -> Result<Catalog, String> {
-        load(path, &facts()).map_err(|error| format!("{error}: {:?}", std::error::Error::source(&error)))
+        let loaded = load(path, &facts(), Path::new("/nonexistent")).map(|loaded| loaded.catalog);
+        loaded.map_err(|error| format!("{error}: {:?}", std::error::Error::source(&error)))
     }
 
     #[test]
@@ -132,7 +158,7 @@ mod tests {
         let file = at("in.toml");
         let load = |key: &str, name: &str| {
             std::fs::write(&file, format!("[[file]]\npath = \"/srv/a\"\n{key} = \"{name}\"\n")).unwrap();
-            load(&file, &facts())
+            load(&file, &facts(), &at("memory")).map(|loaded| loaded.catalog)
         };
         let endless = load_file(&at("device")).unwrap_err();
         assert!(endless.contains("more than 268435456 bytes"), "{endless}");

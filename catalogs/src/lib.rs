@@ -14,6 +14,7 @@ pub mod kinds;
 pub mod load;
 mod local;
 pub mod merge;
+pub mod packed;
 pub mod reference;
 pub mod role;
 pub mod schema;

@@ -186,3 +186,36 @@ fn files_stay_small_and_say_why_they_exist() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// What stands in a file before its tests.
+fn product(text: &str) -> &str {
+    text.split("#[cfg(test)]").next().unwrap_or(text)
+}
+
+#[test]
+fn what_the_agent_decides_names_no_adapter() {
+    let agent = root().join("agent/src");
+    let mut all = Vec::new();
+    for layer in ["cluster", "converge", "daemon", "drift", "kinds", "ports"] {
+        sources(&agent.join(layer), &mut all);
+    }
+    let mut wrong = Vec::new();
+    let (mut looked, mut tests) = (0, 0);
+    for path in all {
+        if path.components().any(|part| part.as_os_str() == "tests")
+            || path.file_stem().is_some_and(|name| name == "tests")
+        {
+            tests += 1;
+            continue;
+        }
+        looked += 1;
+        let text = std::fs::read_to_string(&path).expect("UTF-8");
+        if product(&text).contains("adapters::") {
+            wrong.push(path.display().to_string());
+        }
+    }
+    assert!(looked > 50 && tests > 5, "{looked} files and {tests} of tests were found");
+    assert!(wrong.is_empty(), "these name an adapter, which only `app` may: {wrong:?}");
+    assert!(product("use crate::adapters::x;\n#[cfg(test)]\nmod tests {}").contains("adapters::"));
+    assert!(!product("\n#[cfg(test)]\nmod tests { use crate::adapters::x; }").contains("adapters::"));
+}

@@ -34,11 +34,14 @@ use self::{
     record::{Mark, Seen},
 };
 use super::files::{
-    temporary, tree,
+    tree,
     trouble::Trouble,
     walk::{Last, Missing, Root, Spot},
 };
-use crate::ports::{ArchiveError, Archives};
+use crate::{
+    ports::{ArchiveError, Archives},
+    temporary,
+};
 
 /// Archives below a root.
 pub struct RealArchives {

@@ -26,7 +26,10 @@ use self::{
     runs::{Recorded, Runs, Started},
 };
 use super::sandbox;
-use crate::ports::{CommandError, Commands, Invocation, Once, Output, Run};
+use crate::{
+    ports::{CommandError, Commands, Invocation, Once, Output, Run},
+    temporary,
+};
 
 /// Programs, and where it is written down which are under way: named ones, and all others that are short.
 pub struct SystemCommands {
@@ -224,8 +227,8 @@ fn is_bare_text(path: &Path) -> bool {
 
 /// A folder of its own in the one that also a plan can write in.
 fn scratch() -> std::io::Result<TempDir> {
-    sandbox::make_scratch();
-    tempfile::Builder::new().prefix(&sandbox::mark()).tempdir_in(sandbox::SCRATCH)
+    temporary::make_scratch();
+    tempfile::Builder::new().prefix(&temporary::mark()).tempdir_in(temporary::SCRATCH)
 }
 
 fn start(mut command: Command, invocation: &Invocation) -> Result<Child, CommandError> {

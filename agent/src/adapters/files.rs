@@ -5,7 +5,7 @@
 pub(in crate::adapters) mod kept;
 mod lock;
 mod replace;
-pub(in crate::adapters) mod temporary;
+mod swept;
 pub(in crate::adapters) mod tree;
 pub(in crate::adapters) mod trouble;
 pub(in crate::adapters) mod walk;
@@ -27,9 +27,8 @@ use rustix::{
     io::Errno,
 };
 
-pub use self::temporary::{is_an_agent, is_being_written, name as temporary_name};
 use self::{
-    temporary::Swept,
+    swept::Swept,
     trouble::Trouble,
     walk::{Last, Missing, Root, Spot},
 };

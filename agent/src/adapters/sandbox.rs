@@ -5,7 +5,6 @@
 
 use std::path::Path;
 
-use super::files::is_an_agent;
 use landlock::{
     ABI, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
     RulesetStatus,
@@ -18,30 +17,6 @@ pub enum SandboxError {
     Absent,
     #[error("Landlock refuses")]
     Landlock(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-/// Where programs that only look may have a folder of their own: apt unpacks what a repository signed before it reads it.
-pub const SCRATCH: &str = "/run/muster-agent-scratch";
-
-/// What names in [`SCRATCH`] begin with: the process that made them.
-pub fn mark() -> String {
-    format!("{}-", std::process::id())
-}
-
-/// Whether the process is gone that made something of this name in [`SCRATCH`].
-pub fn is_left(name: &str) -> bool {
-    let process = name.split_once('-').and_then(|(process, _)| process.parse().ok());
-    process.is_some_and(|process| process != std::process::id() && !is_an_agent(process))
-}
-
-/// Makes [`SCRATCH`], which has to be there before write access is taken away. Without it those programs say that they cannot.
-pub fn make_scratch() {
-    use std::os::unix::fs::DirBuilderExt;
-    if let Err(error) = std::fs::DirBuilder::new().mode(0o700).create(SCRATCH)
-        && error.kind() != std::io::ErrorKind::AlreadyExists
-    {
-        tracing::debug!(%error, "there is no folder for programs that only look");
-    }
 }
 
 /// Takes write access to every file from the calling thread, for good, and from all that it starts. `/dev/null` stays, and

@@ -19,7 +19,10 @@ use crate::{
     Scope, app,
     converge::{Engine, Options},
     dry, facts, install,
-    standalone::{self, StandaloneError},
+    standalone::{
+        self, Loaded, StandaloneError,
+        remembered::{self, Inputs},
+    },
 };
 
 /// Keeps a node as its catalog says.
@@ -184,15 +187,17 @@ fn no_scope() -> anyhow::Result<Scope> {
     })
 }
 
-fn alone(file: &Path, common: &Common) -> anyhow::Result<(Arc<Catalog>, Arc<Engine>)> {
-    let catalog = Arc::new(standalone::load(file, &facts::collect())?);
+fn alone(file: &Path, common: &Common) -> anyhow::Result<(Arc<Catalog>, Arc<Engine>, Option<Inputs>)> {
+    let Loaded { catalog, read } =
+        standalone::load(file, &facts::collect(), &remembered::beside(common.state.as_ref()))?;
+    let catalog = Arc::new(catalog);
     let ctx = app::context(app::Coordinator::none(), Scope::of(&catalog));
     let engine = app::engine(ctx, &common.state).context("what is remembered between runs cannot be read")?;
-    Ok((catalog, engine))
+    Ok((catalog, engine, read))
 }
 
 fn apply(file: &Path, common: &Common) -> anyhow::Result<ExitCode> {
-    let (catalog, engine) = alone(file, common)?;
+    let (catalog, engine, read) = alone(file, common)?;
     let began = std::time::Instant::now();
     let runtime = runtime()?;
     let options = Options { woken_by: "apply".to_owned(), ..Options::default() };
@@ -205,6 +210,9 @@ fn apply(file: &Path, common: &Common) -> anyhow::Result<ExitCode> {
         write!(out, "{}", show::report(&report, began.elapsed()))?;
     }
     out.flush()?;
+    if let Some(read) = read {
+        remembered::remember(&remembered::beside(common.state.as_ref()), &read, &catalog);
+    }
     // The process ends: giving ten thousand resources back one by one would be a tenth of a converge that changes nothing.
     runtime.shutdown_background();
     std::mem::forget((catalog, engine));
@@ -212,7 +220,7 @@ fn apply(file: &Path, common: &Common) -> anyhow::Result<ExitCode> {
 }
 
 fn plan(file: &Path, common: &Common) -> anyhow::Result<ExitCode> {
-    let (catalog, engine) = alone(file, common)?;
+    let (catalog, engine, _read) = alone(file, common)?;
     let rows = runtime()?.block_on(dry::plan(engine, catalog))?;
     let mut out = std::io::stdout().lock();
     if common.json {

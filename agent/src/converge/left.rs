@@ -2,8 +2,8 @@
 
 use crate::{
     Context, StepError,
-    adapters::sandbox::{self, SCRATCH},
     kinds::unread,
+    temporary::{self, SCRATCH},
 };
 
 /// Programs that go on are waited for, temporary folders go, systemd reads what was written. What cannot be seen to is said and holds up
@@ -19,7 +19,7 @@ pub async fn settle(ctx: &Context) {
 
 fn scratch(ctx: &Context) -> Result<(), StepError> {
     for name in ctx.files.list(SCRATCH)?.unwrap_or_default() {
-        if sandbox::is_left(&name) {
+        if temporary::is_left(&name) {
             ctx.files.remove(&format!("{SCRATCH}/{name}"), true)?;
         }
     }

@@ -11,8 +11,8 @@ use muster_plan::kinds::apt_source::{Change, Key, Observed};
 
 use crate::{
     Context, Done, StepError,
-    adapters::sandbox::{self, SCRATCH},
     ports::Invocation,
+    temporary::{self, SCRATCH},
 };
 
 const LISTS: &str = "/var/lib/apt/lists";
@@ -115,8 +115,8 @@ async fn fetch(ctx: &Context, name: &str, url: &str, sha256: Option<&str>) -> Re
             .retry()
     };
     let number = DOWNLOADS.fetch_add(1, Ordering::Relaxed);
-    let path = &format!("{SCRATCH}/{}key-{number}-{name}.asc", sandbox::mark());
-    sandbox::make_scratch();
+    let path = &format!("{SCRATCH}/{}key-{number}-{name}.asc", temporary::mark());
+    temporary::make_scratch();
     ctx.files.remove(path, false)?;
     let run = Invocation::new(["/usr/lib/apt/apt-helper", "download-file", url, path]).timeout(Duration::from_secs(60));
     let output = ctx.commands.run(run).await;

@@ -18,8 +18,8 @@ use muster_plan::kinds::directory::Stranger;
 use super::accounts::Accounts;
 use crate::{
     Owner, Scope, StepError,
-    adapters::files::is_being_written,
     ports::{Entry, FileKind, Files, Inside},
+    temporary::is_being_written,
 };
 
 /// The first user id of people; those below belong to the system, whose homes are mostly no homes.

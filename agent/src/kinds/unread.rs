@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{
     Context, StepError,
-    adapters::files::is_an_agent,
     ports::{FileError, UnitError},
+    temporary::is_an_agent,
 };
 
 const FOLDER: &str = "/run/muster";

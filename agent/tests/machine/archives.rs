@@ -94,8 +94,43 @@ fn an_archive_becomes_a_folder_once_per_digest() {
     lab.must(&["sh", "-c", "mkdir /opt/tool; echo mine > /opt/tool/x"]);
     assert_eq!(fails(&lab, &two), "/opt/tool holds something that no archive brought");
     assert_eq!(lab.must(&["cat", "/opt/tool/x"]).trim(), "mine");
+    where_nothing_changes_places(&lab);
     of_the_site(&lab);
     in_a_folder_of_somebody(&lab);
+}
+
+/// File systems that cannot let two names change places: the kernel's answer is strace's here. What was there stays where the new one cannot
+/// be named.
+fn where_nothing_changes_places(lab: &Lab) {
+    let apply = |toml: &str, faults: &[&str]| {
+        lab.put("/root/apply.toml", toml);
+        let mut argv = vec!["strace", "-f", "-qq", "-o", "/root/faults", "-P", "/opt"];
+        for fault in faults {
+            argv.extend(["-e", fault]);
+        }
+        argv.extend(["muster-agent", "apply", "/root/apply.toml", "--json"]);
+        let (_, out, err) = lab.run(&argv);
+        let report: Report = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}\n{err}"));
+        (report, lab.must(&["cat", "/root/faults"]))
+    };
+    let none = "inject=renameat2:error=EINVAL";
+    let gone = "rm -r /opt/tool";
+    lab.must(&["sh", "-c", gone]);
+    for says in ["four", "five"] {
+        let next = served(lab, &archive(says, "bin/tool"));
+        let (report, calls) = apply(&next, &[none]);
+        assert!(report.converged && calls.contains("INJECTED"), "{report:#?}\n{calls}");
+        assert_eq!(lab.must(&["/opt/tool/tool"]).trim(), says);
+        assert_eq!(lab.must(&["ls", "-A", "/opt"]).trim(), "tool");
+    }
+    // The old one is aside, and the new one cannot take its name.
+    let next = served(lab, &archive("six", "bin/tool"));
+    let (report, calls) = apply(&next, &[none, "inject=renameat:error=EIO:when=2"]);
+    assert!(!report.converged && calls.matches("INJECTED").count() == 2, "{report:#?}\n{calls}");
+    assert_eq!(lab.must(&["/opt/tool/tool"]).trim(), "five");
+    changes(lab, &next);
+    assert_eq!((lab.must(&["/opt/tool/tool"]).trim(), lab.must(&["ls", "-A", "/opt"]).trim()), ("six", "tool"));
+    changes(lab, &format!("{next}absent = true\n"));
 }
 
 /// Of a file of the site, several of one digest at once.

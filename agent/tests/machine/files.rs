@@ -139,6 +139,7 @@ b\"",
 fn what_a_file_is_beside_its_content_is_minded() {
     let lab = Lab::start();
     texts_and_bytes_arrive_as_they_are(&lab);
+    what_was_read_before_is_remembered_and_no_change_of_it_missed(&lab);
     // A container's own files are mounted one by one.
     let mounted = "[[file]]\npath = \"/etc/hosts\"\ncontent = \"127.0.0.1 localhost\\n10.0.0.9 db.example\\n\"\n\n[[file]]\npath = \"/etc/resolv.conf\"\ncontent = \"nameserver 10.0.0.2\\n\"\n";
     assert!(plan(&lab, mounted).contains("something is mounted on it: it is written in place"));
@@ -305,6 +306,57 @@ fn texts_and_bytes_arrive_as_they_are(lab: &Lab) {
     for name in names {
         lab.must(&["cmp", &format!("/root/{name}"), &format!("/srv/sources/{name}")]);
     }
+}
+
+/// A text that stands as it was is not read again; what was changed on the node is put back from memory, and a change of the text, of a
+/// file that it names and of the memory itself is seen.
+fn what_was_read_before_is_remembered_and_no_change_of_it_missed(lab: &Lab) {
+    let one =
+        |number: u32| format!("[[file]]\npath = \"/srv/many/{number}\"\ncontent = \"{number} {}\"\n", "x".repeat(1000));
+    let named = "[[file]]\npath = \"/srv/many/named\"\nsource = \"named\"\n";
+    lab.put("/root/named", "first\n");
+    let (status, report) = lab.apply(&((0..300).map(one).collect::<String>() + named));
+    assert!(status == 2 && report.converged, "{report:#?}");
+    // Memory is written where the text has been as it is for more than a second.
+    let settled =
+        "sleep 3; muster-agent apply /root/apply.toml >/dev/null; stat -c '%a %U' /var/lib/muster-agent/apply.read";
+    assert_eq!(sh(lab, settled), "600 root\n");
+    let reads = "strace -f -qq -e trace=read,pread64 -P /root/apply.toml -o /root/reads muster-agent apply /root/apply.toml; status=$?; wc -l < /root/reads; exit $status";
+    assert_eq!(lab.run(&["bash", "-c", reads]).1.lines().last(), Some("0"), "the text was read again");
+
+    sh(lab, "echo hand > /srv/many/7; rm /srv/many/named");
+    let (status, _, said) = lab.run(&["bash", "-c", reads]);
+    assert_eq!(status, 2, "{said}");
+    assert_eq!(sh(lab, "cut -d' ' -f1 /srv/many/7; cat /srv/many/named; wc -l < /root/reads"), "7\nfirst\n0\n");
+
+    for (change, judge, says) in [
+        (
+            "touch -r apply.toml t; sed -i 's/\"7 x/\"8 x/' apply.toml; touch -r t apply.toml",
+            "cut -d' ' -f1 /srv/many/7",
+            "8",
+        ),
+        ("touch -r named t; echo other > new; cat new > named; touch -r t named", "cat /srv/many/named", "other"),
+        ("rm -f t; cp -p /root/named t; echo third > t; mv t named", "cat /srv/many/named", "third"),
+        ("truncate -s -9000 /var/lib/muster-agent/apply.read; echo x > /srv/many/9", "cut -d' ' -f1 /srv/many/9", "9"),
+        (
+            "mount -t tmpfs none /mnt; cp -p apply.toml /mnt/; sed -i 's/\"8 x/\"9 x/' /mnt/apply.toml; mount --bind /mnt/apply.toml apply.toml",
+            "cut -d' ' -f1 /srv/many/7",
+            "9",
+        ),
+    ] {
+        let (status, _, said) = lab.run(&["bash", "-c", &format!("cd /root; {change}; muster-agent apply apply.toml")]);
+        assert_eq!(status, 2, "{change}: {said}");
+        assert_eq!(sh(lab, judge).trim(), says, "{change}");
+        assert_eq!(lab.run(&["bash", "-c", "sleep 2.5; cd /root; muster-agent apply apply.toml"]).0, 0, "{change}");
+    }
+    sh(lab, "umount /root/apply.toml /mnt; rm /root/named");
+    assert_eq!(lab.run(&["muster-agent", "apply", "/root/apply.toml"]).0, 1, "what it names is gone");
+    let left = sh(lab, "ls -A /var/lib/muster-agent | grep muster- || true");
+    assert_eq!(left, "");
+    // A plan writes nothing, and reads what is remembered.
+    sh(lab, "echo back > /root/named; rm /var/lib/muster-agent/apply.read; sleep 2.5");
+    assert_eq!(lab.run(&["muster-agent", "plan", "/root/apply.toml"]).0, 2);
+    assert_ne!(lab.run(&["test", "-e", "/var/lib/muster-agent/apply.read"]).0, 0);
 }
 
 #[test]

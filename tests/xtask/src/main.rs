@@ -77,6 +77,9 @@ enum Task {
         /// Take the programs as the last build for release left them
         #[arg(long)]
         no_build: bool,
+        /// An earlier `muster` that takes turns with this one in `validate`
+        #[arg(long, value_name = "PROGRAM")]
+        before: Option<PathBuf>,
     },
     /// Run all tests, with a cluster on this machine
     Test {
@@ -142,7 +145,7 @@ fn run() -> Result<()> {
             // muster takes our place: its exit code and its signals are the user's.
             return Err(muster.exec()).with_context(|| format!("cannot start {}", built.programs.muster.display()));
         }
-        Task::Bench { parts, rounds, install_peers, no_build } => {
+        Task::Bench { parts, rounds, install_peers, no_build, before } => {
             let cache = open(&root, &progress)?;
             if install_peers {
                 bench::install_peers(&progress, cache.root())?;
@@ -153,7 +156,14 @@ fn run() -> Result<()> {
                 cargo::build(&progress, &checkout, Profile::Release)?
             };
             let built = make(&cache, &progress, &checkout, programs, Profile::Release)?;
-            let bench = bench::Bench { progress: &progress, checkout: &checkout, cache: &cache, built: &built, rounds };
+            let bench = bench::Bench {
+                progress: &progress,
+                checkout: &checkout,
+                cache: &cache,
+                built: &built,
+                rounds,
+                before: before.as_deref(),
+            };
             bench::run(&bench, &parts)?;
         }
         Task::Test { fast } => {

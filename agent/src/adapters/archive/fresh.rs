@@ -22,8 +22,9 @@ use super::{
     record::{self, Mark, Record, Seen, folder_stamp},
 };
 use crate::{
-    adapters::files::{kept, temporary, tree, trouble::Trouble, walk::Spot, walk::is_ours},
+    adapters::files::{kept, tree, trouble::Trouble, walk::Spot, walk::is_ours},
     ports::{ArchiveError, Entry, FileKind},
+    temporary,
 };
 
 /// Of an archive's folder.

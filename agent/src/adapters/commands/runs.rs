@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
 use crate::{
-    adapters::files::is_an_agent,
     ports::{CommandError, Run},
+    temporary::is_an_agent,
 };
 
 /// The environment variable with the token.
@@ -107,7 +107,7 @@ impl Runs {
     pub(super) fn start(
         &self,
         name: &str,
-        mut command: Command,
+        command: Command,
         start: impl FnOnce(Command) -> Result<Child, CommandError>,
     ) -> Result<Started, CommandError> {
         let failed = unwritten(name);
@@ -115,9 +115,35 @@ impl Runs {
         if let Some(run) = self.find(name).map_err(&failed)? {
             return Ok(Started::UnderWay(run));
         }
-        let mut record = Record { name: name.to_owned(), token: token(), began: now(), process: None };
+        let record = Record { name: name.to_owned(), token: token(), began: now(), process: None };
         self.write(&record).map_err(&failed)?;
-        let recorded = Recorded { path: self.path(name), token: record.token.clone() };
+        let (child, recorded) = self.begin(record, command, start)?;
+        Ok(Started::Now(child, recorded))
+    }
+
+    /// Starts a program whose agent waits for it, and writes it down for the case that this agent does not live to see its end.
+    pub(super) fn note(
+        &self,
+        command: Command,
+        start: impl FnOnce(Command) -> Result<Child, CommandError>,
+    ) -> Result<(Child, Option<Recorded>), CommandError> {
+        let token = token();
+        let record = Record { name: token.clone(), token, began: now(), process: None };
+        // Where it cannot be written down it runs all the same: only a kill at that very time would miss it.
+        let noted = self.lock().and_then(|lock| self.write(&record).map(|()| lock));
+        let Ok(_lock) = noted else { return Ok((start(command)?, None)) };
+        let (child, recorded) = self.begin(record, command, start)?;
+        Ok((child, Some(recorded)))
+    }
+
+    /// What is written down already; the caller has the lock.
+    fn begin(
+        &self,
+        mut record: Record,
+        mut command: Command,
+        start: impl FnOnce(Command) -> Result<Child, CommandError>,
+    ) -> Result<(Child, Recorded), CommandError> {
+        let recorded = Recorded { path: self.path(&record.name), token: record.token.clone() };
         command.env(TOKEN, &record.token);
         let child = start(command)?;
         // One that has ended by now needs no record.
@@ -125,32 +151,10 @@ impl Runs {
             && let Some(ticks) = began(pid)
         {
             record.process = Some((pid, ticks));
-            self.write(&record).map_err(&failed)?;
+            // Without its process it is found by its token.
+            let _slower_to_find = self.write(&record);
         }
-        Ok(Started::Now(child, recorded))
-    }
-
-    /// Starts a program whose agent waits for it, and writes it down for the case that this agent does not live to see its end.
-    pub(super) fn note(
-        &self,
-        mut command: Command,
-        start: impl FnOnce(Command) -> Result<Child, CommandError>,
-    ) -> Result<(Child, Option<Recorded>), CommandError> {
-        let token = token();
-        let mut record = Record { name: token.clone(), token, began: now(), process: None };
-        // Where it cannot be written down it runs all the same: only a kill at that very time would miss it.
-        let noted = self.lock().and_then(|lock| self.write(&record).map(|()| lock));
-        let Ok(_lock) = noted else { return Ok((start(command)?, None)) };
-        let recorded = Recorded { path: self.path(&record.name), token: record.token.clone() };
-        command.env(TOKEN, &record.token);
-        let child = start(command)?;
-        if let Some(pid) = child.id()
-            && let Some(ticks) = began(pid)
-        {
-            record.process = Some((pid, ticks));
-            let _as_above = self.write(&record);
-        }
-        Ok((child, Some(recorded)))
+        Ok((child, recorded))
     }
 
     /// What agents that are gone left running; what else they left here is taken away.

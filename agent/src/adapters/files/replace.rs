@@ -17,10 +17,10 @@ use rustix::{
 
 use super::{
     kept::{self, Attribute},
-    temporary,
     trouble::{Trouble, frozen},
     walk::{Spot, is_ours},
 };
+use crate::temporary;
 
 /// What a file is to be.
 pub struct New<'a> {

@@ -9,6 +9,7 @@ mod idle;
 mod peers;
 mod table;
 mod up;
+mod validate;
 
 use std::path::Path;
 
@@ -28,6 +29,8 @@ pub enum Part {
     Up,
     /// A converge with nothing to do, of 1,000 and 10,000 files
     Converge,
+    /// `muster validate` of 5,000 and 50,000 files
+    Validate,
     /// An agent that waits: memory and CPU
     Idle,
 }
@@ -39,6 +42,8 @@ pub struct Bench<'a> {
     pub cache: &'a Cache,
     pub built: &'a Built,
     pub rounds: usize,
+    /// An earlier `muster` that takes turns with the present one where that makes sense.
+    pub before: Option<&'a Path>,
 }
 
 pub fn run(bench: &Bench, parts: &[Part]) -> Result<()> {
@@ -46,6 +51,9 @@ pub fn run(bench: &Bench, parts: &[Part]) -> Result<()> {
     // The quick ones first: a slip shows early.
     if all || parts.contains(&Part::Converge) {
         converge::run(bench)?;
+    }
+    if all || parts.contains(&Part::Validate) {
+        validate::run(bench)?;
     }
     if all || parts.contains(&Part::Up) {
         up::run(bench)?;

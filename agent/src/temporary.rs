@@ -1,24 +1,10 @@
-//! Names of files that are not whole yet, and what a killed agent left of them.
-//!
-//! A leftover stands in the folder of a file that is still to be written, so a folder is swept when the first file is
-//! written into it.
+//! What an agent makes for a moment, named by the number of its process: who comes after it knows what is left of one that was killed.
 
 use std::{
-    collections::HashSet,
     ffi::{OsStr, OsString},
     os::unix::ffi::{OsStrExt, OsStringExt},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
 };
-
-use rustix::{
-    fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, unlinkat},
-    io::Errno,
-};
-
-use super::walk::Spot;
 
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 const MARK: &str = ".muster-";
@@ -34,7 +20,7 @@ pub fn name(name: &OsStr) -> OsString {
 }
 
 /// The agent that gave the name.
-fn process(name: &OsStr) -> Option<u32> {
+pub fn process(name: &OsStr) -> Option<u32> {
     let name = name.as_bytes().strip_prefix(b".")?;
     let mark = name.windows(MARK.len()).rposition(|part| part == MARK.as_bytes())?;
     let (process, number) = std::str::from_utf8(&name[mark + MARK.len()..]).ok()?.split_once('-')?;
@@ -69,41 +55,27 @@ pub fn is_an_agent(process: u32) -> bool {
     theirs.is_some() && theirs == name("self")
 }
 
-/// Folders that were swept, by device and number. Nothing is made in one while it is being swept.
-#[derive(Default)]
-pub struct Swept(Mutex<HashSet<(u64, u64)>>);
+/// Where programs that only look may have a folder of their own: apt unpacks what a repository signed before it reads it.
+pub const SCRATCH: &str = "/run/muster-agent-scratch";
 
-impl Swept {
-    /// Removes what is left in the folder by agents that are gone; once for each folder.
-    pub fn sweep(&self, spot: &Spot) -> Result<(), Errno> {
-        let stat = fstat(&spot.folder)?;
-        let mut swept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !swept.insert((stat.st_dev, stat.st_ino)) {
-            return Ok(());
-        }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = openat(&spot.folder, ".", flags, Mode::empty())?;
-        for entry in Dir::read_from(&folder)? {
-            let entry = entry?;
-            let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            let flags = match entry.file_type() {
-                FileType::RegularFile | FileType::Symlink | FileType::Unknown => AtFlags::empty(),
-                // Made empty and named at once; another is none of ours.
-                FileType::Directory => AtFlags::REMOVEDIR,
-                _other => continue,
-            };
-            // Those of this very process are from an earlier one with its number: it begins with this sweep here.
-            let gone = |process| process == std::process::id() || !is_an_agent(process);
-            if process(name).is_some_and(gone) {
-                match unlinkat(&folder, name, flags) {
-                    Ok(()) => tracing::info!(folder = %spot.real.display(), ?name, "removed what a killed agent left"),
-                    // An archive's, which that kind sees to.
-                    Err(Errno::NOTEMPTY | Errno::EXIST) if flags == AtFlags::REMOVEDIR => {}
-                    Err(error) => tracing::warn!(?name, %error, "what a killed agent left cannot be removed"),
-                }
-            }
-        }
-        Ok(())
+/// What names in [`SCRATCH`] begin with: the process that made them.
+pub fn mark() -> String {
+    format!("{}-", std::process::id())
+}
+
+/// Whether the process is gone that made something of this name in [`SCRATCH`].
+pub fn is_left(name: &str) -> bool {
+    let process = name.split_once('-').and_then(|(process, _)| process.parse().ok());
+    process.is_some_and(|process| process != std::process::id() && !is_an_agent(process))
+}
+
+/// Makes [`SCRATCH`], which has to be there before write access is taken away. Without it those programs say that they cannot.
+pub fn make_scratch() {
+    use std::os::unix::fs::DirBuilderExt;
+    if let Err(error) = std::fs::DirBuilder::new().mode(0o700).create(SCRATCH)
+        && error.kind() != std::io::ErrorKind::AlreadyExists
+    {
+        tracing::debug!(%error, "there is no folder for programs that only look");
     }
 }
 
