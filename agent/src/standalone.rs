@@ -43,30 +43,31 @@ pub enum StandaloneError {
 #[derive(Debug)]
 pub struct Loaded {
     pub catalog: Catalog,
-    /// What it was read from; none where it need not be remembered, or was.
+    /// What it was read from; none where it was remembered, or need not be.
     pub read: Option<Inputs>,
+    pub remembered: bool,
 }
 
 /// Reads a file of `[[file]]`, `[[package]]` and so on as in a role, or a whole compiled catalog. Where `memory` has it as it stands now,
 /// its text is not read.
 pub fn load(path: &Path, facts: &Facts, memory: &Path) -> Result<Loaded, StandaloneError> {
     if let Some(catalog) = remembered::recall(memory, path, facts) {
-        return Ok(Loaded { catalog, read: None });
+        return Ok(Loaded { catalog, read: None, remembered: true });
     }
     let failed = |source| StandaloneError::Read { path: path.to_owned(), source };
     let file = std::fs::File::open(path).map_err(failed)?;
-    let mut inputs = Inputs::begin(path, facts, &file).map_err(failed)?;
+    let mut inputs = Inputs::begin(path, facts, &file);
     let text = text(file).map_err(failed)?;
     if is_compiled(&text) {
         let catalog = Catalog::from_toml(&text);
         let catalog = catalog.map_err(|source| StandaloneError::Catalog { path: path.to_owned(), source })?;
-        return Ok(Loaded { catalog, read: inputs });
+        return Ok(Loaded { catalog, read: inputs, remembered: false });
     }
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut read = |relative: &str| named(&folder.join(relative), &mut inputs);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let catalog = muster_catalog::local(&name, text, &mut read, facts).map_err(StandaloneError::Wrong)?;
-    Ok(Loaded { catalog, read: inputs })
+    Ok(Loaded { catalog, read: inputs, remembered: false })
 }
 
 /// A compiled catalog says whose it is before its first table, which a role never does. What stands in texts further down says nothing.
@@ -101,7 +102,7 @@ fn named(path: &Path, inputs: &mut Option<Inputs>) -> muster_catalog::Read {
         return Err(if meta.is_dir() { "it is a folder" } else { "it is no plain file" }.to_owned());
     }
     if let Some(inputs) = inputs {
-        inputs.add(path, &file).map_err(|error| error.to_string())?;
+        inputs.add(path, &file);
     }
     let mut content = Vec::with_capacity(usize::try_from(meta.len().min(MOST_BYTES)).unwrap_or_default());
     if meta.len() <= MOST_BYTES {

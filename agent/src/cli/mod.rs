@@ -19,6 +19,7 @@ use crate::{
     Scope, app,
     converge::{Engine, Options},
     dry, facts, install,
+    ports::Files,
     standalone::{
         self, Loaded, StandaloneError,
         remembered::{self, Inputs},
@@ -187,17 +188,30 @@ fn no_scope() -> anyhow::Result<Scope> {
     })
 }
 
-fn alone(file: &Path, common: &Common) -> anyhow::Result<(Arc<Catalog>, Arc<Engine>, Option<Inputs>)> {
-    let Loaded { catalog, read } =
-        standalone::load(file, &facts::collect(), &remembered::beside(common.state.as_ref()))?;
+/// One file and who makes it so.
+struct Alone {
+    catalog: Arc<Catalog>,
+    engine: Arc<Engine>,
+    files: Arc<dyn Files>,
+    /// As in [`Loaded`].
+    read: Option<Inputs>,
+    remembered: bool,
+}
+
+fn alone(file: &Path, common: &Common) -> anyhow::Result<Alone> {
+    let loaded = standalone::load(file, &facts::collect(), &remembered::beside(common.state.as_ref()))?;
+    let Loaded { catalog, read, remembered } = loaded;
     let catalog = Arc::new(catalog);
     let ctx = app::context(app::Coordinator::none(), Scope::of(&catalog));
+    let files = Arc::clone(&ctx.files);
     let engine = app::engine(ctx, &common.state).context("what is remembered between runs cannot be read")?;
-    Ok((catalog, engine, read))
+    Ok(Alone { catalog, engine, files, read, remembered })
 }
 
 fn apply(file: &Path, common: &Common) -> anyhow::Result<ExitCode> {
-    let (catalog, engine, read) = alone(file, common)?;
+    let memory = remembered::beside(common.state.as_ref());
+    let Alone { catalog, engine, files, read, remembered } =
+        alone(file, common).inspect_err(|_| remembered::forget(&memory))?;
     let began = std::time::Instant::now();
     let runtime = runtime()?;
     let options = Options { woken_by: "apply".to_owned(), ..Options::default() };
@@ -210,8 +224,10 @@ fn apply(file: &Path, common: &Common) -> anyhow::Result<ExitCode> {
         write!(out, "{}", show::report(&report, began.elapsed()))?;
     }
     out.flush()?;
-    if let Some(read) = read {
-        remembered::remember(&remembered::beside(common.state.as_ref()), &read, &catalog);
+    match read {
+        Some(read) => remembered::remember(&*files, &memory, &read, &catalog),
+        None if remembered => {}
+        None => remembered::forget(&memory),
     }
     // The process ends: giving ten thousand resources back one by one would be a tenth of a converge that changes nothing.
     runtime.shutdown_background();
@@ -220,7 +236,7 @@ fn apply(file: &Path, common: &Common) -> anyhow::Result<ExitCode> {
 }
 
 fn plan(file: &Path, common: &Common) -> anyhow::Result<ExitCode> {
-    let (catalog, engine, _read) = alone(file, common)?;
+    let Alone { catalog, engine, .. } = alone(file, common)?;
     let rows = runtime()?.block_on(dry::plan(engine, catalog))?;
     let mut out = std::io::stdout().lock();
     if common.json {

@@ -317,10 +317,11 @@ fn what_was_read_before_is_remembered_and_no_change_of_it_missed(lab: &Lab) {
     lab.put("/root/named", "first\n");
     let (status, report) = lab.apply(&((0..300).map(one).collect::<String>() + named));
     assert!(status == 2 && report.converged, "{report:#?}");
-    // Memory is written where the text has been as it is for more than a second.
-    let settled =
-        "sleep 3; muster-agent apply /root/apply.toml >/dev/null; stat -c '%a %U' /var/lib/muster-agent/apply.read";
-    assert_eq!(sh(lab, settled), "600 root\n");
+    // Memory is written where the text has been as it is for more than ten seconds.
+    let memory = "/var/lib/muster-agent/apply.json.read";
+    assert_ne!(lab.run(&["test", "-e", memory]).0, 0);
+    let settled = format!("sleep 12; muster-agent apply /root/apply.toml >/dev/null; stat -c '%a %U' {memory}");
+    assert_eq!(sh(lab, &settled), "600 root\n");
     let reads = "strace -f -qq -e trace=read,pread64 -P /root/apply.toml -o /root/reads muster-agent apply /root/apply.toml; status=$?; wc -l < /root/reads; exit $status";
     assert_eq!(lab.run(&["bash", "-c", reads]).1.lines().last(), Some("0"), "the text was read again");
 
@@ -329,34 +330,40 @@ fn what_was_read_before_is_remembered_and_no_change_of_it_missed(lab: &Lab) {
     assert_eq!(status, 2, "{said}");
     assert_eq!(sh(lab, "cut -d' ' -f1 /srv/many/7; cat /srv/many/named; wc -l < /root/reads"), "7\nfirst\n0\n");
 
+    let whole = "cp -p /var/lib/muster-agent/apply.json.read /root/whole";
+    sh(lab, whole);
     for (change, judge, says) in [
+        ("truncate -s -9000 $memory; echo x > /srv/many/9", "cut -d' ' -f1 /srv/many/9", "9"),
         (
-            "touch -r apply.toml t; sed -i 's/\"7 x/\"8 x/' apply.toml; touch -r t apply.toml",
+            "cp -p whole $memory; touch -r apply.toml t; sed -i 's/\"7 x/\"8 x/' apply.toml; touch -r t apply.toml",
             "cut -d' ' -f1 /srv/many/7",
             "8",
         ),
-        ("touch -r named t; echo other > new; cat new > named; touch -r t named", "cat /srv/many/named", "other"),
-        ("rm -f t; cp -p /root/named t; echo third > t; mv t named", "cat /srv/many/named", "third"),
-        ("truncate -s -9000 /var/lib/muster-agent/apply.read; echo x > /srv/many/9", "cut -d' ' -f1 /srv/many/9", "9"),
         (
-            "mount -t tmpfs none /mnt; cp -p apply.toml /mnt/; sed -i 's/\"8 x/\"9 x/' /mnt/apply.toml; mount --bind /mnt/apply.toml apply.toml",
+            "cp -p whole $memory; touch -r named t; echo other > new; cat new > named; touch -r t named",
+            "cat /srv/many/named",
+            "other",
+        ),
+        ("cp -p whole $memory; cp -p named t; echo third > t; mv t named", "cat /srv/many/named", "third"),
+        (
+            "cp -p whole $memory; mkdir m; mount -t tmpfs none m; cp -p apply.toml m/; sed -i 's/\"8 x/\"9 x/' m/apply.toml; mount --bind m/apply.toml apply.toml",
             "cut -d' ' -f1 /srv/many/7",
             "9",
         ),
     ] {
-        let (status, _, said) = lab.run(&["bash", "-c", &format!("cd /root; {change}; muster-agent apply apply.toml")]);
+        let script = format!("cd /root; memory={memory}; {change}; muster-agent apply apply.toml");
+        let (status, _, said) = lab.run(&["bash", "-c", &script]);
         assert_eq!(status, 2, "{change}: {said}");
         assert_eq!(sh(lab, judge).trim(), says, "{change}");
-        assert_eq!(lab.run(&["bash", "-c", "sleep 2.5; cd /root; muster-agent apply apply.toml"]).0, 0, "{change}");
+        assert_ne!(lab.run(&["test", "-e", memory]).0, 0, "{change}: what does not count any more is gone");
     }
-    sh(lab, "umount /root/apply.toml /mnt; rm /root/named");
+    sh(lab, "umount /root/apply.toml; umount /root/m; rm /root/named");
     assert_eq!(lab.run(&["muster-agent", "apply", "/root/apply.toml"]).0, 1, "what it names is gone");
-    let left = sh(lab, "ls -A /var/lib/muster-agent | grep muster- || true");
-    assert_eq!(left, "");
-    // A plan writes nothing, and reads what is remembered.
-    sh(lab, "echo back > /root/named; rm /var/lib/muster-agent/apply.read; sleep 2.5");
+    assert_eq!(sh(lab, "ls -A /var/lib/muster-agent | grep muster- || true"), "");
+    // A plan writes nothing.
+    sh(lab, "echo back > /root/named; sleep 12");
     assert_eq!(lab.run(&["muster-agent", "plan", "/root/apply.toml"]).0, 2);
-    assert_ne!(lab.run(&["test", "-e", "/var/lib/muster-agent/apply.read"]).0, 0);
+    assert_ne!(lab.run(&["test", "-e", memory]).0, 0);
 }
 
 #[test]

@@ -152,7 +152,9 @@ impl Runs {
         {
             record.process = Some((pid, ticks));
             // Without its process it is found by its token.
-            let _slower_to_find = self.write(&record);
+            if let Err(error) = self.write(&record) {
+                tracing::warn!(%error, pid, "which process a program has cannot be written down");
+            }
         }
         Ok((child, recorded))
     }
@@ -325,6 +327,11 @@ mod tests {
         };
         // What a program left running has its token and leads no group of its own.
         let (mut other, mut ours) = (start(false), start(true));
+        // A program that was started a moment ago may not have its environment yet: the kernel lets go of who started it before that.
+        let environment = |child: &std::process::Child| fs::read(format!("/proc/{}/environ", child.id())).unwrap();
+        while environment(&other).is_empty() || environment(&ours).is_empty() {
+            std::thread::yield_now();
+        }
         let found = runs.find("x").unwrap().map(|run| run.pid);
         for child in [&mut ours, &mut other] {
             child.kill().unwrap();

@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::*;
-use crate::standalone::{Loaded, load};
+use crate::{
+    adapters::{fake::FakeFiles, files::RealFiles},
+    standalone::{Loaded, load},
+};
 
 struct Folder(tempfile::TempDir);
 
@@ -47,8 +50,13 @@ impl Folder {
         let mut loaded = self.load();
         let inputs = loaded.read.as_mut().expect("it was read");
         inputs.settled = true;
-        remember(&self.at("memory"), inputs, &loaded.catalog);
+        self.remember(inputs, &loaded.catalog);
         loaded
+    }
+
+    fn remember(&self, inputs: &Inputs, catalog: &Catalog) {
+        // Tests' folders are below one in which everybody may put names; these files say that none is.
+        remember(&FakeFiles::default(), &self.at("memory"), inputs, catalog);
     }
 
     fn says(&self, loaded: &Loaded, name: &str) -> String {
@@ -129,31 +137,109 @@ fn another_node_another_program_and_another_file_read_for_themselves() {
     fs::copy(folder.at("in.toml"), folder.at("copy.toml")).unwrap();
     assert!(load(&folder.at("copy.toml"), &facts(), &folder.at("memory")).unwrap().read.is_some());
     let inputs = first.read.as_mut().unwrap();
-    inputs.program.changed.1 += 1;
-    remember(&folder.at("memory"), inputs, &first.catalog);
+    assert_eq!(inputs.files[1].0, Path::new(PROGRAM));
+    inputs.files[1].1.changed.1 += 1;
+    folder.remember(inputs, &first.catalog);
     assert!(folder.load().read.is_some());
-    inputs.program.changed.1 -= 1;
-    remember(&folder.at("memory"), inputs, &first.catalog);
+    inputs.files[1].1.changed.1 -= 1;
+    folder.remember(inputs, &first.catalog);
     assert!(folder.load().read.is_none());
     inputs.boot.push('x');
-    remember(&folder.at("memory"), inputs, &first.catalog);
+    folder.remember(inputs, &first.catalog);
     assert!(folder.load().read.is_some());
 }
 
 #[test]
-fn what_was_changed_a_moment_ago_and_what_is_short_is_not_remembered() {
+fn what_was_changed_a_moment_ago_and_what_is_short_is_not_remembered_and_what_was_goes() {
     let folder = Folder::new();
-    let loaded = folder.load();
-    remember(&folder.at("memory"), loaded.read.as_ref().unwrap(), &loaded.catalog);
+    let loaded = folder.remembered();
+    let mut inputs = loaded.read.unwrap();
+    inputs.settled = false;
+    folder.remember(&inputs, &loaded.catalog);
     assert!(!folder.at("memory").exists());
     folder.write("in.toml", "[[file]]\npath = \"/srv/a\"\ncontent = \"x\"\n");
-    assert!(folder.load().read.is_none());
+    let short = folder.load();
+    assert!(short.read.is_none() && !short.remembered);
+}
+
+#[test]
+fn a_time_of_change_counts_when_nothing_can_have_it_too() {
+    let folder = Folder::new();
     let now = SystemTime::now();
     let mut identity = Identity::at(&folder.at("named")).unwrap();
-    for (before, settled) in [(0, false), (-60, false), (1, false), (3, true), (3600, true)] {
+    let hour = Duration::from_secs(3600);
+    for (mount, before, settled) in [
+        (7, 0, false),
+        (7, -60, false),
+        (7, 9, false),
+        (7, 20, true),
+        (7, 7200, true),
+        (0, 20, true),
+        // Of an image, or of before the boot: nothing tells them apart.
+        (0, 7200, false),
+    ] {
+        identity.mount = mount;
         identity.changed.0 = now.duration_since(UNIX_EPOCH).unwrap().as_secs() as i64 - before;
-        assert_eq!(identity.settled(now), settled, "changed {before} s ago");
+        assert_eq!(identity.settled(now, hour), settled, "mount {mount}, changed {before} s ago");
     }
+    for (seconds, settled) in [(i64::MAX, false), (i64::MIN, false), (-1, false), (0, true)] {
+        identity.changed.0 = seconds;
+        identity.mount = 7;
+        assert_eq!(identity.settled(now, hour), settled, "changed at {seconds}");
+    }
+}
+
+#[test]
+fn what_others_may_write_or_what_lies_in_memory_alone_is_not_remembered() {
+    let folder = Folder::new();
+    let seen = |path: &Path| {
+        let file = File::open(path).unwrap();
+        let mut identity = Identity::opened(&file).unwrap();
+        identity.changed.0 -= 60;
+        is_seen(&file, &identity).unwrap()
+    };
+    // A test's temporary folder may lie in memory.
+    let kept = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let path = kept.path().join("x");
+    fs::write(&path, "x").unwrap();
+    for (mode, is) in [(0o644, true), (0o600, true), (0o664, false), (0o646, false)] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(seen(&path), is, "mode {mode:o}");
+    }
+    for memory in ["/proc/self/mountinfo", "/dev/null"] {
+        assert!(!seen(Path::new(memory)), "{memory}");
+    }
+    drop(folder);
+}
+
+#[test]
+fn what_stands_in_its_place_and_is_none_stays() {
+    let folder = Folder::new();
+    folder.write("memory", "the site's own file\n");
+    folder.remembered();
+    assert_eq!(fs::read_to_string(folder.at("memory")).unwrap(), "the site's own file\n");
+    forget(&folder.at("memory"));
+    assert!(folder.at("memory").exists());
+    fs::remove_file(folder.at("memory")).unwrap();
+    // Of a killed one.
+    folder.write(".memory.muster-99999999-1", "half");
+    folder.remembered();
+    assert!(folder.load().remembered && !folder.at(".memory.muster-99999999-1").exists());
+    forget(&folder.at("memory"));
+    assert!(!folder.at("memory").exists());
+    assert_ne!(beside(Path::new("/x/web.read")), Path::new("/x/web.read"));
+}
+
+#[test]
+fn where_another_user_may_put_names_nothing_is_remembered() {
+    let folder = Folder::new();
+    fs::set_permissions(folder.0.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let loaded = folder.remembered();
+    assert!(folder.at("memory").exists());
+    let mut inputs = folder.load_as(&Facts::default()).read.unwrap();
+    inputs.settled = true;
+    remember(&RealFiles::new(), &folder.at("memory"), &inputs, &loaded.catalog);
+    assert!(!folder.at("memory").exists());
 }
 
 #[test]
@@ -187,10 +273,4 @@ fn what_is_torn_or_somebody_elses_is_read_anew() {
     rustix::fs::mknodat(rustix::fs::CWD, folder.at("memory"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
         .unwrap();
     read_again("a pipe");
-}
-
-#[test]
-fn only_local_file_systems_keep_the_time() {
-    assert!(keeps_time(&File::open("/etc/passwd").unwrap()).unwrap());
-    assert!(!keeps_time(&File::open("/proc/self/mountinfo").unwrap()).unwrap(), "the kernel's own files have none");
 }

@@ -2,12 +2,13 @@
 //!
 //! The raw calls (`tests/bench/raw.rs`) are the floor: the same files opened, looked at and read. All take turns, round by
 //! round. Before it is timed, muster proves that it reads: a byte is changed with size and time of change kept, and must be
-//! put back.
+//! put back. muster remembers a text that nobody edits (`docs/converge.md`); what it takes where it must read the text is a row of its own.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, FileTimes};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -19,6 +20,8 @@ use super::{
 use crate::command::Cmd;
 
 const COUNTS: [usize; 2] = [1_000, 10_000];
+/// A text that was as it is for so long is remembered.
+const SETTLED: Duration = Duration::from_secs(12);
 /// Bytes of a file, mode and owner written; the peers are asked once, for [`content`] alone.
 const SIZES: [usize; 3] = [100, 1024, 16 * 1024];
 
@@ -70,6 +73,8 @@ struct Runner {
     scale: f64,
     /// Fewer where one run takes long.
     rounds: usize,
+    /// Is as if edited before each run.
+    edited: Option<PathBuf>,
     figures: Figures,
 }
 
@@ -81,7 +86,9 @@ pub fn run(bench: &Bench) -> Result<()> {
     let subjects = [Subject::Plain].into_iter().chain(SIZES.map(Subject::Whole));
     for (subject, count) in subjects.flat_map(|subject| COUNTS.map(|count| (subject, count))) {
         let folder = folder.path().join(count.to_string());
-        let mut runners = prepare(bench, &raw, &folder, subject, count)?;
+        // The agent remembers nothing where everybody may put names.
+        let kept = tempfile::tempdir_in(bench.cache.root())?;
+        let mut runners = prepare(bench, &raw, &folder, kept.path(), subject, count)?;
         bench.progress.stage(&format!("no-op converge of {count} files of {}", subject.said()), || {
             let most = runners.iter().map(|runner| runner.rounds).max().unwrap_or_default();
             for round in 0..most {
@@ -98,7 +105,14 @@ pub fn run(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-fn prepare(bench: &Bench, raw: &Path, folder: &Path, subject: Subject, count: usize) -> Result<Vec<Runner>> {
+fn prepare(
+    bench: &Bench,
+    raw: &Path,
+    folder: &Path,
+    kept: &Path,
+    subject: Subject,
+    count: usize,
+) -> Result<Vec<Runner>> {
     let files = folder.join("files");
     fs::create_dir_all(&files)?;
     for number in 0..count {
@@ -111,18 +125,31 @@ fn prepare(bench: &Bench, raw: &Path, folder: &Path, subject: Subject, count: us
         arguments: vec![files.display().to_string(), count.to_string()],
         scale: 1.0,
         rounds: fast,
+        edited: None,
         figures: Figures::default(),
     }];
-    let muster = Runner {
-        name: "muster".to_owned(),
-        program: bench.built.programs.agent.clone(),
-        arguments: muster(folder, &files, subject, count)?,
-        scale: 1.0,
-        rounds: fast,
-        figures: Figures::default(),
+    let mine = |name: &str, text: &str| -> Result<Runner> {
+        let (written, state) = (kept.join(format!("{text}.toml")), kept.join(format!("{text}.json")));
+        fs::write(&written, muster(&files, subject, count))?;
+        let arguments = [OsStr::new("apply"), written.as_os_str(), OsStr::new("--state"), state.as_os_str()];
+        Ok(Runner {
+            name: name.to_owned(),
+            program: bench.built.programs.agent.clone(),
+            arguments: arguments.map(|argument| argument.to_string_lossy().into_owned()).into(),
+            scale: 1.0,
+            rounds: fast,
+            edited: None,
+            figures: Figures::default(),
+        })
     };
+    let muster = mine("muster", "files")?;
+    // By the second run from now on it remembers a text that nobody edits.
+    std::thread::sleep(SETTLED);
     proves_that_it_reads(&muster, &files)?;
     runners.push(muster);
+    let edited = mine("muster, its text just edited", "edited")?;
+    proves_that_it_reads(&edited, &files)?;
+    runners.push(Runner { edited: Some(kept.join("edited.toml")), ..edited });
     let peers = if matches!(subject, Subject::Plain) { PEERS } else { &[] };
     for peer in peers {
         let Some(program) = peer.program(bench.cache.root()) else { continue };
@@ -137,6 +164,7 @@ fn prepare(bench: &Bench, raw: &Path, folder: &Path, subject: Subject, count: us
             arguments,
             scale: count as f64 / asked as f64,
             rounds: 1,
+            edited: None,
             figures: Figures::default(),
         };
         // Once untimed, for what it makes at its first run; a slow one has fewer rounds.
@@ -147,16 +175,12 @@ fn prepare(bench: &Bench, raw: &Path, folder: &Path, subject: Subject, count: us
     Ok(runners)
 }
 
-fn muster(folder: &Path, files: &Path, subject: Subject, count: usize) -> Result<Vec<String>> {
+fn muster(files: &Path, subject: Subject, count: usize) -> String {
     let one = |number| {
         let (content, keys) = (subject.content(number), subject.keys());
         format!("[[file]]\npath = \"{}/{number}\"\ncontent = {content:?}\n{keys}\n", files.display())
     };
-    let text: String = (0..count).map(one).collect();
-    let written = folder.join("files.toml");
-    fs::write(&written, text)?;
-    let state = folder.join("muster.json");
-    Ok(["apply".to_owned(), written.display().to_string(), "--state".to_owned(), state.display().to_string()].into())
+    (0..count).map(one).collect()
 }
 
 /// A byte is changed, and neither the size nor the time tells: the next converge puts it back, and the one after has nothing to do.
@@ -184,6 +208,9 @@ fn command(runner: &Runner) -> Command {
 
 /// Seconds of one whole process.
 fn time(runner: &Runner) -> Result<f64> {
+    if let Some(edited) = &runner.edited {
+        File::options().write(true).open(edited)?.set_modified(SystemTime::now())?;
+    }
     let began = Instant::now();
     let output = command(runner).output().with_context(|| format!("cannot start {}", runner.program.display()))?;
     let seconds = began.elapsed().as_secs_f64();
