@@ -42,6 +42,8 @@ const LEAST: u64 = 64 << 10;
 const PART: usize = 512;
 /// Before the text was read, a file had to be as it was for at least so long.
 const SETTLED: Duration = Duration::from_secs(10);
+/// Bytes from which a content is worth a call of its own.
+const LONG: usize = 8 << 10;
 /// Of the index, whose size stands in the file, and of the inputs in it.
 const MOST: u64 = 64 << 20;
 /// Of all contents together: more is not written down.
@@ -273,6 +275,12 @@ fn index(file: &mut File, size: u64) -> io::Result<Index> {
 /// Exactly so many, where there are as many.
 fn bytes(from: &mut impl io::Read, length: u64) -> io::Result<Vec<u8>> {
     let length = usize::try_from(length).map_err(|_| wrong("it is too long"))?;
+    if length >= LONG {
+        // In one call, to where it stays; what grows is read by and by.
+        let mut bytes = vec![0; length];
+        from.read_exact(&mut bytes)?;
+        return Ok(bytes);
+    }
     let mut bytes = Vec::with_capacity(length);
     from.take(length as u64).read_to_end(&mut bytes)?;
     if bytes.len() < length { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }

@@ -74,18 +74,31 @@ pub fn run(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// More files for every node.
+/// Of one role's file, which has at most a mebibyte.
+const IN_ONE: usize = 2_000;
+
+/// More files for every node, in roles that the first one of all includes.
 fn add(site: &Path, count: usize) -> Result<()> {
-    let role = site.join("roles/base.toml");
-    let mut text = fs::read_to_string(&role)?;
-    text.push_str("\n[[directory]]\npath = \"/srv/bench\"\n");
-    for number in 0..count {
-        let content = content(number);
-        text.push_str(&format!(
-            "\n[[file]]\npath = \"/srv/bench/{number}\"\ncontent = {content:?}\nmode = \"0644\"\nowner = \"root\"\n"
-        ));
+    let roles = site.join("roles");
+    let mut names = Vec::new();
+    for first in (0..count).step_by(IN_ONE) {
+        let name = format!("bench-{first}");
+        let one = |number| {
+            let content = content(number);
+            let path = format!("/srv/bench/{number}");
+            format!("\n[[file]]\npath = \"{path}\"\ncontent = {content:?}\nmode = \"0644\"\nowner = \"root\"\n")
+        };
+        let text: String = (first..count.min(first + IN_ONE)).map(one).collect();
+        fs::write(roles.join(format!("{name}.toml")), text)?;
+        names.push(name);
     }
-    Ok(fs::write(role, text)?)
+    let base = roles.join("base.toml");
+    let text = fs::read_to_string(&base)?;
+    let included = names.iter().map(|name| format!("{name:?}, ")).collect::<String>();
+    ensure!(text.contains("\ninclude = ["), "the shipped base role includes no other by now");
+    let text = text.replacen("\ninclude = [", &format!("\ninclude = [{included}"), 1);
+    let text = format!("{text}\n[[directory]]\npath = \"/srv/bench\"\n");
+    Ok(fs::write(base, text)?)
 }
 
 fn time(runner: &Runner, site: &Path) -> Result<f64> {
