@@ -27,6 +27,9 @@ use crate::ports::{ContainerState, Docker, DockerError, DockerEvent};
 const SOCKET: &str = "/var/run/docker.sock";
 /// Seconds of one request; a pull's are only those to its first word.
 const TIMEOUT: u64 = 120;
+/// For so long Docker is given to find containerd again, and between two questions.
+const CONTAINERD: Duration = Duration::from_secs(15);
+const ASKED_AGAIN: Duration = Duration::from_millis(250);
 /// A pull reports progress all along: one that is silent for so long has stalled.
 const SILENCE: Duration = Duration::from_secs(120);
 /// A whole pull; containerd's are given as long.
@@ -103,6 +106,27 @@ fn bound_port(message: &str) -> Option<String> {
         let port = rest.split(|character: char| !character.is_ascii_digit()).next()?;
         port.parse::<u16>().ok().map(|port| port.to_string())
     })
+}
+
+/// Docker loses containerd when that is started anew, and looks for it again after pauses of up to three seconds. Until then it refuses, and
+/// is asked again.
+async fn patiently<T, F: Future<Output = Result<T, Error>>>(ask: impl Fn() -> F) -> Result<T, Error> {
+    let until = tokio::time::Instant::now() + CONTAINERD;
+    loop {
+        match ask().await {
+            Err(Error::DockerResponseServerError { message, .. })
+                if without_containerd(&message) && tokio::time::Instant::now() < until =>
+            {
+                tokio::time::sleep(ASKED_AGAIN).await;
+            }
+            ended => return ended,
+        }
+    }
+}
+
+/// Whether that is why Docker refuses.
+fn without_containerd(message: &str) -> bool {
+    message.contains("containerd.sock") && message.contains("connection error")
 }
 
 /// The end of a pull. One that does not come to it would hold up all else on this node for good.
@@ -184,7 +208,7 @@ impl Docker for Bollard {
 
     async fn start(&self, name: &str) -> Result<(), DockerError> {
         let (client, id) = (self.client()?, self.must_have(name).await?);
-        match client.start_container(&id, None::<StartContainerOptions>).await {
+        match patiently(|| client.start_container(&id, None::<StartContainerOptions>)).await {
             Err(Error::DockerResponseServerError { message, .. }) if message.contains("paused") => {
                 client.unpause_container(&id).await.map_err(other)
             }
@@ -199,8 +223,8 @@ impl Docker for Bollard {
     }
 
     async fn restart(&self, name: &str) -> Result<(), DockerError> {
-        let id = self.must_have(name).await?;
-        self.client()?.restart_container(&id, None::<RestartContainerOptions>).await.map_err(other)
+        let (client, id) = (self.client()?, self.must_have(name).await?);
+        patiently(|| client.restart_container(&id, None::<RestartContainerOptions>)).await.map_err(other)
     }
 
     async fn keep_up(&self, name: &str) -> Result<(), DockerError> {
@@ -387,6 +411,29 @@ mod tests {
             assert_eq!(port, "5432", "{said}");
         }
         assert!(matches!(refused("no such thing".to_owned()), DockerError::Refused(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn docker_is_asked_again_until_it_has_containerd() {
+        const SAID: &str = "connection error: desc = \"transport: Error while dialing dial unix:///run/containerd/containerd.sock: timeout\": unavailable";
+        let asked = std::cell::Cell::new(0);
+        let answers = |message: &'static str, fails: usize| {
+            let asked = &asked;
+            move || {
+                asked.set(asked.get() + 1);
+                let refuses = asked.get() <= fails;
+                let error = Error::DockerResponseServerError { status_code: 500, message: message.to_owned() };
+                std::future::ready(if refuses { Err(error) } else { Ok(()) })
+            }
+        };
+        assert!(patiently(answers(SAID, 8)).await.is_ok());
+        assert_eq!(asked.replace(0), 9);
+        assert!(patiently(answers("no such image", 8)).await.is_err());
+        assert_eq!(asked.replace(0), 1, "another refusal is one");
+        let given_up = patiently(answers(SAID, usize::MAX)).await.map_err(other).unwrap_err();
+        assert!(asked.get() > 10);
+        let StepError::Failed(failure) = StepError::from(given_up) else { panic!("it has failed") };
+        assert!(failure.retry && failure.help.is_some_and(|help| help.contains("containerd")));
     }
 
     /// What a pull that does not end is given up for; that it is tried again is checked too.
