@@ -1,5 +1,5 @@
 //! The agent: observe, plan, converge, report. `main → app → {daemon, converge} → kinds → ports ← adapters`; only `app` names
-//! a concrete adapter.
+//! a concrete adapter, and `dry` the sandbox.
 
 pub mod adapters;
 pub mod app;

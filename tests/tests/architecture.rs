@@ -189,7 +189,7 @@ fn files_stay_small_and_say_why_they_exist() {
 
 /// What stands in a file before its tests.
 fn product(text: &str) -> &str {
-    text.split("#[cfg(test)]").next().unwrap_or(text)
+    text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text)
 }
 
 #[test]
@@ -216,6 +216,11 @@ fn what_the_agent_decides_names_no_adapter() {
     }
     assert!(looked > 50 && tests > 5, "{looked} files and {tests} of tests were found");
     assert!(wrong.is_empty(), "these name an adapter, which only `app` may: {wrong:?}");
-    assert!(product("use crate::adapters::x;\n#[cfg(test)]\nmod tests {}").contains("adapters::"));
-    assert!(!product("\n#[cfg(test)]\nmod tests { use crate::adapters::x; }").contains("adapters::"));
+    let tests = "#[cfg(test)]\nmod tests {\n    use crate::adapters::x;\n}";
+    assert!(!product(tests).contains("adapters::"));
+    for wrong in
+        [format!("use crate::adapters::x;\n{tests}"), "#[cfg(test)]\nmod tests;\nuse crate::adapters::x;".to_owned()]
+    {
+        assert!(product(&wrong).contains("adapters::"), "{wrong}");
+    }
 }

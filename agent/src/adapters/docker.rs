@@ -92,6 +92,9 @@ fn refused(message: String) -> DockerError {
         let port = bound_port(&message).unwrap_or_else(|| format!("({message})"));
         return DockerError::PortInUse { port };
     }
+    if without_containerd(&message) {
+        return DockerError::Containerd(message);
+    }
     DockerError::Refused(message)
 }
 
@@ -108,7 +111,7 @@ fn bound_port(message: &str) -> Option<String> {
     })
 }
 
-/// Docker loses containerd when that is started anew, and looks for it again after pauses of up to three seconds. Until then it refuses, and
+/// A change that needs containerd. Docker loses that when it is started anew, and looks for it again after pauses; until then it refuses, and
 /// is asked again.
 async fn patiently<T, F: Future<Output = Result<T, Error>>>(ask: impl Fn() -> F) -> Result<T, Error> {
     let until = tokio::time::Instant::now() + CONTAINERD;
@@ -210,7 +213,7 @@ impl Docker for Bollard {
         let (client, id) = (self.client()?, self.must_have(name).await?);
         match patiently(|| client.start_container(&id, None::<StartContainerOptions>)).await {
             Err(Error::DockerResponseServerError { message, .. }) if message.contains("paused") => {
-                client.unpause_container(&id).await.map_err(other)
+                patiently(|| client.unpause_container(&id)).await.map_err(other)
             }
             started => started.map_err(other),
         }
@@ -218,8 +221,8 @@ impl Docker for Bollard {
 
     async fn stop(&self, name: &str) -> Result<(), DockerError> {
         let stop = StopContainerOptionsBuilder::default().t(STOP).build();
-        let id = self.must_have(name).await?;
-        self.client()?.stop_container(&id, Some(stop)).await.map_err(other)
+        let (client, id) = (self.client()?, self.must_have(name).await?);
+        patiently(|| client.stop_container(&id, Some(stop.clone()))).await.map_err(other)
     }
 
     async fn restart(&self, name: &str) -> Result<(), DockerError> {
@@ -245,7 +248,8 @@ impl Docker for Bollard {
         let _ = self.stop(name).await;
         // Without `v`, which would take the data of volumes along that have no name.
         let options = RemoveContainerOptionsBuilder::default().force(true).build();
-        match self.client()?.remove_container(&id, Some(options)).await {
+        let client = self.client()?;
+        match patiently(|| client.remove_container(&id, Some(options.clone()))).await {
             Err(error) if !missing(&error) => Err(other(error)),
             Ok(()) | Err(_) => Ok(()),
         }

@@ -90,6 +90,8 @@ pub enum DockerError {
     NoImage { image: String },
     #[error("port {port} is in use already")]
     PortInUse { port: String },
+    #[error("containerd does not answer Docker")]
+    Containerd(String),
     #[error("Docker refuses: {0}")]
     Refused(String),
 }
@@ -115,11 +117,10 @@ impl From<DockerError> for crate::StepError {
             DockerError::PortInUse { port } => Self::failed(format!("port {port} is in use already"))
                 .help("free it, or give the container another host port")
                 .retry(),
-            DockerError::Refused(why) if why.contains("containerd.sock") => {
-                Self::failed(format!("Docker refuses: {why}"))
-                    .help("does containerd run? a service resource `containerd` keeps it so")
-                    .retry()
-            }
+            DockerError::Containerd(why) => Self::failed("containerd does not answer Docker")
+                .because(why)
+                .help("does containerd run? a service resource `containerd` keeps it so")
+                .retry(),
             DockerError::Refused(why) if why.contains("network") && why.contains("not found") => {
                 Self::failed(format!("Docker refuses: {why}"))
                     .help("a [[command]] with `docker network create` may make it: name that in `after`")

@@ -42,8 +42,6 @@ const LEAST: u64 = 64 << 10;
 const PART: usize = 512;
 /// Before the text was read, a file had to be as it was for at least so long.
 const SETTLED: Duration = Duration::from_secs(10);
-/// Bytes from which a content is worth a call of its own.
-const LONG: usize = 8 << 10;
 /// Of the index, whose size stands in the file, and of the inputs in it.
 const MOST: u64 = 64 << 20;
 /// Of all contents together: more is not written down.
@@ -103,15 +101,20 @@ const KEEP_TIME: [u64; 7] = [0xef53, 0x5846_5342, 0x9123_683e, 0x794c_7630, 0xf2
 
 /// Whether no change of this file goes unseen.
 fn is_seen(file: &File, identity: &Identity) -> io::Result<bool> {
+    let runs = u64::try_from(rustix::system::sysinfo().uptime).unwrap_or_default();
+    Ok(keeps_time(file)? && is_own(file)? && identity.settled(SystemTime::now(), Duration::from_secs(runs)))
+}
+
+fn keeps_time(file: &File) -> io::Result<bool> {
     let kind = rustix::fs::fstatfs(file)?.f_type as u64 & 0xffff_ffff;
     let flags = rustix::fs::fstatvfs(file)?.f_flag;
+    Ok(KEEP_TIME.contains(&kind) && !flags.contains(StatVfsMountFlags::RDONLY))
+}
+
+/// Whether this user alone may write it.
+fn is_own(file: &File) -> io::Result<bool> {
     let meta = file.metadata()?;
-    let own = meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o022 == 0;
-    let runs = u64::try_from(rustix::system::sysinfo().uptime).unwrap_or_default();
-    Ok(KEEP_TIME.contains(&kind)
-        && !flags.contains(StatVfsMountFlags::RDONLY)
-        && own
-        && identity.settled(SystemTime::now(), Duration::from_secs(runs)))
+    Ok(meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o022 == 0)
 }
 
 /// All that what was read depends on.
@@ -275,12 +278,6 @@ fn index(file: &mut File, size: u64) -> io::Result<Index> {
 /// Exactly so many, where there are as many.
 fn bytes(from: &mut impl io::Read, length: u64) -> io::Result<Vec<u8>> {
     let length = usize::try_from(length).map_err(|_| wrong("it is too long"))?;
-    if length >= LONG {
-        // In one call, to where it stays; what grows is read by and by.
-        let mut bytes = vec![0; length];
-        from.read_exact(&mut bytes)?;
-        return Ok(bytes);
-    }
     let mut bytes = Vec::with_capacity(length);
     from.take(length as u64).read_to_end(&mut bytes)?;
     if bytes.len() < length { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }

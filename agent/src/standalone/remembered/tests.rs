@@ -192,24 +192,14 @@ fn a_time_of_change_counts_when_nothing_can_have_it_too() {
 #[test]
 fn what_others_may_write_or_what_lies_in_memory_alone_is_not_remembered() {
     let folder = Folder::new();
-    let seen = |path: &Path| {
-        let file = File::open(path).unwrap();
-        let mut identity = Identity::opened(&file).unwrap();
-        identity.changed.0 -= 60;
-        is_seen(&file, &identity).unwrap()
-    };
-    // A test's temporary folder may lie in memory.
-    let kept = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-    let path = kept.path().join("x");
-    fs::write(&path, "x").unwrap();
-    for (mode, is) in [(0o644, true), (0o600, true), (0o664, false), (0o646, false)] {
+    let path = folder.at("named");
+    for (mode, own) in [(0o644, true), (0o600, true), (0o664, false), (0o646, false)] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        assert_eq!(seen(&path), is, "mode {mode:o}");
+        assert_eq!(is_own(&File::open(&path).unwrap()).unwrap(), own, "mode {mode:o}");
     }
-    for memory in ["/proc/self/mountinfo", "/dev/null"] {
-        assert!(!seen(Path::new(memory)), "{memory}");
+    for memory in ["/proc/self/mountinfo", "/sys/kernel/uevent_seqnum"] {
+        assert!(!keeps_time(&File::open(memory).unwrap()).unwrap(), "{memory}");
     }
-    drop(folder);
 }
 
 #[test]

@@ -48,15 +48,6 @@ fn docker_or_not(case: &Case) -> &'static str {
     }
 }
 
-/// Every other one is long enough for the agent to remember what it read.
-fn remembered(case: &Case, text: String) -> String {
-    if case.seed.is_multiple_of(2) {
-        format!("{text}{}", "# As long as a text that is worth it.\n".repeat(2000))
-    } else {
-        text
-    }
-}
-
 /// Runs it; the first thing that is wrong ends it. What it says of one that is right: where the agent was killed.
 pub fn run(lab: &Lab, case: &Case) -> Result<String, Why> {
     if case.docker() {
@@ -68,7 +59,7 @@ pub fn run(lab: &Lab, case: &Case) -> Result<String, Why> {
     let present = "/root/present.toml";
     let apply = |path: &str| format!("muster-agent apply {path} --json");
     let mut session = Session::default()
-        .put(present, &remembered(case, case.present()))
+        .put(present, &case.present())
         .step("prep", &format!("{}{}", docker_or_not(case), case.prep()))
         .step("before", snapshot::SCRIPT)
         .step("plan", &format!("muster-agent plan {present} --json"));
