@@ -51,6 +51,7 @@ fn containers_keep_their_data_and_those_of_others_are_left_alone() {
     data_outlives_the_container(&lab);
     those_of_others(&lab);
     one_in_the_network_of_another_follows_it(&lab);
+    docker_finds_containerd_again(&lab);
 }
 
 fn one_in_the_network_of_another_follows_it(lab: &Lab) {
@@ -68,6 +69,21 @@ fn one_in_the_network_of_another_follows_it(lab: &Lab) {
     let [of_side, of_keeper] = addresses();
     assert_eq!(of_side, of_keeper);
     lab.applied(&both("keeper:2").replace("image =", "absent = true\nimage ="));
+}
+
+/// Docker looks for a containerd that was started anew after pauses, and refuses until then.
+fn docker_finds_containerd_again(lab: &Lab) {
+    lab.applied(&keeper("keeper:1", ""));
+    lab.must(&["docker", "stop", "--time", "0", "keeper"]);
+    lab.put("/root/apply.toml", &keeper("keeper:1", ""));
+    let script = "systemctl stop containerd; systemctl is-active docker
+        docker start keeper 2>&1 | grep -c containerd.sock
+        (sleep 4; systemctl start containerd) & muster-agent apply /root/apply.toml; echo $?; docker ps --format '{{.Names}}'";
+    let (_, said, err) = lab.script(script);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[..2], ["active", "1"], "Docker runs, and refuses: {said}{err}");
+    assert_eq!(lines[lines.len() - 2..], ["2", "keeper"], "{said}{err}");
+    lab.applied(&keeper("keeper:1", "absent = true"));
 }
 
 fn a_replaced_one_keeps_its_data(lab: &Lab) {
