@@ -240,10 +240,11 @@ impl Files for RealFiles {
     fn write_in_place(&self, path: &str, content: &[u8]) -> Result<(), FileError> {
         let write = || -> Result<(), Trouble> {
             let spot = self.root.walk(Path::new(path), Missing::Stop, Last::Follow)?.ok_or(Errno::NOENT)?;
-            let opened = spot.open(OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
-            if !spot.private && fstat(&opened)?.st_nlink > 1 {
-                return Err(Trouble::another_name(&spot.real));
+            // What is opened there may be anybody's, whatever its names say a moment later.
+            if !spot.private {
+                return Err(Trouble::not_in_place(&spot.real));
             }
+            let opened = spot.open(OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
             Ok(File::from(opened).write_all(content)?)
         };
         write().map_err(|trouble| trouble.of("write", path))

@@ -23,7 +23,7 @@ pub trait Files: Send + Sync {
     /// Replaces the file as a whole: a reader sees the old or the new one. Parents are made (0755). It keeps its access control
     /// list and its attributes but for those in [`Beside::lost`]. A file that something is mounted on is written in place.
     fn write(&self, path: &str, content: &[u8], mode: u32, uid: u32, gid: u32) -> Result<(), FileError>;
-    /// Writes into an existing file, for those that cannot be replaced (`/proc/sys`).
+    /// Writes into an existing file, for those that cannot be replaced (`/proc/sys`), in folders that root alone may write.
     fn write_in_place(&self, path: &str, content: &[u8]) -> Result<(), FileError>;
     /// Makes the folder and its parents (0755, root) where they are missing.
     fn make_dir(&self, path: &str) -> Result<(), FileError>;

@@ -189,7 +189,9 @@ pub fn set(spot: &Spot, mode: u32, uid: u32, gid: u32) -> Result<(), Trouble> {
                 kept::take(&file)?;
             }
         }
-        FileType::RegularFile if !spot.private && stat.st_nlink > 1 => return Err(Trouble::another_name(&spot.real)),
+        FileType::RegularFile if !spot.private && !is_its_only_name(&stat, spot)? => {
+            return Err(Trouble::another_name(&spot.real));
+        }
         FileType::RegularFile => {}
         _other => return Err(Trouble::of_no_kind(&spot.real)),
     }
@@ -203,4 +205,12 @@ pub fn set(spot: &Spot, mode: u32, uid: u32, gid: u32) -> Result<(), Trouble> {
     }
     fchmod(&file, Mode::from_raw_mode(mode))?;
     Ok(())
+}
+
+/// Whether what was opened, of which `stat` was taken then, has the name that it was opened by and no other. Somebody may take
+/// the name away between the opening and the count, which leaves one, the other: so the name is looked for after it. To give
+/// the name back in between would take a link to a file that is not his own (`fs.protected_hardlinks`).
+fn is_its_only_name(stat: &Stat, spot: &Spot) -> Result<bool, Errno> {
+    let named = spot.stat()?.is_some_and(|now| (now.st_dev, now.st_ino) == (stat.st_dev, stat.st_ino));
+    Ok(stat.st_nlink == 1 && named)
 }

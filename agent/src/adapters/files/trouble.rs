@@ -62,6 +62,15 @@ impl Trouble {
         )
     }
 
+    pub fn not_in_place(path: &Path) -> Self {
+        let path = path.display();
+        Self::new(
+            io::ErrorKind::PermissionDenied,
+            format!("{path} is in a folder that others than root may write"),
+            "what is written in place there could be another file by now: use a folder of root's".to_owned(),
+        )
+    }
+
     pub fn of_no_kind(path: &Path) -> Self {
         let path = path.display();
         Self::new(
