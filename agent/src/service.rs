@@ -24,7 +24,7 @@ use crate::{
     Context, Scope, app,
     cluster::{self, plane},
     converge::{Engine, Options},
-    daemon::{Converge, Daemon, Meter, Notifier, Signed, Work},
+    daemon::{Converge, Daemon, Meter, Notifier, Signed, Work, report_cluster},
     drift, dry, facts, ledger,
     link::{
         AgentConfig, CatalogCache, CoordinatorSecrets, CoordinatorTickets, CoordinatorTurns, CredentialStore, Jitter,
@@ -76,10 +76,12 @@ pub async fn run() -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let mut duties = tokio::task::JoinSet::new();
     duties.spawn(keeper.run());
+    let (seen, told) = tokio::sync::watch::channel(None);
+    duties.spawn(report_cluster(link.clone(), told));
     let known = enrolled.as_ref().map(|enrolled| enrolled.node.clone());
     duties.spawn(async move {
         let Some(node) = known.or(link.ready().await.map(|enrolled| enrolled.node)) else { return };
-        plane::run(Context { scope: Arc::new(scope(&realm, node)), ..ctx }).await;
+        plane::run(Context { scope: Arc::new(scope(&realm, node)), ..ctx }, seen).await;
     });
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be waited for")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be waited for")?;

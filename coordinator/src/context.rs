@@ -22,6 +22,7 @@ use crate::{
     api::Hub,
     ca::Authority,
     cloud::{Cloud, CloudError},
+    cluster::{Cluster, Says},
     events::{Event, Events, Level},
     library::{Library, LibraryError, Published, compile},
     secrets::MasterKey,
@@ -32,8 +33,8 @@ use crate::{
 
 /// A node that was not heard of for so many seconds is silent.
 pub const SILENT: i64 = 60;
-/// Without an open stream a node counts as serving for so many seconds: its agent may be starting anew.
-const HEARD: i64 = 15;
+/// Without an open stream a node counts as heard for so many seconds: its agent may be starting anew.
+const HEARD: i64 = 4;
 
 /// The shared parts.
 pub struct Context {
@@ -47,6 +48,7 @@ pub struct Context {
     pub cloud: Arc<dyn Cloud>,
     pub clock: Arc<dyn Clock>,
     pub hub: Hub,
+    pub cluster: Cluster,
     pub turns: Mutex<Turns>,
     pub tickets: Tickets,
     pub mints: Questions<Ticket>,
@@ -208,8 +210,22 @@ impl Context {
         if stopped {
             return false;
         }
-        let says = view.report.as_ref().and_then(|report| report.node_ready) == Some(true);
-        says && (self.hub.connected(name) || now - view.seen < HEARD)
+        let says = match self.cluster.says(name, now) {
+            Says::Node(node) => node.ready,
+            Says::Absent => false,
+            // Nobody leads, or has not told yet: then the node's own last word counts.
+            Says::Unknown => view.report.as_ref().and_then(|report| report.node_ready) == Some(true),
+        };
+        says && self.silence(name, view, now).is_none_or(|silent| silent < HEARD)
+    }
+
+    /// For how many seconds a node has said nothing; none while its stream is open.
+    pub fn silence(&self, name: &NodeName, view: &NodeView, now: i64) -> Option<i64> {
+        if self.hub.connected(name) {
+            return None;
+        }
+        // While its stream was open it was heard, whenever that was written down.
+        Some(now - self.hub.lost(name).unwrap_or_default().max(view.seen))
     }
 
     /// Nodes that the blueprint takes out and that are gone from the cluster: a draining node's agent has done its step to
@@ -246,8 +262,11 @@ impl Context {
         Ok(false)
     }
 
-    /// The control plane that leads, as far as the others' reports say.
+    /// The control plane that leads, as it says itself, or as far as the others' reports say.
     pub fn leader(&self) -> Result<Option<NodeName>, LocalError> {
+        if let Some(told) = self.cluster.fresh(self.now()) {
+            return Ok(Some(told.from));
+        }
         use muster_plan::{Outcome, Skip};
         let mut newest: Option<(i64, String)> = None;
         for view in self.local.nodes()?.into_values() {

@@ -8,6 +8,7 @@ pub mod backups;
 pub mod ca;
 pub mod cli;
 pub mod cloud;
+pub mod cluster;
 pub mod context;
 pub mod enrol;
 pub mod events;

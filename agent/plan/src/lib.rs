@@ -1,5 +1,6 @@
 //! Pure: what is observed and what is written in, changes out; and the words in which agents report.
 
+pub mod cluster;
 pub mod fstab;
 pub mod kinds;
 pub mod mounts;

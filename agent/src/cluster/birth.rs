@@ -1,7 +1,7 @@
 //! The birth of a cluster: `kubeadm init`, phase by phase, on the one node that the coordinator chose.
 //!
 //! ```text
-//!   key for Secrets → certificates, kubeconfigs, static pods, kubelet → API ready
+//!   key for Secrets → certificates, kubeconfigs, static pods, kubelet → etcd's data, etcd → API ready
 //!     → rights ┬ kubeadm's ConfigMaps ┬ → cluster-info: from here on others join
 //!              ├ CoreDNS, kube-proxy  ┤
 //!              └ key for Secrets      ┘ → labels and taints of this node
@@ -17,25 +17,28 @@ use muster_catalog::kinds::cluster_member::ClusterMemberSpec;
 use muster_plan::kinds::cluster_member::{Membership, Stage};
 
 use super::{
-    KUBERNETES, LOCAL_API, api, bootstrap, client,
+    KUBERNETES, LOCAL_API, api, bootstrap, client, dns,
     documents::{self, Etcd},
-    encryption, kubeadm, membership, node, settings,
+    encryption, first, kubeadm, membership, midwife, node, settings,
 };
 use crate::{Context, StepError};
 
 /// What of `kubeadm init` is done here instead, or has its own moment.
-const LATER: &str = "wait-control-plane,upload-config,upload-certs,mark-control-plane,bootstrap-token,kubelet-finalize,addon,show-join-command";
+const LATER: &str = "etcd,wait-control-plane,upload-config,upload-certs,mark-control-plane,bootstrap-token,kubelet-finalize,addon,show-join-command";
 
 /// A kubeconfig of the administrator that dials this node. In memory, gone with a reboot; removed after use.
 pub(super) const LOCAL_ADMIN: &str = "/run/muster/admin.conf";
 
 pub async fn begin(ctx: &Context, spec: &ClusterMemberSpec, note: &mut Membership) -> Result<(), StepError> {
-    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, Etcd::Newborn);
+    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, Etcd::Member);
     if note.stage < Stage::Prepared {
         encryption::ensure(&*ctx.files)?;
         // A second attempt finds the files of the first and its kubelet's port taken: the checks passed then.
         let skip = if note.resumed > 0 { format!("preflight,{LATER}") } else { LATER.to_owned() };
         kubeadm::run(ctx, &["init", "--skip-phases", &skip], &documents).await?;
+        // kubelet brings the other static pods' images meanwhile; an API server waits for its etcd for twenty seconds.
+        first::begin(ctx, spec, &documents).await?;
+        kubeadm::run(ctx, &["init", "phase", "etcd", "local"], &documents).await?;
         membership::reach(&*ctx.files, note, Stage::Prepared)?;
     }
     let super_admin = read(ctx, "super-admin.conf")?;
@@ -70,7 +73,8 @@ async fn furnish(ctx: &Context, spec: &ClusterMemberSpec, first: &Client, docume
         bootstrap::rights(ctx, first),
         encryption::publish(ctx, first),
         by(&["upload-config", "all"]),
-        by(&["addon", "all"]),
+        by(&["addon", "kube-proxy"]),
+        dns::furnish(ctx, first, spec, documents),
     )?;
     settings::mark_newborn(ctx, spec, first).await?;
     tracing::info!(took = begun.elapsed().as_millis(), "the cluster has what joining nodes need");
@@ -139,6 +143,19 @@ fn not_ready(seconds: u64) -> StepError {
     StepError::failed(format!("this node's API server was not ready after {seconds} s"))
         .help("`journalctl -u kubelet` on the node: are etcd and kube-apiserver running, are their images there?")
         .retry()
+}
+
+/// Etcd's manifest again, by which it starts only with the data that it has. Clusters that older agents began have one that
+/// would begin another.
+pub async fn secure_etcd(ctx: &Context, spec: &ClusterMemberSpec) -> Result<(), StepError> {
+    restore(ctx, spec, &["etcd".to_owned()].into()).await?;
+    midwife::secured(ctx).await
+}
+
+/// Whether etcd's manifest begins a cluster where there is no data.
+pub fn begins_a_cluster(ctx: &Context) -> Result<bool, StepError> {
+    let Some(manifest) = ctx.files.read(&format!("{KUBERNETES}/manifests/etcd.yaml"))? else { return Ok(false) };
+    Ok(!String::from_utf8_lossy(&manifest).contains(midwife::EXISTING))
 }
 
 /// Puts the static pods' manifests back, from the configuration alone.

@@ -27,8 +27,6 @@ pub const API_PORT: u16 = 6443;
 /// What this node's etcd is when it starts with a manifest of these documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Etcd<'a> {
-    /// The cluster's first member: it begins with no data.
-    Newborn,
     /// Of others, all as `name=peer URL,…` with this node among them.
     Joins(&'a str),
     /// It has data. Without it it must not begin a cluster of its own.
@@ -64,6 +62,8 @@ pub fn kubelet(fragments: &Fragments) -> Value {
     let body = json!({
         "cgroupDriver": "systemd",
         "rotateCertificates": true,
+        // It says every five seconds that it lives. See the controller manager's grace period.
+        "nodeLeaseDurationSeconds": 20,
         "authentication": {"x509": {"clientCAFile": CLIENT_CA}},
     });
     let body = fragments.merge_into(DocumentKind::KubeletConfiguration, body);
@@ -92,6 +92,10 @@ fn cluster(spec: &ClusterMemberSpec, fragments: &Fragments, etcd: Etcd<'_>) -> V
                 "extraArgs": [
                     // Each node's range comes from its catalog.
                     {"name": "allocate-node-cidrs", "value": "false"},
+                    // A node that says nothing for 20 s is not ready, and its pods get no more requests: after 50 s by
+                    // default, of which half go to somebody who is not there. Four of its signs of life may be lost.
+                    {"name": "node-monitor-grace-period", "value": "20s"},
+                    {"name": "node-monitor-period", "value": "2s"},
                     // A disk's volume and its claim are bound by two workers that get in each other's way, and what
                     // failed is tried again at the next period only: after 15 s, of which an application often waits 30.
                     {"name": "pvclaimbinder-sync-period", "value": "2s"},
@@ -103,13 +107,10 @@ fn cluster(spec: &ClusterMemberSpec, fragments: &Fragments, etcd: Etcd<'_>) -> V
     );
     let existing = json!({"name": "initial-cluster-state", "value": "existing"});
     let arguments = match etcd {
-        Etcd::Newborn => None,
-        Etcd::Joins(others) => Some(json!([{"name": "initial-cluster", "value": others}, existing])),
-        Etcd::Member => Some(json!([existing])),
+        Etcd::Joins(others) => json!([{"name": "initial-cluster", "value": others}, existing]),
+        Etcd::Member => json!([existing]),
     };
-    if let Some(arguments) = arguments {
-        merge(&mut document, &json!({"etcd": {"local": {"extraArgs": arguments}}}));
-    }
+    merge(&mut document, &json!({"etcd": {"local": {"extraArgs": arguments}}}));
     if !is_control_plane(spec) {
         // A CA without its key looks like somebody else's CA to kubeadm, which then wants the control plane's keys.
         document["certificatesDir"] = json!(NO_PKI);
@@ -249,6 +250,7 @@ pub(crate) mod tests {
             ignore_preflight: vec!["SystemVerification".into()],
             gone: vec![],
             workers: vec![],
+            control_planes: 3,
             tries: false,
         }
     }
@@ -262,19 +264,18 @@ pub(crate) mod tests {
                 .to_owned(),
         )])
         .unwrap();
-        insta::assert_snapshot!("init", init(&spec(MemberRole::ControlPlane), &fragments, Etcd::Newborn));
+        insta::assert_snapshot!("init", init(&spec(MemberRole::ControlPlane), &fragments, Etcd::Member));
         let joining = init(&spec(MemberRole::ControlPlane), &fragments, Etcd::Joins("a=https://10.0.0.1:2380"));
         assert!(joining.contains("initial-cluster-state") && joining.contains("max-learners"), "{joining}");
     }
 
     #[test]
-    fn only_the_first_members_etcd_may_begin_a_cluster() {
+    fn no_etcd_that_kubelet_starts_begins_a_cluster() {
         let existing = |etcd| {
             let documents = init(&spec(MemberRole::ControlPlane), &Fragments::default(), etcd);
             documents.contains("initial-cluster-state") && documents.contains("existing")
         };
         assert!(existing(Etcd::Member) && existing(Etcd::Joins("a=https://10.0.0.1:2380")));
-        assert!(!existing(Etcd::Newborn));
     }
 
     #[test]

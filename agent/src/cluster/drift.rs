@@ -1,6 +1,8 @@
 //! What tells the agent at once that somebody changed the cluster's part of its node: the kernel about routes and
 //! devices, the API server about objects of our sets. Only wakes the converge loop, which looks for itself.
 
+mod nodes;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -35,7 +37,7 @@ pub fn watch(ctx: Context, catalog: Arc<Catalog>) -> BoxStream<'static, Resource
         let id = resource.id();
         for signal in resource.spec.signals() {
             match signal {
-                Signal::Routes => match network::changes() {
+                Signal::Routes(address) => match network::changes(address.parse().ok()) {
                     Ok(changes) => {
                         let id = id.clone();
                         sources.push(changes.map(move |()| id.clone()).boxed());
@@ -43,6 +45,8 @@ pub fn watch(ctx: Context, catalog: Arc<Catalog>) -> BoxStream<'static, Resource
                     Err(error) => tracing::warn!(%error, "routes are looked at by the timer alone"),
                 },
                 Signal::Objects { set: name, text } => sources.push(set(ctx.clone(), name, &text, id.clone())),
+                Signal::Node(name) => sources.push(nodes::own(ctx.clone(), name).map(to(&id)).boxed()),
+                Signal::Cluster => sources.push(nodes::all(ctx.clone()).map(to(&id)).boxed()),
                 Signal::Path(_)
                 | Signal::Inside(_)
                 | Signal::Unit(_)
@@ -54,6 +58,11 @@ pub fn watch(ctx: Context, catalog: Arc<Catalog>) -> BoxStream<'static, Resource
         }
     }
     stream::select_all(sources).boxed()
+}
+
+fn to(id: &ResourceId) -> impl FnMut(()) -> ResourceId + Send + use<> {
+    let id = id.clone();
+    move |()| id.clone()
 }
 
 /// Objects of one set, while this node leads.

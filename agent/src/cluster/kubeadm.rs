@@ -19,13 +19,21 @@ pub async fn run(ctx: &Context, arguments: &[&str], documents: &str) -> Result<(
     let mut argv = vec!["kubeadm"];
     argv.extend(arguments);
     argv.extend(["--config", "/dev/stdin"]);
+    execute(ctx, argv, documents).await.map(drop)
+}
+
+/// As [`run`], for what it prints.
+pub async fn print(ctx: &Context, arguments: &[&str], documents: &str) -> Result<String, StepError> {
+    let mut argv = vec!["kubeadm"];
+    argv.extend(arguments);
+    argv.extend(["--config", "/dev/stdin"]);
     execute(ctx, argv, documents).await
 }
 
 /// Runs `kubeadm reset`: removes this node's etcd member, where there is one, and all that kubeadm wrote.
 pub async fn reset(ctx: &Context) -> Result<(), StepError> {
     let argv = vec!["kubeadm", "reset", "--force", "--cri-socket", super::documents::CRI_SOCKET];
-    execute(ctx, argv, "").await
+    execute(ctx, argv, "").await.map(drop)
 }
 
 /// Waits for a kubeadm that a killed agent left running: two at once could each make a CA of their own.
@@ -40,7 +48,7 @@ pub async fn wait_for_others(ctx: &Context) -> Result<(), StepError> {
     Ok(())
 }
 
-async fn execute(ctx: &Context, argv: Vec<&str>, stdin: &str) -> Result<(), StepError> {
+async fn execute(ctx: &Context, argv: Vec<&str>, stdin: &str) -> Result<String, StepError> {
     let what: Vec<_> = argv.iter().copied().take_while(|word| !word.starts_with('-')).collect();
     let what = what.join(" ");
     let begun = Instant::now();
@@ -55,7 +63,7 @@ async fn execute(ctx: &Context, argv: Vec<&str>, stdin: &str) -> Result<(), Step
     let took = begun.elapsed().as_millis();
     tracing::info!(took, status = output.status, "{what}");
     if output.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let reason = reason(&String::from_utf8_lossy(&output.stderr));
     if former_node(&reason) {

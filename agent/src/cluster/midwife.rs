@@ -81,6 +81,27 @@ pub async fn serving(ctx: &Context) -> Result<(), StepError> {
     Err(StepError::failed("this node's etcd did not serve within two minutes").retry())
 }
 
+/// What an etcd is told that must find its own data.
+pub(super) const EXISTING: &str = "--initial-cluster-state=existing";
+
+/// Waits until an etcd serves that was started to begin no cluster.
+pub async fn secured(ctx: &Context) -> Result<(), StepError> {
+    let own = Etcd::at(&*ctx.files, "https://127.0.0.1:2379")?;
+    let begun = Instant::now();
+    let secure = |words: &[&[u8]]| is_etcd(words) && words.contains(&EXISTING.as_bytes());
+    while begun.elapsed() < START {
+        let asked = tokio::time::timeout(Duration::from_millis(500), own.serves());
+        if !processes::find(&*ctx.files, secure)?.is_empty() && asked.await == Ok(true) {
+            tracing::info!(took = begun.elapsed().as_millis(), "this node's etcd begins no cluster any more");
+            return Ok(());
+        }
+        ctx.clock.sleep(Duration::from_millis(100)).await;
+    }
+    Err(StepError::failed("this node's etcd did not come back within two minutes of its new manifest")
+        .help("`journalctl -u kubelet` on the node says why")
+        .retry())
+}
+
 /// Gives the learner its vote, as soon as it has all that the leader has.
 pub async fn vote(ctx: &Context, cluster: &Etcd, address: Ipv4Addr) -> Result<(), StepError> {
     let begun = Instant::now();

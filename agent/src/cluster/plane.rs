@@ -1,5 +1,5 @@
 //! What the agent of a control plane does beside converging its own node: stands for the Lease, and while it leads
-//! approves joining kubelets and removes the Node objects of those that have left.
+//! approves joining kubelets, removes the Node objects of those that have left, and tells what the cluster is.
 
 use std::time::{Duration, Instant};
 
@@ -12,15 +12,18 @@ use kube::{
 use muster_plan::kinds::cluster_member::Stage;
 use tokio::task::JoinSet;
 
-use super::{KUBERNETES, approve, bootstrap, lease, leave, membership};
+use super::{
+    KUBERNETES, approve, bootstrap, lease, leave, membership,
+    watch::{self, Seen},
+};
 use crate::Context;
 
 /// Runs for the daemon's whole life. Idle on workers and until this node's own API server serves the cluster.
-pub async fn run(ctx: Context) {
+pub async fn run(ctx: Context, seen: Seen) {
     let mut candidate = lease::Candidate::new(ctx.scope.node.as_str());
     loop {
         if let Some(client) = client_of_control_plane(&ctx).await {
-            stand(&ctx, &client, &mut candidate).await;
+            stand(&ctx, &client, &seen, &mut candidate).await;
         }
         ctx.clock.sleep(Duration::from_millis(300)).await;
     }
@@ -38,7 +41,7 @@ async fn client_of_control_plane(ctx: &Context) -> Option<Client> {
 }
 
 /// Stands for the Lease until the API fails; leads in between.
-async fn stand(ctx: &Context, client: &Client, candidate: &mut lease::Candidate) {
+async fn stand(ctx: &Context, client: &Client, seen: &Seen, candidate: &mut lease::Candidate) {
     // Dropped with this future, and its task with it.
     let mut duties: JoinSet<()> = JoinSet::new();
     loop {
@@ -54,7 +57,7 @@ async fn stand(ctx: &Context, client: &Client, candidate: &mut lease::Candidate)
         if candidate.leads(Instant::now()) {
             while duties.try_join_next().is_some() {}
             if duties.is_empty() {
-                duties.spawn(lead(client.clone()));
+                duties.spawn(lead(ctx.clone(), client.clone(), seen.clone()));
             }
         } else if !duties.is_empty() {
             duties.shutdown().await;
@@ -72,11 +75,11 @@ async fn stand(ctx: &Context, client: &Client, candidate: &mut lease::Candidate)
 }
 
 /// The leader's duties; ended from outside when it leads no longer.
-async fn lead(client: Client) {
+async fn lead(ctx: Context, client: Client, seen: Seen) {
     if let Err(error) = bootstrap::refuse_autoapproval(&client).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "kubeadm's automatic approval could not be removed");
     }
-    tokio::join!(approve_all(&client), bury_all(&client));
+    tokio::join!(approve_all(&client), bury_all(&client), watch::watch(&ctx, &client, &seen));
 }
 
 /// Nodes say by an annotation, with their own credentials, that they have left; deleting a Node is not among a kubelet's

@@ -115,7 +115,9 @@ fn cause(pods: &Value, selector: &Value) -> Option<(String, bool)> {
             let passes = ["ContainerCreating", "PodInitializing"].contains(&reason);
             (!passes).then(|| (reason, said["message"].as_str().map_or(String::new(), |text| format!(": {text}"))))
         })?;
-        let lasting = reason.contains("Image") || reason.starts_with("CreateContainer");
+        // What no node has room for waits for a node or for somebody who asks for less.
+        let lasting =
+            reason.contains("Image") || reason.starts_with("CreateContainer") || said.contains("Insufficient");
         Some((format!("{}: {reason}{said}", pod["metadata"]["name"].as_str().unwrap_or_default()), lasting))
     })
 }
@@ -172,11 +174,14 @@ mod tests {
         let waiting = |reason: &str| json!({ "containerStatuses": [{ "state": { "waiting": { "reason": reason, "message": "no" } } }] });
         let unplaced =
             json!({ "conditions": [{ "type": "PodScheduled", "status": "False", "reason": "Unschedulable" }] });
+        let mut too_large = unplaced.clone();
+        too_large["conditions"][0]["message"] = json!("0/5 nodes are available: 2 Insufficient memory.");
         for (app, status, told) in [
             ("web", waiting("ImagePullBackOff"), Some(("web-1: ImagePullBackOff: no", true))),
             ("web", waiting("CrashLoopBackOff"), Some(("web-1: CrashLoopBackOff: no", false))),
             ("web", waiting("ContainerCreating"), None),
             ("web", unplaced, Some(("web-1: Unschedulable", false))),
+            ("web", too_large, Some(("web-1: Unschedulable: 0/5 nodes are available: 2 Insufficient memory.", true))),
             ("web-admin", waiting("ImagePullBackOff"), None),
         ] {
             let found = cause(&json!({ "items": [pod(app, status)] }), &json!({ "app": "web" }));

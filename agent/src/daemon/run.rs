@@ -1,6 +1,6 @@
 //! The loop.
 
-use std::{collections::BTreeSet, path::PathBuf, pin::pin, sync::Arc, time::Duration};
+use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use futures::{
     StreamExt as _,
@@ -91,7 +91,7 @@ impl Daemon {
         let mut repeats = 0;
         let mut next = Instant::now() + every;
         // What ended badly, and until when it is left alone.
-        let (mut resting, mut rested) = (BTreeSet::new(), Instant::now());
+        let mut resting = wakes::Resting::new();
         let mut gather: Option<Instant> = None;
         let mut watchdog = notifier.watchdog().map(time::interval);
         if let Some(received) = cached {
@@ -100,7 +100,9 @@ impl Daemon {
         }
         notifier.ready();
         loop {
-            if running.is_none() && rested > Instant::now() && wake.spare(&resting) {
+            if running.is_none()
+                && let Some(rested) = wake.spare(&resting, Instant::now())
+            {
                 // Its retry may be later, or none be due: somebody may have mended it.
                 next = next.min(rested);
             }
@@ -154,7 +156,7 @@ impl Daemon {
                                 Some(_) | None => 0,
                             };
                             let wait = wakes::again(&ended, repeats, clock.now());
-                            (resting, rested) = (wakes::bad(&ended), Instant::now() + wakes::rest(repeats));
+                            resting = wakes::resting(&ended, repeats, Instant::now());
                             notifier.status(&line(&held.catalog, &ended));
                             let (generation, etag) = (held.catalog.generation, held.etag);
                             told(&report, Reported { generation, etag, report: ended.clone() });

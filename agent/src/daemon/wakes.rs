@@ -1,9 +1,13 @@
 //! Why and when to converge next, as pure functions.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use muster_ids::ResourceId;
 use muster_plan::{Outcome, Report, Skip};
+use tokio::time::Instant;
 
 /// Wakes that wait for the converge under way, made one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,11 +34,17 @@ impl Pending {
         self.only.insert(resource);
     }
 
-    /// Leaves out what rests: its retry looks at it. True where something was left out.
-    pub(super) fn spare(&mut self, resting: &BTreeSet<ResourceId>) -> bool {
-        let before = self.only.len();
-        self.only.retain(|resource| !resting.contains(resource));
-        self.only.len() < before
+    /// Leaves out what rests: its retry looks at it. When the first of what was left out has rested, if something was.
+    pub(super) fn spare(&mut self, resting: &Resting, now: Instant) -> Option<Instant> {
+        let mut first: Option<Instant> = None;
+        self.only.retain(|resource| match resting.get(resource).filter(|until| **until > now) {
+            Some(until) => {
+                first = Some(first.map_or(*until, |first| first.min(*until)));
+                false
+            }
+            None => true,
+        });
+        first
     }
 
     /// What is due, if something is; nothing is pending after it. A full converge covers every drift.
@@ -90,13 +100,29 @@ pub(super) fn rest(repeats: u32) -> Duration {
     grown(Duration::from_secs(2), repeats, Duration::from_secs(60))
 }
 
+/// What waits for something outside is looked at as soon as something is heard of it, within reason: its link may be up
+/// again.
+const WAITS: Duration = Duration::from_millis(500);
+
+/// What a converge left open, and until when it is left alone.
+pub(super) type Resting = BTreeMap<ResourceId, Instant>;
+
+pub(super) fn resting(report: &Report, repeats: u32, now: Instant) -> Resting {
+    let until = |step: &muster_plan::StepReport| match &step.outcome {
+        Outcome::AlreadyRight | Outcome::Done => None,
+        Outcome::Skipped { why: Skip::Waits { .. } } => Some(now + WAITS.min(rest(repeats))),
+        Outcome::Skipped { .. } | Outcome::Blocked { .. } | Outcome::Failed { .. } => Some(now + rest(repeats)),
+    };
+    report.steps.iter().filter_map(|step| Some((step.resource.clone(), until(step)?))).collect()
+}
+
 fn grown(first: Duration, repeats: u32, most: Duration) -> Duration {
     // Half as long again each time.
     (0..repeats.min(20)).fold(first, |wait, _| (wait * 3 / 2).min(most))
 }
 
 /// What a converge left open.
-pub(super) fn bad(report: &Report) -> BTreeSet<ResourceId> {
+fn bad(report: &Report) -> BTreeSet<ResourceId> {
     let unfinished = |outcome: &Outcome| match outcome {
         Outcome::AlreadyRight | Outcome::Done => false,
         Outcome::Skipped { .. } | Outcome::Blocked { .. } | Outcome::Failed { .. } => true,
@@ -156,20 +182,38 @@ mod tests {
     #[test]
     fn what_ended_badly_is_spared_by_drift_and_by_nothing_else() {
         let (failed, other) = (ResourceId::new("service", "x"), ResourceId::new("file", "/etc/x"));
-        let resting = [failed.clone()].into();
+        let now = Instant::now();
+        let until = now + Duration::from_secs(2);
+        let resting = [(failed.clone(), until)].into();
         let mut pending = Pending::default();
         pending.drift(failed.clone());
-        assert!(pending.spare(&resting));
+        assert_eq!(pending.spare(&resting, now), Some(until));
         assert_eq!(pending.take(), None);
         pending.drift(failed.clone());
+        assert_eq!(pending.spare(&resting, until), None, "it has rested");
+        assert!(pending.take().is_some());
+        pending.drift(failed.clone());
         pending.drift(other.clone());
-        assert!(pending.spare(&resting));
+        assert_eq!(pending.spare(&resting, now), Some(until));
         assert_eq!(pending.take(), Some(Due { woken_by: "drift", only: Some([other].into()) }));
         pending.drift(failed);
         pending.everything("push");
-        pending.spare(&resting);
+        pending.spare(&resting, now);
         assert_eq!(pending.take(), Some(Due { woken_by: "push", only: None }));
         assert!(rest(0) == Duration::from_secs(2) && rest(100) == Duration::from_secs(60));
+    }
+
+    #[test]
+    fn what_waits_is_heard_at_once_and_what_fails_rests_ever_longer() {
+        let now = Instant::now();
+        let rests = |outcome, repeats| {
+            resting(&ended(&[outcome]), repeats, now).into_values().next().map(|until| until.duration_since(now))
+        };
+        for (repeats, fails_for) in [(0, 2), (100, 60)] {
+            assert_eq!(rests(waits(), repeats), Some(Duration::from_millis(500)));
+            assert_eq!(rests(fails(true), repeats), Some(Duration::from_secs(fails_for)));
+        }
+        assert_eq!(rests(Outcome::Done, 0), None);
     }
 
     #[test]

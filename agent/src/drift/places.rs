@@ -24,7 +24,9 @@ pub fn of(catalog: &Catalog) -> Places {
                 | Signal::Image(_)
                 | Signal::Mounts
                 | Signal::Swaps
-                | Signal::Routes
+                | Signal::Routes(_)
+                | Signal::Node(_)
+                | Signal::Cluster
                 | Signal::Objects { .. } => {}
             }
         }

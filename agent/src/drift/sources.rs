@@ -33,7 +33,12 @@ pub fn spawn(tasks: &mut JoinSet<()>, ctx: &Context, catalog: &Catalog, tell: &U
                 Signal::Image(name) => drop(images.insert(name, id.clone())),
                 Signal::Mounts => mounts.push(id.clone()),
                 Signal::Swaps => swaps.push(id.clone()),
-                Signal::Path(_) | Signal::Inside(_) | Signal::Routes | Signal::Objects { .. } => {}
+                Signal::Path(_)
+                | Signal::Inside(_)
+                | Signal::Routes(_)
+                | Signal::Node(_)
+                | Signal::Cluster
+                | Signal::Objects { .. } => {}
             }
         }
     }

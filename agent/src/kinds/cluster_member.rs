@@ -1,9 +1,6 @@
 //! Membership of the cluster: looks at kubeadm's files and the Node object, and walks the way in.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use muster_catalog::kinds::cluster_member::{ClusterMemberSpec, MemberRole, Start};
 use muster_plan::kinds::cluster_member::{
@@ -13,7 +10,7 @@ use muster_plan::kinds::cluster_member::{
 use crate::{
     Context, Done, StepError,
     cluster::{
-        KUBERNETES, birth, burial, join, kubeadm,
+        KUBERNETES, birth, burial, dns, etcd, join, kubeadm,
         lease::{self, Holder},
         leave, membership, node, reach, settings,
     },
@@ -47,7 +44,10 @@ pub async fn observe(ctx: &Context, spec: &ClusterMemberSpec) -> Result<Observed
     let whole = files.kubelet_conf && STATIC_PODS.iter().all(|pod| files.manifests.contains(*pod));
     let remains = if member && whole { burial::remains(ctx, spec).await? } else { BTreeSet::new() };
     let kubelet = if member && files.kubelet_conf { Some(settings::kubelet(ctx, spec)?) } else { None };
-    let mut observed = Observed { membership, files, node, remains, kubelet, proxy: None, workers: BTreeMap::new() };
+    let mut observed = Observed { membership, files, node, remains, kubelet, ..Observed::default() };
+    if member && whole && spec.role == MemberRole::ControlPlane && birth::begins_a_cluster(ctx)? {
+        observed.newborn_etcd = votes(ctx).await;
+    }
     if member
         && whole
         && spec.role == MemberRole::ControlPlane
@@ -55,6 +55,7 @@ pub async fn observe(ctx: &Context, spec: &ClusterMemberSpec) -> Result<Observed
         && let Some(client) = leading(ctx).await
     {
         observed.proxy = settings::proxy(ctx, &client, spec).await?;
+        observed.dns = Some(dns::seen(&client, spec).await?);
         observed.workers = node::workers(&client, &spec.workers).await?;
     }
     Ok(observed)
@@ -66,6 +67,13 @@ async fn leading(ctx: &Context) -> Option<kube::Client> {
     let asked = lease::holder(&client, ctx.scope.node.as_str());
     let holder = tokio::time::timeout(Duration::from_secs(5), asked).await.ok()?.ok()?;
     (holder == Holder::This).then_some(client)
+}
+
+/// How many members of etcd vote; none where this node's own does not say.
+async fn votes(ctx: &Context) -> Option<u32> {
+    let own = etcd::Etcd::at(&*ctx.files, &etcd::client_url("127.0.0.1")).ok()?;
+    let members = tokio::time::timeout(Duration::from_secs(2), own.members()).await.ok()?.ok()?;
+    u32::try_from(members.iter().filter(|member| !member.learner && !member.name.is_empty()).count()).ok()
 }
 
 fn files(ctx: &Context) -> Result<Files, StepError> {
@@ -96,6 +104,12 @@ pub async fn apply(ctx: &Context, spec: &ClusterMemberSpec, change: &Change) -> 
         }
         Change::Configure { differences: _ } => settings::configure(ctx, spec).await,
         Change::Proxy { wanted } => settings::write_proxy(ctx, spec, wanted).await,
+        Change::Dns { wanted: _ } => dns::write(ctx, spec).await,
+        Change::Register => register(ctx, spec).await,
+        Change::SecureEtcd => {
+            birth::secure_etcd(ctx, spec).await?;
+            Ok(Done::default())
+        }
         Change::Become { role, start, way } => become_member(ctx, spec, *role, *start, *way).await,
         Change::Adopt => {
             let mut note = blank(spec, spec.start);
@@ -131,6 +145,19 @@ pub async fn apply(ctx: &Context, spec: &ClusterMemberSpec, change: &Change) -> 
         }
         Change::Leave { role: _, known } => leave::leave(ctx, spec, *known).await,
     }
+}
+
+/// kubelet makes its Node at its start, and never again while it runs.
+async fn register(ctx: &Context, spec: &ClusterMemberSpec) -> Result<Done, StepError> {
+    let client = ctx.kube.client().await?;
+    if node::seen(&client, &spec.name).await?.is_none() {
+        ctx.units.restart("kubelet.service").await?;
+    }
+    let Some(mut note) = membership::read(&*ctx.files)? else {
+        return Err(StepError::failed("the note of this node's membership went away").retry());
+    };
+    node::settle(ctx, &client, spec, &mut note).await?;
+    Ok(Done { notes: vec![format!("the Node {} was gone and is registered again", spec.name)] })
 }
 
 async fn become_member(

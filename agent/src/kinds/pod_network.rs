@@ -23,6 +23,10 @@ pub async fn observe(ctx: &Context, spec: &PodNetworkSpec) -> Result<Observed, S
             .help("the blueprint and the machine disagree about its address")
             .retry());
     }
+    if observed.down {
+        let name = observed.interface.as_ref().map(|(name, _)| name.as_str()).unwrap_or_default();
+        return Err(StepError::waits(format!("the link of {name} to come up: with it its routes went")));
+    }
     observed.conflist = ctx.files.read(CONFLIST)?.map(|text| String::from_utf8_lossy(&text).into_owned());
     observed.masquerade = network::masqueraded(ctx).await?;
     observed.ip_forward = ctx.files.read(FORWARD)?.is_some_and(|value| value.trim_ascii() == b"1");

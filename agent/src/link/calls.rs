@@ -9,8 +9,8 @@ use muster_ids::Generation;
 use muster_proto::{
     Realm,
     v1::{
-        DraftAnswer, JoinOffer, JoinRequest, JoinTicket, Metrics, PullRequest, ReportRequest, SecretRequest,
-        SignedCatalog, SignedOffer, TurnReply, TurnRequest, WatchRequest, agent_client::AgentClient,
+        ClusterSeen, DraftAnswer, JoinOffer, JoinRequest, JoinTicket, Metrics, PullRequest, ReportRequest,
+        SecretRequest, SignedCatalog, SignedOffer, TurnReply, TurnRequest, WatchRequest, agent_client::AgentClient,
     },
 };
 use tokio::{sync::watch, time};
@@ -145,6 +145,13 @@ impl Link {
             metrics,
         };
         self.call(CALL, async |mut client: AgentClient<_>| client.report(request.clone()).await).await?;
+        Ok(())
+    }
+
+    /// What the control plane that leads sees of the cluster.
+    pub async fn report_cluster(&self, report_json: &str) -> Result<(), CallError> {
+        let request = ClusterSeen { report_json: report_json.to_owned() };
+        self.call(CALL, async |mut client: AgentClient<_>| client.report_cluster(request.clone()).await).await?;
         Ok(())
     }
 

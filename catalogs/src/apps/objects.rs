@@ -77,7 +77,12 @@ impl Maker<'_> {
                 "apiVersion": "policy/v1",
                 "kind": "PodDisruptionBudget",
                 "metadata": self.metadata(name),
-                "spec": { "maxUnavailable": 1, "selector": { "matchLabels": self.selector(name) } },
+                // A pod that serves nobody holds up no drain.
+                "spec": {
+                    "maxUnavailable": 1,
+                    "unhealthyPodEvictionPolicy": "AlwaysAllow",
+                    "selector": { "matchLabels": self.selector(name) },
+                },
             }));
         }
     }

@@ -51,6 +51,10 @@ impl Compiler<'_> {
         map.entry("image_repository").or_insert_with(|| json!("registry.k8s.io"));
         map.insert("labels".to_owned(), json!(labels));
         map.insert("taints".to_owned(), json!(taints));
+        if self.pool.member == MemberRole::ControlPlane {
+            let pools = site.pools.values().filter(|pool| pool.member == MemberRole::ControlPlane);
+            map.insert("control_planes".to_owned(), json!(pools.map(|pool| pool.min).sum::<u32>()));
+        }
         // Who leads cleans up; who leads is not known here.
         let gone: &[Gone] = match self.pool.member {
             MemberRole::ControlPlane => &node.gone,

@@ -43,6 +43,9 @@ pub struct ClusterMemberSpec {
     /// kubeadm preflight checks that may fail, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignore_preflight: Vec<String>,
+    /// How many control planes the site wants.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub control_planes: u32,
     /// Nodes that died and have not left: the control plane that leads removes what the cluster still has of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gone: Vec<Gone>,
@@ -52,6 +55,15 @@ pub struct ClusterMemberSpec {
     /// This node tries the catalog before all others: what it would do for the whole cluster, where it leads, waits.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tries: bool,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_one(count: &u32) -> bool {
+    *count == 1
 }
 
 /// A worker's labels and taints by its pool.
@@ -74,6 +86,9 @@ pub struct Gone {
     /// Its address, which nobody else has yet.
     pub address: String,
 }
+
+/// The static pods of a control plane.
+pub const STATIC_PODS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
 /// What the node is to the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -180,6 +195,16 @@ impl Kind for ClusterMemberSpec {
     }
 
     fn signals(&self) -> Vec<Signal> {
-        Vec::new()
+        if self.start == Start::Leave {
+            return Vec::new();
+        }
+        let mut signals =
+            vec![Signal::Node(self.name.clone()), Signal::Path("/etc/kubernetes/kubelet.conf".to_owned())];
+        if self.role == MemberRole::ControlPlane {
+            signals.push(Signal::Cluster);
+            signals.push(Signal::Path("/var/lib/etcd/member".to_owned()));
+            signals.extend(STATIC_PODS.map(|pod| Signal::Path(format!("/etc/kubernetes/manifests/{pod}.yaml"))));
+        }
+        signals
     }
 }

@@ -136,8 +136,12 @@ pub enum Signal {
     Mounts,
     /// The kernel's list of swap space in use.
     Swaps,
-    /// The kernel's routes and devices.
-    Routes,
+    /// The kernel's routes and devices, and the interface with this address.
+    Routes(String),
+    /// The Node object of this name.
+    Node(String),
+    /// What belongs to the whole cluster and not to a set, where this node leads: labels and taints of Nodes, cluster DNS.
+    Cluster,
     /// Kubernetes objects of one set, as YAML.
     Objects { set: String, text: String },
 }

@@ -101,6 +101,6 @@ impl Kind for PodNetworkSpec {
     }
 
     fn signals(&self) -> Vec<Signal> {
-        vec![Signal::Routes]
+        vec![Signal::Routes(self.address.clone())]
     }
 }

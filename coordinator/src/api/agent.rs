@@ -8,8 +8,8 @@ use std::{
 
 use muster_catalog::{Catalog, Facts};
 use muster_ids::{Generation, NodeName};
-use muster_plan::{Report, Row};
-use muster_planner::{may_disrupt, turns::sound};
+use muster_plan::{Report, Row, cluster::ClusterReport};
+use muster_planner::{blueprint::NodeState, may_disrupt, turns::sound};
 use muster_proto::v1::{self, agent_server};
 use tonic::{Request, Response, Status};
 
@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     authz,
+    cluster::{self, Told},
     context::{Context, Signature},
     events::Level,
     publish,
@@ -135,7 +136,8 @@ impl AgentApi {
         if generation < view.generation {
             return Ok(());
         }
-        for (level, what, text) in news(view.report.as_ref(), report) {
+        let speaks = ctx.cluster.fresh(ctx.now()).is_none();
+        for (level, what, text) in news(view.report.as_ref(), report, speaks) {
             ctx.event(level, Some(node), what, text);
         }
         ctx.local.set_report(node, generation, report).map_err(local)?;
@@ -156,6 +158,30 @@ impl AgentApi {
             .is_none_or(|before| (before.converged, before.node_ready) != (report.converged, report.node_ready));
         if differs || generation != view.generation {
             ctx.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    fn cluster_is(&self, node: &NodeName, report: ClusterReport) -> Result<(), Status> {
+        let ctx = &self.ctx;
+        let now = ctx.now();
+        ctx.local.saw(node, now).map_err(local)?;
+        let before = ctx.cluster.hear(Told { from: node.clone(), at: now, report: report.clone() });
+        let published = ctx.current().map_err(published)?;
+        for (name, plan) in &published.blueprint.nodes {
+            let member = ctx.local.node(name).map_err(local)?.report.is_some_and(|report| report.node_ready.is_some());
+            if plan.state == NodeState::InService && member && !report.nodes.contains_key(name.as_str()) {
+                // Its agent registers it again, and may not have heard.
+                ctx.hub.push(name, v1::push::Push::Converge(v1::Empty {}));
+            }
+        }
+        let Some(before) = before else { return Ok(()) };
+        if before.report != report {
+            ctx.wake.notify_one();
+        }
+        for (level, of, what, text) in cluster::news(&before.report, &report) {
+            let ours = of.filter(|of| published.blueprint.nodes.contains_key(of));
+            ctx.event(level, ours.as_ref(), what, text);
         }
         Ok(())
     }
@@ -311,7 +337,20 @@ impl agent_server::Agent for AgentApi {
         let offer = if error.is_empty() { Ok(Signature { certificate_pem, ca_pem }) } else { Err(error) };
         answered(self.ctx.signatures.answer(&id, &node, offer))
     }
+
+    async fn report_cluster(&self, request: Request<v1::ClusterSeen>) -> Result<Response<v1::Empty>, Status> {
+        let node = node_of(&request)?;
+        let text = &request.get_ref().report_json;
+        if text.len() > LARGEST_REPORT {
+            return Err(Status::invalid_argument("a report of the cluster ends at 1 MiB"));
+        }
+        self.cluster_is(&node, json("the report of the cluster", text)?)?;
+        Ok(Response::new(v1::Empty {}))
+    }
 }
+
+/// A report of what the cluster is may be so long: Nodes are some hundred bytes each.
+const LARGEST_REPORT: usize = 1 << 20;
 
 /// An answer to a question that was not asked of this node, or is over.
 fn answered(taken: bool) -> Result<Response<v1::Empty>, Status> {

@@ -103,6 +103,21 @@ fn text(status: &status::Status) -> String {
     };
     gauge("muster_node_cpu_used_milli", "Thousandths of a CPU in use.", usage(&|usage| usage.cpu_used_milli));
     gauge("muster_node_memory_used_bytes", "Memory in use.", usage(&|usage| usage.memory_used));
+    let members = status.control_plane.iter().flat_map(|seen| seen.members.iter().flatten());
+    let member = |member: &muster_plan::cluster::Member| {
+        let votes = member.state == muster_plan::cluster::MemberState::Voter;
+        (format!("{{node=\"{}\"}}", member.node), flag(votes))
+    };
+    let missing = status.control_plane.iter().flat_map(|seen| &seen.missing);
+    let missing = missing.map(|node| (format!("{{node=\"{node}\"}}"), flag(false)));
+    gauge(
+        "muster_etcd_member",
+        "Whether the member of etcd answers and votes.",
+        members.map(member).chain(missing).collect(),
+    );
+    let dns = status.control_plane.as_ref().and_then(|seen| seen.dns);
+    let dns = dns.map_or(vec![], |dns| vec![(String::new(), dns.ready.to_string())]);
+    gauge("muster_dns_ready", "Nodes whose server of cluster DNS is ready.", dns);
     let generation = status.generation.map_or(0, |generation| generation.counter);
     gauge("muster_generation", "Counter of the newest generation.", vec![(String::new(), generation.to_string())]);
     gauge("muster_written", "Whether everything is as written.", vec![(String::new(), flag(status.written()))]);

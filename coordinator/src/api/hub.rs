@@ -22,6 +22,8 @@ pub struct Hub {
 struct Streams {
     last: u64,
     open: BTreeMap<NodeName, Stream>,
+    /// When the last one of a node ended, seconds since the epoch.
+    lost: BTreeMap<NodeName, i64>,
 }
 
 struct Stream {
@@ -41,11 +43,17 @@ impl Hub {
     }
 
     /// Closes a stream, unless a newer one took its place.
-    pub fn close(&self, node: &NodeName, number: u64) {
+    pub fn close(&self, node: &NodeName, number: u64, now: i64) {
         let mut streams = self.lock();
         if streams.open.get(node).is_some_and(|stream| stream.number == number) {
             streams.open.remove(node);
+            streams.lost.insert(node.clone(), now);
         }
+    }
+
+    /// When the node's last stream ended, seconds since the epoch; none where none was open since the start.
+    pub fn lost(&self, node: &NodeName) -> Option<i64> {
+        self.lock().lost.get(node).copied()
     }
 
     pub fn connected(&self, node: &NodeName) -> bool {
@@ -78,10 +86,12 @@ mod tests {
         let (first, mut first_pushes) = hub.open(&node);
         let (second, mut second_pushes) = hub.open(&node);
         assert!(matches!(first_pushes.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)));
-        hub.close(&node, first);
+        hub.close(&node, first, 1);
         assert!(hub.push(&node, push::Push::PauseUntil(3)), "the late end of the first closes nothing");
         assert!(second_pushes.try_recv().is_ok());
-        hub.close(&node, second);
+        assert_eq!(hub.lost(&node), None);
+        hub.close(&node, second, 7);
         assert!(!hub.connected(&node));
+        assert_eq!(hub.lost(&node), Some(7));
     }
 }

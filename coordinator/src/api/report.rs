@@ -7,8 +7,9 @@ use crate::events::{Level, says_the_same};
 /// An event in the making: level, phrase, text.
 pub(super) type News = (Level, &'static str, String);
 
-/// Events of a new report. A failure that was told already is not told again.
-pub(super) fn news(before: Option<&Report>, now: &Report) -> Vec<News> {
+/// Events of a new report. A failure that was told already is not told again. `speaks`: whether the node serves is its own
+/// to say, because nobody who leads does.
+pub(super) fn news(before: Option<&Report>, now: &Report, speaks: bool) -> Vec<News> {
     let mut news = Vec::new();
     if before == Some(now) {
         // Its answer was lost on the way, and it was sent again.
@@ -43,6 +44,7 @@ pub(super) fn news(before: Option<&Report>, now: &Report) -> Vec<News> {
     }
     let ready = |report: Option<&Report>| report.and_then(|report| report.node_ready);
     match (ready(before), ready(Some(now))) {
+        (Some(_) | None, Some(_)) if !speaks => {}
         (Some(false) | None, Some(true)) => news.push((Level::Info, "ready", "serves in the cluster".to_owned())),
         (Some(true), Some(false)) => news.push((Level::Warn, "not ready", "no longer serves".to_owned())),
         (Some(true), None) => news.push((Level::Info, "left", "is no longer a member of the cluster".to_owned())),
@@ -95,27 +97,27 @@ mod tests {
     #[test]
     fn a_failure_is_told_once() {
         let first = failure("disk full", true);
-        assert_eq!(news(None, &first).len(), 1);
-        assert_eq!(news(Some(&first), &first).len(), 0);
-        assert_eq!(news(Some(&first), &failure("no such user", true)).len(), 1);
+        assert_eq!(news(None, &first, true).len(), 1);
+        assert_eq!(news(Some(&first), &first, true).len(), 0);
+        assert_eq!(news(Some(&first), &failure("no such user", true), true).len(), 1);
         let ended = |pid: u32| failure(&format!("it ended; its log ends: x[{pid}]: no database"), true);
-        assert_eq!(news(Some(&ended(412)), &ended(97)).len(), 0);
+        assert_eq!(news(Some(&ended(412)), &ended(97), true).len(), 0);
     }
 
     #[test]
     fn a_report_that_comes_twice_is_told_once() {
         let put_back = Report { drift: vec![ResourceId::new("file", "/etc/x")], started: 7, ..Report::default() };
-        assert_eq!(news(None, &put_back).len(), 1);
-        assert!(news(Some(&put_back), &put_back).is_empty());
-        assert_eq!(news(Some(&put_back), &Report { started: 8, ..put_back.clone() }).len(), 1);
+        assert_eq!(news(None, &put_back, true).len(), 1);
+        assert!(news(Some(&put_back), &put_back, true).is_empty());
+        assert_eq!(news(Some(&put_back), &Report { started: 8, ..put_back.clone() }, true).len(), 1);
     }
 
     #[test]
     fn converging_again_without_a_change_is_no_news() {
         let right = Report { converged: true, already_right: 9, ..Report::default() };
-        let told: Vec<_> = news(Some(&failure("x", true)), &right).into_iter().map(|(_, what, _)| what).collect();
+        let told: Vec<_> = news(Some(&failure("x", true)), &right, true).into_iter().map(|(_, what, _)| what).collect();
         assert_eq!(told, ["converged"]);
-        assert!(news(Some(&right), &right).is_empty());
+        assert!(news(Some(&right), &right, true).is_empty());
     }
 
     #[test]
@@ -128,7 +130,7 @@ mod tests {
     fn what_was_left_alone_is_told() {
         let note = "configmap shop/mine left the set and is not deleted".to_owned();
         let done = Report { steps: vec![StepReport { notes: vec![note], ..step(Outcome::Done) }], ..Report::default() };
-        let told = news(None, &done);
+        let told = news(None, &done, true);
         assert_eq!(told[0].2, "file./etc/x: configmap shop/mine left the set and is not deleted");
     }
 

@@ -74,7 +74,7 @@ async fn serve(ctx: Arc<Context>, node: NodeName, send: mpsc::Sender<Result<Push
             break;
         }
     }
-    ctx.hub.close(&node, number);
+    ctx.hub.close(&node, number, ctx.now());
     // Its instance may be gone: worth a look at the provider.
     ctx.wake.notify_one();
     tracing::debug!(%node, "an agent's stream ended");

@@ -151,6 +151,7 @@ pub fn start<L: Accept>(parts: Parts, grpc: L, http: Option<TcpListener>) -> Res
         master,
         cloud: cloud.clone(),
         hub: Hub::default(),
+        cluster: Default::default(),
         turns: std::sync::Mutex::new(remembered(&local, &state.snapshot(), clock.now())?),
         tickets: Default::default(),
         mints: Default::default(),

@@ -35,7 +35,7 @@ pub const fn rule(method: Method) -> Rule {
         | Method::AgentGiveTurn
         | Method::AgentRequestJoin
         | Method::AgentGetSecret => Rule::Agent,
-        Method::AgentOfferJoin | Method::AgentOfferSigned => Rule::ControlPlane,
+        Method::AgentOfferJoin | Method::AgentOfferSigned | Method::AgentReportCluster => Rule::ControlPlane,
         Method::OperatorPlan
         | Method::OperatorApply
         | Method::OperatorStatus

@@ -102,8 +102,17 @@ pub async fn apply(global: &Global, args: &Apply) -> anyhow::Result<Ended> {
             Ok(Ended::Good)
         }
         Went::NothingToDo(plan) => {
+            // What an earlier apply rolls out may come to nothing: what does not differ is not yet as written.
+            let open = look::ask(&mut client).await.is_ok_and(|status| !status.written());
+            if open && planned(&plan) == Ended::Good {
+                eprintln!("{}", no_difference(args.no_wait));
+                if !args.no_wait {
+                    follow::until_written(&mut client).await?;
+                }
+            }
             match global.json {
                 true => render::print_json(&plan)?,
+                false if open && args.no_wait => {}
                 false => render::say(nothing_to_do(&plan)),
             }
             Ok(planned(&plan))
@@ -124,6 +133,14 @@ pub fn show(global: &Global, plan: &SavedPlan) {
         eprint!("{}", plan_text(plan));
     } else {
         render::put(plan_text(plan));
+    }
+}
+
+/// Nothing is to be changed, and not all is as written yet.
+fn no_difference(no_wait: bool) -> &'static str {
+    match no_wait {
+        true => "Nothing differs from the site, and not everything is as written yet: muster status says what is open.",
+        false => "Nothing differs from the site; waiting for what is not as written yet.",
     }
 }
 

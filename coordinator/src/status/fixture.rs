@@ -3,6 +3,7 @@
 use muster_ids::Generation;
 
 use super::{AppStatus, EndpointStatus, NodeLife, NodeStatus, PoolStatus, Status};
+use super::{ControlPlaneStatus, Dns, Member, MemberState};
 use crate::state::Usage;
 
 pub fn node(name: &str, state: NodeLife) -> NodeStatus {
@@ -14,6 +15,8 @@ pub fn node(name: &str, state: NodeLife) -> NodeStatus {
         address: "10.89.1.1".to_owned(),
         state,
         ready: written,
+        unready: None,
+        cordoned: false,
         converged: written,
         connected: state != NodeLife::Silent,
         wanted,
@@ -37,6 +40,7 @@ pub fn status() -> Status {
         kubernetes: Some("1.34.4".to_owned()),
         catalog: Some("9c02de".to_owned()),
         generation: Some(Generation { epoch: 1, counter: 41 }),
+        as_written: true,
         born: true,
         pools: vec![
             PoolStatus { name: "control-plane".parse().unwrap(), wanted: 1, ready: 1 },
@@ -60,6 +64,12 @@ pub fn status() -> Status {
             path: "/ready".to_owned(),
         }],
         api: Some("https://10.89.0.10:6443".to_owned()),
+        control_plane: Some(ControlPlaneStatus {
+            leader: "control-plane-1".parse().unwrap(),
+            members: Some(vec![Member { node: "control-plane-1".to_owned(), state: MemberState::Voter }]),
+            missing: vec![],
+            dns: Some(Dns { wanted: 3, ready: 3 }),
+        }),
         waits: vec![],
         workloads: vec![],
         failing: vec![],

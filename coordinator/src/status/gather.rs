@@ -10,8 +10,12 @@ use muster_planner::{
     blueprint::{LoadBalancerPlan, NodePlan, NodeState},
 };
 
-use super::{AppStatus, EndpointStatus, NodeLife, NodeStatus, PoolStatus, Problem, RolloutStatus, Status, TurnStatus};
+use super::{
+    AppStatus, ControlPlaneStatus, EndpointStatus, NodeLife, NodeStatus, PoolStatus, Problem, RolloutStatus, Status,
+    TurnStatus,
+};
 use crate::{
+    cluster::Says,
     context::{Context, PublishedError, SILENT},
     library::{LibraryError, Published},
     state::{LocalError, NodeView, Root},
@@ -53,12 +57,14 @@ pub fn of(ctx: &Context) -> Result<Status, StatusError> {
         kubernetes: None,
         catalog: None,
         generation: None,
+        as_written: false,
         born: root.born,
         pools: vec![],
         nodes: vec![],
         endpoints: vec![],
         apps: vec![],
         api: None,
+        control_plane: None,
         waits: progress.waits,
         workloads: vec![],
         failing: progress
@@ -97,12 +103,21 @@ pub fn of(ctx: &Context) -> Result<Status, StatusError> {
             status.nodes.push(node);
         }
         status.nodes.sort_by(|one, other| (&one.pool, one.name.ordinal()).cmp(&(&other.pool, other.name.ordinal())));
+        status.control_plane = control_plane(ctx, &blueprint, now)?;
+        for (of, text) in status.control_plane.iter().flat_map(ControlPlaneStatus::troubles) {
+            let Some(node) = of.and_then(|of| status.nodes.iter_mut().find(|node| node.name == of)) else { continue };
+            node.unready.get_or_insert(text);
+            if node.state == NodeLife::Written {
+                node.state = NodeLife::Unready;
+            }
+        }
         status.pools = pools(&site, &status.nodes);
         let ready: BTreeSet<&NodeName> = status.nodes.iter().filter(|node| node.ready).map(|node| &node.name).collect();
         status.endpoints = endpoints(ctx, &blueprint, &ready);
         status.api = blueprint.load_balancers.values().find(|balancer| balancer.tls).map(url);
         status.apps = apps(&site, &blueprint);
     }
+    status.as_written = status.written();
     Ok(status)
 }
 
@@ -113,12 +128,15 @@ fn node(ctx: &Context, root: &Root, name: &NodeName, plan: &NodePlan, view: &Nod
     let converged = report.is_some_and(|report| report.converged) && view.generation == wanted;
     let problems = report.map(problems).unwrap_or_default();
     let paused = root.pause_of(name, now).cloned();
+    let ready = ctx.serves(name, view, now);
+    let (unready, cordoned) = says(ctx, root, name, view, now);
     let exists = root.made.get(name).is_some_and(|made| made.token == plan.token);
     let state = match plan.state {
         NodeState::Draining => NodeLife::Draining,
         NodeState::Lost | NodeState::Retired => NodeLife::Retired,
         NodeState::InService => {
-            life(view, Life { exists, connected, converged, paused: paused.is_some(), now }, &problems)
+            let silent = ctx.silence(name, view, now).unwrap_or_default();
+            life(view, &Life { exists, connected, converged, ready, paused: paused.is_some(), silent }, &problems)
         }
     };
     NodeStatus {
@@ -126,7 +144,9 @@ fn node(ctx: &Context, root: &Root, name: &NodeName, plan: &NodePlan, view: &Nod
         pool: plan.pool.clone(),
         address: plan.address.to_string(),
         state,
-        ready: ctx.serves(name, view, now),
+        unready: unready.filter(|_| !ready),
+        ready,
+        cordoned,
         converged,
         connected,
         wanted,
@@ -145,28 +165,76 @@ fn node(ctx: &Context, root: &Root, name: &NodeName, plan: &NodePlan, view: &Nod
     }
 }
 
+/// Why the node may not serve, and whether it takes no new pods.
+fn says(ctx: &Context, root: &Root, name: &NodeName, view: &NodeView, now: i64) -> (Option<String>, bool) {
+    let stopped = {
+        let readings = ctx.readings.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        readings.latest.instances.get(name).is_some_and(|instance| !instance.running)
+    };
+    let silent = ctx.silence(name, view, now).filter(|_| view.seen > 0);
+    let unheard = silent.map(|seconds| format!("its agent was last heard {} ago", crate::plan::ago(seconds)));
+    let member = view.report.as_ref().is_some_and(|report| report.node_ready.is_some());
+    let (said, cordoned) = match ctx.cluster.says(name, now) {
+        Says::Node(node) => (node.why, node.cordoned),
+        Says::Absent if member => {
+            (Some("the cluster has no Node of it; its agent registers it again".to_owned()), false)
+        }
+        Says::Absent => (None, false),
+        Says::Unknown if root.born && member => {
+            let own = view.report.as_ref().and_then(|report| report.node_ready) == Some(false);
+            (own.then(|| "the API server does not say that it is ready".to_owned()), false)
+        }
+        Says::Unknown => (None, false),
+    };
+    let stopped = stopped.then(|| "its machine does not run".to_owned());
+    let all: Vec<String> = stopped.into_iter().chain(unheard).chain(said).collect();
+    ((!all.is_empty()).then(|| all.join("; ")), cordoned)
+}
+
+/// What the control plane that leads tells of etcd and cluster DNS.
+fn control_plane(ctx: &Context, blueprint: &Blueprint, now: i64) -> Result<Option<ControlPlaneStatus>, LocalError> {
+    let Some(told) = ctx.cluster.fresh(now) else { return Ok(None) };
+    let mut missing = Vec::new();
+    for (name, plan) in blueprint.control_planes() {
+        let listed = |members: &Vec<muster_plan::cluster::Member>| {
+            let address = plan.address.to_string();
+            members.iter().any(|member| member.node == name.as_str() || member.node == address)
+        };
+        let member = ctx.local.node(name)?.report.is_some_and(|report| report.node_ready.is_some());
+        let in_service = plan.state == NodeState::InService;
+        if in_service && member && !told.report.members.as_ref().is_none_or(listed) {
+            missing.push(name.clone());
+        }
+    }
+    Ok(Some(ControlPlaneStatus { leader: told.from, members: told.report.members, missing, dns: told.report.dns }))
+}
+
 struct Life {
     exists: bool,
     connected: bool,
     converged: bool,
+    ready: bool,
     paused: bool,
-    now: i64,
+    silent: i64,
 }
 
-fn life(view: &NodeView, Life { exists, connected, converged, paused, now }: Life, problems: &[Problem]) -> NodeLife {
+fn life(view: &NodeView, life: &Life, problems: &[Problem]) -> NodeLife {
+    let &Life { exists, connected, converged, ready, paused, silent } = life;
     if !exists && !connected {
         return NodeLife::Planned;
     }
     if view.seen == 0 {
         return NodeLife::Booting;
     }
-    if !connected && now - view.seen >= SILENT {
+    if !connected && silent >= SILENT {
         return NodeLife::Silent;
     }
     if paused {
         NodeLife::Paused
-    } else if converged {
+    } else if converged && ready {
         NodeLife::Written
+    } else if converged {
+        NodeLife::Unready
     } else if problems.iter().any(|problem| problem.fails) {
         NodeLife::Failing
     } else {

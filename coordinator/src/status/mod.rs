@@ -9,7 +9,10 @@ mod tests;
 mod text;
 
 use muster_ids::{AppName, ClusterName, EndpointName, EnvName, Generation, NodeName, PoolName};
-use muster_plan::Workload;
+use muster_plan::{
+    Workload,
+    cluster::{Dns, Member, MemberState},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::state::{Pause, RolloutState, Usage};
@@ -29,6 +32,9 @@ pub struct Status {
     /// The first digits of the site's digest.
     pub catalog: Option<String>,
     pub generation: Option<Generation>,
+    /// Every node is as written and ready, what the site runs is rolled out, and nothing waits or fails.
+    #[serde(default)]
+    pub as_written: bool,
     /// Whether a cluster lives.
     pub born: bool,
     pub pools: Vec<PoolStatus>,
@@ -37,6 +43,9 @@ pub struct Status {
     pub apps: Vec<AppStatus>,
     /// `https://host:port` of the Kubernetes API.
     pub api: Option<String>,
+    /// What the control plane that leads sees just now; absent while none was heard of lately.
+    #[serde(default)]
+    pub control_plane: Option<ControlPlaneStatus>,
     /// What the planner waits for, for people.
     pub waits: Vec<String>,
     /// The site's workloads that are not rolled out, as the control plane that leads saw them last.
@@ -48,6 +57,18 @@ pub struct Status {
     pub rollout: Option<RolloutStatus>,
     /// Who has a turn to disrupt.
     pub turns: Vec<TurnStatus>,
+}
+
+/// The cluster's own parts, apart from its nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlPlaneStatus {
+    /// The control plane that leads.
+    pub leader: NodeName,
+    /// etcd's members; absent while no quorum answers.
+    pub members: Option<Vec<Member>>,
+    /// Control planes that are members of the cluster and not of etcd.
+    pub missing: Vec<NodeName>,
+    pub dns: Option<Dns>,
 }
 
 /// One pool.
@@ -65,8 +86,14 @@ pub struct NodeStatus {
     pub pool: PoolName,
     pub address: String,
     pub state: NodeLife,
-    /// Serves in the cluster, as its kubelet says, and was heard of lately.
+    /// Serves in the cluster, as Kubernetes says now, and was heard of lately.
     pub ready: bool,
+    /// Why it does not serve, where that is known.
+    #[serde(default)]
+    pub unready: Option<String>,
+    /// It takes no new pods.
+    #[serde(default)]
+    pub cordoned: bool,
     /// Every resource is as written at the newest generation.
     pub converged: bool,
     pub connected: bool,
@@ -99,6 +126,8 @@ pub enum NodeLife {
     Converging,
     /// Everything is as written.
     Written,
+    /// Its resources are as written, and it does not serve, or its etcd does not.
+    Unready,
     /// A step fails.
     Failing,
     Paused,
@@ -161,4 +190,32 @@ pub struct TurnStatus {
     pub turn: String,
     pub node: NodeName,
     pub reason: String,
+}
+
+impl ControlPlaneStatus {
+    /// What is wrong with etcd and cluster DNS, a line each: whom it is of, and what.
+    pub fn troubles(&self) -> Vec<(Option<NodeName>, String)> {
+        let mut troubles = Vec::new();
+        match &self.members {
+            None => troubles.push((None, "etcd: no quorum of its members answers".to_owned())),
+            Some(members) => {
+                let bad = members.iter().filter(|member| member.state != MemberState::Voter);
+                troubles.extend(bad.map(|member| (member.node.parse().ok(), member_says(member))));
+            }
+        }
+        let missing = self.missing.iter();
+        troubles.extend(missing.map(|node| (Some(node.clone()), "etcd: it is no member, and has no vote".to_owned())));
+        if let Some(dns) = self.dns.filter(|dns| dns.ready < dns.wanted) {
+            let text = format!("cluster DNS: {} of {} nodes have their server ready", dns.ready, dns.wanted);
+            troubles.push((None, text));
+        }
+        troubles
+    }
+}
+
+fn member_says(member: &Member) -> String {
+    match member.node.parse::<NodeName>() {
+        Ok(_) => format!("etcd: it {}", member.state.text()),
+        Err(_) => format!("etcd: {} {}", member.node, member.state.text()),
+    }
 }

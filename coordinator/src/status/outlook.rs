@@ -45,6 +45,7 @@ impl Status {
                 && self.settled
                 && self.rollout.is_none()
                 && self.failing.is_empty()
+                && (self.cluster_is_well() || !aside.is_empty())
                 // Without some nodes an application may well have to do with fewer pods.
                 && (self.workloads.is_empty() || !aside.is_empty())
                 && self.waits.iter().all(|wait| names_one_of(wait, aside));
@@ -68,6 +69,11 @@ impl Status {
             all if all == unwritten.len() => Outlook::Stuck(Stuck::Nodes(lasting)),
             _ => Outlook::Moving { lasting: true },
         }
+    }
+
+    /// Whether the control plane that leads says so: what nobody tells is not known to be well.
+    pub(super) fn cluster_is_well(&self) -> bool {
+        !self.born || self.control_plane.as_ref().is_some_and(|seen| seen.troubles().is_empty())
     }
 
     /// Why the try of a catalog on one node comes to nothing.
@@ -96,6 +102,7 @@ impl NodeStatus {
             NodeLife::Planned
             | NodeLife::Booting
             | NodeLife::Converging
+            | NodeLife::Unready
             | NodeLife::Failing
             | NodeLife::Paused
             | NodeLife::Silent

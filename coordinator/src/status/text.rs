@@ -13,6 +13,7 @@ impl NodeLife {
             NodeLife::Booting => "booting",
             NodeLife::Converging => "converging",
             NodeLife::Written => "as written",
+            NodeLife::Unready => "not ready",
             NodeLife::Failing => "failing",
             NodeLife::Paused => "paused",
             NodeLife::Silent => "silent",
@@ -66,6 +67,9 @@ impl Status {
                 _ = writeln!(out, "{:<16} {}: {line}", "node", node.name);
             }
         }
+        for trouble in self.cluster_troubles() {
+            _ = writeln!(out, "{:<16} {trouble}", "cluster");
+        }
         for workload in &self.workloads {
             _ = writeln!(out, "{:<16} {workload}", "rolls out");
             if let Some(why) = &workload.why {
@@ -84,6 +88,23 @@ impl Status {
         out
     }
 
+    /// What is wrong with the cluster's own parts and is no one node's.
+    fn cluster_troubles(&self) -> Vec<String> {
+        match &self.control_plane {
+            Some(seen) => {
+                let ours = |of: &Option<muster_ids::NodeName>| {
+                    of.as_ref().is_some_and(|of| self.nodes.iter().any(|node| node.name == *of))
+                };
+                let troubles = seen.troubles().into_iter().filter(|(of, _)| !ours(of));
+                troubles.map(|(of, text)| of.map_or(text.clone(), |of| format!("{of}: {text}"))).collect()
+            }
+            None if self.born => {
+                vec!["no control plane tells how the cluster is: none leads, or none was heard lately".to_owned()]
+            }
+            None => vec![],
+        }
+    }
+
     /// What is worth a line of its own: trouble, drift, silence.
     fn remarks(&self, node: &NodeStatus) -> Vec<String> {
         let mut lines = Vec::new();
@@ -98,10 +119,19 @@ impl Status {
             | NodeLife::Booting
             | NodeLife::Converging
             | NodeLife::Written
+            | NodeLife::Unready
             | NodeLife::Failing
             | NodeLife::Paused
             | NodeLife::Draining
             | NodeLife::Retired => {}
+        }
+        let lives =
+            matches!(node.state, NodeLife::Unready | NodeLife::Failing | NodeLife::Converging | NodeLife::Paused);
+        if lives && let Some(why) = &node.unready {
+            lines.push(format!("not ready: {why}"));
+        }
+        if node.cordoned {
+            lines.push("takes no new pods (cordoned)".to_owned());
         }
         if let Some(pause) = &node.paused {
             let left = ago(pause.until - self.time);
@@ -132,6 +162,7 @@ impl Status {
         parts.extend(self.failing.iter().map(|problem| format!("{}: {}", problem.what, problem.text)));
         if self.nodes.iter().all(|node| node.ready && node.converged) {
             parts.extend(self.workloads.iter().map(ToString::to_string));
+            parts.extend(self.cluster_troubles());
             parts.extend(self.waits.iter().cloned());
             if !self.settled {
                 parts.push("the provider is being put right".to_owned());
@@ -196,6 +227,10 @@ impl NodeStatus {
                 None => "not ready yet".to_owned(),
             },
             NodeLife::Written => "not ready yet".to_owned(),
+            NodeLife::Unready => match &self.unready {
+                Some(why) => format!("not ready: {why}"),
+                None => "not ready yet".to_owned(),
+            },
             NodeLife::Planned
             | NodeLife::Booting
             | NodeLife::Paused
@@ -216,6 +251,12 @@ impl NodeStatus {
             self.state.text(),
             if self.ready { " and ready" } else { " and not ready" }
         );
+        if let Some(why) = &self.unready {
+            _ = writeln!(out, "  not ready   {why}");
+        }
+        if self.cordoned {
+            _ = writeln!(out, "  cordoned    it takes no new pods");
+        }
         _ = writeln!(out, "  generation  {generation}, wanted {}", self.wanted);
         let seen = if self.connected {
             "now: it is connected".to_owned()

@@ -1,6 +1,7 @@
 //! The daemon from outside: a real coordinator over mTLS on loopback, a fake provider, agents that are bare clients.
 
 mod answers;
+mod cluster;
 mod crash;
 mod lab;
 mod life;

@@ -4,4 +4,5 @@
 pub mod http;
 pub mod ledger;
 pub mod pay;
+pub mod resolve;
 pub mod verify;

@@ -10,6 +10,8 @@ mod probe;
 mod server;
 mod settings;
 mod store;
+#[cfg(test)]
+mod testing;
 mod web;
 
 use std::path::PathBuf;
@@ -32,9 +34,12 @@ struct Cli {
 enum Command {
     /// Serve the wallet on port 8080. Settings come from the environment.
     ///
-    /// DATABASE_HOST is required. DATABASE_PORT (5432), DATABASE_NAME, DATABASE_USER (easypay), DATABASE_PASSWORD_FILE or
-    /// DATABASE_PASSWORD, DATABASE_CONNECTIONS (8), CURRENCY (EUR), LISTEN (0.0.0.0:8080), PATIENCE (5s: how long a
-    /// request waits for the database), GRACE (8s: how long to go on serving after SIGTERM), LOG (info).
+    /// DATABASE_HOST is required: a name, an address, or the folder of a unix socket. A name that cannot be looked up within
+    /// a second leads to where it last led. DATABASE_PORT (5432), DATABASE_NAME, DATABASE_USER (easypay),
+    /// DATABASE_PASSWORD_FILE or DATABASE_PASSWORD, DATABASE_CONNECTIONS (8), CURRENCY (EUR), LISTEN (0.0.0.0:8080),
+    /// PATIENCE (5s: how long a request waits for the database, and how long /ready goes on saying yes while none is
+    /// answered, or while requests fail for want of a connection), GRACE (8s: how long to go on serving after SIGTERM),
+    /// LOG (info).
     Serve,
     /// Send payments at a fixed rate, each on a new connection, never retried, and write down what became of each.
     ///
@@ -58,6 +63,18 @@ enum Command {
         /// Print the summary as JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Ask for a name at a fixed rate until interrupted, and write a JSON line for each second: when it began, how many were
+    /// asked, how many had no answer.
+    ///
+    /// Example: easypay resolve --name database.easypay.svc.cluster.local
+    Resolve {
+        /// The name, as a program would ask for it.
+        #[arg(long)]
+        name: String,
+        /// Questions a second.
+        #[arg(long, default_value = "10", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        rate: u32,
     },
     /// Read back every payment of a ledger: each acknowledged one must be there exactly once. Exits 0 when all is right,
     /// 1 when something is missing or doubled, 2 when it could not be checked.
@@ -93,7 +110,7 @@ fn main() -> ExitCode {
 fn start(command: Command) -> anyhow::Result<ExitCode> {
     raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         match command {
             Command::Serve => {
                 let settings = settings::Settings::from_lookup(|name| std::env::var(name).ok())?;
@@ -111,6 +128,10 @@ fn start(command: Command) -> anyhow::Result<ExitCode> {
                 }
                 Ok(ExitCode::SUCCESS)
             }
+            Command::Resolve { name, rate } => {
+                client::resolve::run(&name, rate).await?;
+                Ok(ExitCode::SUCCESS)
+            }
             Command::Verify { url, ledger, patience, json } => {
                 let findings = client::verify::run(&url, &ledger, patience).await?;
                 if json {
@@ -121,7 +142,10 @@ fn start(command: Command) -> anyhow::Result<ExitCode> {
                 Ok(if findings.right() { ExitCode::SUCCESS } else { ExitCode::from(1) })
             }
         }
-    })
+    });
+    // A look-up of a name that nobody waits for any more may hold its thread for half a minute yet.
+    runtime.shutdown_background();
+    ended
 }
 
 fn log_as_json(filter: &str) -> anyhow::Result<()> {

@@ -41,8 +41,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
     let store = Store::new(settings.database, settings.patience)?;
     let (leave, leaving) = watch::channel(false);
-    let app =
-        web::App { database: probe::start(store.clone()), store, currency: Arc::from(settings.currency), leaving };
+    probe::start(&store);
+    let app = web::App { store, currency: Arc::from(settings.currency), leaving };
     let router = web::router(app);
     let connections = GracefulShutdown::new();
 

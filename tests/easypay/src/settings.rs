@@ -14,7 +14,7 @@ pub struct Settings {
     /// ISO 4217 code. Known imprecision: amounts are shown with two decimals whatever the currency.
     pub currency: String,
     pub database: Database,
-    /// How long one request waits for a database that is away.
+    /// How long one request waits for a database that is away, and so how long this replica stays ready without one.
     pub patience: Duration,
     /// How long to go on serving after SIGTERM, so that load balancers can take this replica out.
     pub grace: Duration,
@@ -24,7 +24,7 @@ pub struct Settings {
 /// Where the database is and how to log in.
 #[derive(Debug)]
 pub struct Database {
-    /// A host name, an address, or the folder of a unix socket.
+    /// A host name, an address, or the folder of a unix socket. Only a name is looked up, anew for each connection.
     pub host: String,
     pub port: u16,
     pub name: String,

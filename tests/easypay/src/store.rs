@@ -4,26 +4,24 @@
 //! as succeeded in one more. Both steps may be repeated: a crash between them, or an answer that got lost, is finished
 //! by sending the same payment again. That is also why this module may itself try again while the database is away.
 
+mod attempt;
 mod connection;
+mod health;
+mod name;
 mod statements;
 
 use std::error::Error;
-use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use deadpool::managed::{Object, Pool, PoolError, Timeouts};
+use deadpool::managed::{BuildError, Pool};
 use serde::Serialize;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tokio_postgres::Client;
 
+use self::attempt::Unsaid;
 use self::connection::{ConnectError, Connection, Connector};
-pub use self::statements::takes_writes;
+pub use self::name::Resolver;
 use crate::payment::{Key, Payment, User};
 use crate::settings::Database;
-
-/// For one attempt. A frozen connection must leave time for a second attempt within a request's patience.
-const ATTEMPT: Duration = Duration::from_secs(3);
 
 /// What a payment did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -93,10 +91,12 @@ pub enum Trouble {
     Connect(#[source] ConnectError),
     #[error("all connections are in use")]
     Busy,
-    #[error("no answer within {} s", ATTEMPT.as_secs())]
+    #[error("no answer in time")]
     Slow,
     #[error("the connection failed")]
     Query(#[source] tokio_postgres::Error),
+    #[error("it is read-only")]
+    ReadOnly,
 }
 
 /// The wallets.
@@ -107,42 +107,25 @@ pub struct Store {
     unsaid: Arc<Mutex<Unsaid>>,
 }
 
-/// Requests that gave up and are not in the log yet: during an outage a line for each would fill disks and tell nothing.
-#[derive(Default)]
-struct Unsaid {
-    requests: u64,
-    last_line: Option<Instant>,
-}
-
-impl Unsaid {
-    fn add(&mut self, trouble: &Trouble) {
-        self.requests += 1;
-        if self.last_line.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
-            tracing::warn!(
-                requests = self.requests,
-                error = chain(trouble),
-                "requests gave up waiting for the database"
-            );
-            *self = Self { requests: 0, last_line: Some(Instant::now()) };
-        }
-    }
-}
-
 impl Store {
     /// Connects when first asked something, so that a front end starts while its database is still away.
     ///
     /// # Errors
     /// None in practice: the pool's own settings.
-    pub fn new(database: Database, patience: Duration) -> Result<Self, deadpool::managed::BuildError> {
-        let connections = database.connections;
-        let pool =
-            Pool::builder(Connector::new(database)).max_size(connections).runtime(deadpool::Runtime::Tokio1).build()?;
-        Ok(Self { pool, patience, unsaid: Arc::default() })
+    pub fn new(database: Database, patience: Duration) -> Result<Self, BuildError> {
+        let resolver = name::system(&database.host, database.port);
+        Self::with_resolver(database, patience, resolver)
     }
 
-    /// How long a request waits for a database that is away.
-    pub fn patience(&self) -> Duration {
-        self.patience
+    /// As [`Store::new`], and `resolver` says where the host is.
+    ///
+    /// # Errors
+    /// As [`Store::new`].
+    pub fn with_resolver(database: Database, patience: Duration, resolver: Resolver) -> Result<Self, BuildError> {
+        let connections = database.connections;
+        let connector = Connector::new(database, resolver);
+        let pool = Pool::builder(connector).max_size(connections).runtime(deadpool::Runtime::Tokio1).build()?;
+        Ok(Self { pool, patience, unsaid: Arc::default() })
     }
 
     /// Does a payment once, however often it is asked.
@@ -180,74 +163,6 @@ impl Store {
     /// [`StoreError::Away`] when the database stays away.
     pub async fn totals(&self) -> Result<Totals, StoreError> {
         self.patiently(|connection| async move { connection.totals().await }).await
-    }
-
-    /// A connection outside the pool with the schema in place, for the probe: a pool in full use is no database that is away.
-    ///
-    /// # Errors
-    /// What keeps the database from answering.
-    pub async fn connect_with_schema(&self) -> Result<Client, Trouble> {
-        let client = self.pool.manager().connect().await.map_err(Trouble::Connect)?;
-        let schema = client.batch_execute(include_str!("store/schema.sql"));
-        // Another replica may be at it, hence more than an attempt.
-        timeout(self.patience, schema).await.map_err(|_| Trouble::Slow)?.map_err(Trouble::Query)?;
-        Ok(client)
-    }
-
-    /// Does `work`, again and again on fresh connections while the database is away, until the patience ends.
-    async fn patiently<T, W, F>(&self, work: W) -> Result<T, StoreError>
-    where
-        W: Fn(Arc<Connection>) -> F,
-        F: Future<Output = Result<T, tokio_postgres::Error>>,
-    {
-        let deadline = Instant::now() + self.patience;
-        let mut pause = Duration::from_millis(25);
-        let mut before = None;
-        loop {
-            let trouble = match self.attempt(&work, deadline).await {
-                Ok(done) => return Ok(done),
-                Err(Trouble::Query(error)) if !passes(&error) => return Err(StoreError::Refused(error)),
-                // The deadline cut an attempt short; what stopped the one before tells more.
-                Err(Trouble::Busy) => before.take().unwrap_or(Trouble::Busy),
-                Err(trouble) => trouble,
-            };
-            if Instant::now() + pause >= deadline {
-                self.unsaid.lock().unwrap_or_else(PoisonError::into_inner).add(&trouble);
-                return Err(StoreError::Away(trouble));
-            }
-            before = Some(trouble);
-            sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(250));
-        }
-    }
-
-    async fn attempt<T, W, F>(&self, work: &W, deadline: Instant) -> Result<T, Trouble>
-    where
-        W: Fn(Arc<Connection>) -> F,
-        F: Future<Output = Result<T, tokio_postgres::Error>>,
-    {
-        let object = timeout_at(deadline, self.pool.timeout_get(&Timeouts::default())).await;
-        let object = match object {
-            Ok(Ok(object)) => object,
-            Ok(Err(PoolError::Backend(error))) => return Err(Trouble::Connect(error)),
-            Ok(Err(PoolError::Timeout(_) | PoolError::Closed | PoolError::NoRuntimeSpecified))
-            | Ok(Err(PoolError::PostCreateHook(_)))
-            | Err(_) => return Err(Trouble::Busy),
-        };
-        // A handler that is dropped here gives the connection back with a statement under way; the check before its next
-        // use waits behind that.
-        let limit = deadline.min(Instant::now() + ATTEMPT);
-        let trouble = match timeout_at(limit, work(Arc::clone(&object))).await {
-            Ok(Ok(done)) => return Ok(done),
-            Ok(Err(error)) => Trouble::Query(error),
-            Err(_) => {
-                self.pool.manager().suspect_all();
-                Trouble::Slow
-            }
-        };
-        // Whatever was wrong, a new connection starts clean.
-        drop(Object::take(object));
-        Err(trouble)
     }
 }
 
@@ -292,19 +207,6 @@ impl Connection {
     async fn totals(&self) -> Result<Totals, tokio_postgres::Error> {
         statements::totals(&self.client.query_one(&self.statements.totals, &[]).await?)
     }
-}
-
-/// Whether an error is one of the moment, so that the same statement may do later on a new connection.
-fn passes(error: &tokio_postgres::Error) -> bool {
-    let Some(code) = error.code().map(tokio_postgres::error::SqlState::code) else {
-        let io = error.source().is_some_and(|source| source.is::<std::io::Error>());
-        return io || error.is_closed();
-    };
-    // Connection, read-only after a failover, log-in, rollback, resources, object state, operator, system, internal.
-    let class = ["08", "25", "28", "3D", "40", "53", "55", "57", "58", "XX"];
-    // A changed row type, a lost prepared statement, a table or column that the starting replica is about to make.
-    let single = ["0A000", "26000", "42P01", "42703"];
-    class.iter().any(|c| code.starts_with(c)) || single.contains(&code)
 }
 
 /// An error with all its causes, for a log line.

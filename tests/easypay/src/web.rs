@@ -4,7 +4,8 @@
 //! - `POST /payments {user, amount_cents, idempotency_key}`: 201 `{id, balance_cents}`; the same again 200 with the same
 //!   result; the same key for something else 409; what is no payment 400 or 422; a database that stays away 503.
 //! - `GET /wallets/U`: balance, payments tried and succeeded. `GET /payments/KEY`: what became of a payment.
-//! - `GET /ready`: whether requests are to be sent here. `GET /alive`: whether the process answers at all.
+//! - `GET /ready`: whether requests are to be sent here, which is whether a payment would be served.
+//!   `GET /alive`: whether the process answers at all.
 //!
 //! Nobody logs in: who may use which wallet is left out on purpose, since the application is there to be run, not to be
 //! trusted with money.
@@ -24,7 +25,6 @@ use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 
 use crate::payment::{Cents, Invalid, Key, Payment, User};
-use crate::probe::Ready;
 use crate::store::{Paid, Store, StoreError, chain};
 
 const PAYMENTS_SHOWN: i64 = 12;
@@ -35,7 +35,6 @@ const AT_ONCE: usize = 500;
 #[derive(Clone)]
 pub struct App {
     pub store: Store,
-    pub database: Ready,
     pub currency: Arc<str>,
     /// Whether this replica was told to end.
     pub leaving: watch::Receiver<bool>,
@@ -124,7 +123,7 @@ async fn ready(State(app): State<App>) -> (StatusCode, &'static str) {
     if *app.leaving.borrow() {
         return (StatusCode::SERVICE_UNAVAILABLE, "leaving\n");
     }
-    if app.database.now() {
+    if app.store.serves() {
         (StatusCode::OK, "ready\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n")

@@ -20,7 +20,7 @@ use muster_proto::{
     Clock, ManualClock, Realm, Revocations,
     tls::server::ServerTls,
     v1::{
-        DraftAnswer, Empty, JoinOffer, JoinRequest, JoinTicket, PullReply, PullRequest, Push, ReportReply,
+        ClusterSeen, DraftAnswer, Empty, JoinOffer, JoinRequest, JoinTicket, PullReply, PullRequest, Push, ReportReply,
         ReportRequest, Secret, SecretRequest, SignedCatalog, SignedOffer, TurnReply, TurnRequest, WatchRequest,
         agent_server::{Agent, AgentServer},
         enrolment_server::EnrolmentServer,
@@ -52,6 +52,7 @@ pub struct Heard {
     pub drafts: Vec<DraftAnswer>,
     pub offers: Vec<JoinOffer>,
     pub signed: Vec<SignedOffer>,
+    pub clusters: Vec<String>,
     pub turns: BTreeMap<String, String>,
 }
 
@@ -133,6 +134,11 @@ impl Agent for Scripted {
 
     async fn offer_signed(&self, request: Request<SignedOffer>) -> Result<Response<Empty>, Status> {
         self.heard.lock().unwrap().signed.push(request.into_inner());
+        Ok(Response::new(Empty {}))
+    }
+
+    async fn report_cluster(&self, request: Request<ClusterSeen>) -> Result<Response<Empty>, Status> {
+        self.heard.lock().unwrap().clusters.push(request.into_inner().report_json);
         Ok(Response::new(Empty {}))
     }
 }

@@ -6,6 +6,7 @@
 mod change;
 mod failure;
 mod leave;
+mod losses;
 mod readme;
 mod start;
 mod upstream;
@@ -37,6 +38,7 @@ const STEPS: &[Step] = &[
     ("settings_and_taints_reach_members", change::members),
     ("what_leaves_the_site_is_deleted", leave::sets),
     ("an_agent_is_killed_in_a_converge", failure::agent_killed),
+    ("one_dead_node_is_nobodys_outage", losses::nodes_are_lost),
     ("a_control_plane_stops_and_starts", failure::control_plane_stops),
     ("a_front_end_is_killed", failure::front_end_killed),
     ("the_load_balancer_is_killed", failure::load_balancer_killed),

@@ -7,6 +7,7 @@ use std::{
 };
 
 use muster_ids::NodeName;
+use muster_plan::cluster::{ClusterReport, Member, MemberState, NodeCondition};
 
 /// A ticket that a control plane minted.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub struct Cluster {
     pub born: bool,
     /// Members, with the instance that each is.
     pub members: BTreeMap<NodeName, String>,
+    /// Until when a node is not ready.
+    pub unready: BTreeMap<NodeName, Duration>,
     /// Control planes that vote.
     pub etcd: BTreeSet<NodeName>,
     /// Who changes etcd's membership now.
@@ -43,6 +46,20 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// What the control plane that leads tells of it at a time.
+    pub fn report(&self, now: Duration) -> ClusterReport {
+        let condition = |node: &NodeName| {
+            let ready = self.unready.get(node).is_none_or(|until| now >= *until);
+            NodeCondition { ready, why: (!ready).then(|| "KubeletNotReady".to_owned()), cordoned: false }
+        };
+        let member = |node: &NodeName| Member { node: node.to_string(), state: MemberState::Voter };
+        ClusterReport {
+            nodes: self.members.keys().map(|node| (node.to_string(), condition(node))).collect(),
+            members: Some(self.etcd.iter().map(member).collect()),
+            dns: None,
+        }
+    }
+
     /// The machine is gone for good, and what it was to the cluster with it.
     pub fn lost(&mut self, node: &NodeName, instance: &str) {
         if self.members.get(node).is_some_and(|member| member == instance) {

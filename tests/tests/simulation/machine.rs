@@ -117,6 +117,8 @@ impl Machine {
         let until = self.stage.clock.elapsed() + time;
         let mut state = self.state.lock().unwrap();
         state.unready_until = state.unready_until.max(until);
+        let mut cluster = self.stage.cluster.lock().unwrap();
+        cluster.unready.insert(self.node.clone(), state.unready_until);
     }
 
     pub fn member(&self) -> bool {

@@ -11,7 +11,7 @@ use muster_agent::{
     ledger::{self, LedgerFile},
     link::{
         AgentConfig, CatalogCache, CoordinatorSecrets, CoordinatorTickets, CoordinatorTurns, CredentialStore, Instance,
-        Jitter, Keeper,
+        Jitter, Keeper, Link,
     },
     ports::{Health as _, HeldTurn, JoinTicket, Taken, Tickets as _, Turn, Turns},
 };
@@ -97,9 +97,26 @@ pub async fn agent(machine: Arc<Machine>, pin: Digest) -> turmoil::Result {
         every: Duration::from_secs(config.converge_every),
     };
     tokio::spawn(keeper.run());
+    tokio::spawn(leader(machine.clone(), daemon.link.clone()));
     tokio::spawn(thief(machine.clone(), pin));
     daemon.run(enrolled.as_ref(), CancellationToken::new()).await;
     Ok(())
+}
+
+/// What the control plane that leads tells of the cluster: here the first that votes.
+async fn leader(machine: Arc<Machine>, link: Link) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let report = {
+            let cluster = machine.stage.cluster.lock().unwrap();
+            let leads = machine.control_plane() && cluster.etcd.first() == Some(&machine.node);
+            leads.then(|| cluster.report(machine.stage.clock.elapsed()))
+        };
+        if let Some(report) = report.filter(|_| machine.member()) {
+            let json = serde_json::to_string(&report).expect("a report is plain data");
+            let _ = link.report_cluster(&json).await;
+        }
+    }
 }
 
 /// Somebody on the machine who reads the token, and wants a certificate for a key of his own.

@@ -10,114 +10,22 @@ use muster_catalog::kinds::{
     cluster_member::{ClusterMemberSpec, MemberRole, Start, Worker},
     service::Disrupts,
 };
-use serde::{Deserialize, Serialize};
 
 use super::Describe;
 use crate::row::Action;
 
 mod marks;
+mod seen;
 #[cfg(test)]
 mod tests;
 
+pub use muster_catalog::kinds::cluster_member::STATIC_PODS;
+
 pub use marks::{Marked, Marking, WorkerSeen, marking};
+pub use seen::{Files, Known, Membership, NodeSeen, Observed, Settings, SettingsSeen, Stage};
 
-/// How far the node has come. Each stage includes those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Stage {
-    /// kubeadm was started.
-    Begun,
-    /// Certificates and configuration are written, kubelet runs.
-    Prepared,
-    /// The control plane answers (init), etcd has the member (join).
-    Answering,
-    /// Others can join by what was published, or will in a moment (init).
-    Published,
-    /// Done.
-    Member,
-    /// On its way out.
-    Leaving,
-}
-
-/// What the agent noted of its way into the cluster; one small file, written atomically.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Membership {
-    pub version: u32,
-    pub name: String,
-    pub role: MemberRole,
-    pub start: Start,
-    pub stage: Stage,
-    /// How often a cut way was gone on with; what only waited is not counted.
-    #[serde(default)]
-    pub resumed: u32,
-    /// Labels that this agent put on the node, so that those which left the site can go.
-    #[serde(default)]
-    pub labels: BTreeSet<String>,
-    /// What kubelet was last started with; absent: nobody knows.
-    #[serde(default)]
-    pub kubelet: Option<Settings>,
-}
-
-/// A component's settings, by digests.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// Of what the site says.
-    pub wanted: String,
-    /// Of the file that was made of it.
-    pub written: String,
-}
-
-/// Settings as they are wanted now, and the file that is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SettingsSeen {
-    pub now: Settings,
-    /// Lines for people: what is wanted and stands otherwise in the file.
-    pub differences: Vec<String>,
-}
-
-impl Membership {
-    /// The version that this program writes.
-    pub const VERSION: u32 = 1;
-}
-
-/// What was seen.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Observed {
-    pub membership: Option<Membership>,
-    pub files: Files,
-    pub node: Known,
-    /// Nodes that died and of which the cluster still has a Node object or an etcd member; looked for by control planes.
-    pub remains: BTreeSet<String>,
-    /// Of a whole member.
-    pub kubelet: Option<SettingsSeen>,
-    /// kube-proxy's, the cluster's own: wanted, and as the cluster has them. Seen by the control plane that leads.
-    pub proxy: Option<(String, Option<String>)>,
-    /// The workers' Node objects, as the control plane that leads sees them.
-    pub workers: BTreeMap<String, WorkerSeen>,
-}
-
-/// What the cluster's API says of this node. That it has no Node is an answer; silence is none.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Known {
-    /// There is nothing to ask with.
-    #[default]
-    NoCredentials,
-    /// Nobody answered, or not to the question.
-    Silent,
-    Absent,
-    Node(NodeSeen),
-}
-
-impl Known {
-    pub fn node(&self) -> Option<&NodeSeen> {
-        match self {
-            Self::Node(node) => Some(node),
-            Self::NoCredentials | Self::Silent | Self::Absent => None,
-        }
-    }
-}
+/// The label that the last step of a control plane's way in sets.
+pub const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
 
 /// Why nothing may be done for now, or not by the agent at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,41 +35,6 @@ pub enum Obstacle {
     /// Only a person goes on; what happened, and the way out.
     Stuck { message: String, help: String },
 }
-
-/// kubeadm's files on the node.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Files {
-    pub kubelet_conf: bool,
-    pub bootstrap_conf: bool,
-    /// Static pods that have a manifest: `etcd`, `kube-apiserver`, …
-    pub manifests: BTreeSet<String>,
-    pub etcd_data: bool,
-}
-
-impl Files {
-    fn any(&self) -> bool {
-        *self != Self::default()
-    }
-
-    /// Of a control plane that serves, or did until a moment ago: never thrown away for want of evidence.
-    fn living(&self) -> bool {
-        !self.manifests.is_empty() && self.etcd_data
-    }
-}
-
-/// The Node object's part that is ours.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct NodeSeen {
-    pub labels: BTreeMap<String, String>,
-    /// `key=value:Effect`, sorted; those of Kubernetes' own controllers left out.
-    pub taints: BTreeSet<String>,
-}
-
-/// The static pods of a control plane.
-pub const STATIC_PODS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
-
-/// The label that the last step of a control plane's way in sets.
-pub const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
 
 /// What has to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,6 +51,12 @@ pub enum Change {
     Configure { differences: Vec<String> },
     /// kube-proxy's settings for the whole cluster; Kubernetes starts it anew node by node.
     Proxy { wanted: String },
+    /// Cluster DNS on every node.
+    Dns { wanted: String },
+    /// The Node object is gone: kubelet makes it at its start.
+    Register,
+    /// etcd starts anew with a manifest that begins no cluster: without its data it must not start at all.
+    SecureEtcd,
     /// Labels and taints of workers, which they may not change themselves.
     MarkWorkers { nodes: BTreeMap<String, Marking> },
     /// What the cluster still has of nodes that died: their etcd members, then their Node objects. Whoever leads does it.
@@ -213,6 +92,9 @@ impl Describe for Change {
             | Self::Restore { .. }
             | Self::Configure { .. }
             | Self::Proxy { .. }
+            | Self::Dns { .. }
+            | Self::Register
+            | Self::SecureEtcd
             | Self::Bury { .. }
             | Self::Mark { .. }
             | Self::MarkWorkers { .. }
@@ -248,6 +130,11 @@ impl Describe for Change {
                 [first].into_iter().chain(differences.iter().cloned()).collect()
             }
             Self::Proxy { .. } => vec!["kube-proxy starts anew with its settings, node by node".to_owned()],
+            Self::Dns { .. } => vec!["cluster DNS gets a server on every node, one after the other".to_owned()],
+            Self::Register => vec!["+ the Node object, which is gone: kubelet starts anew, its pods run on".to_owned()],
+            Self::SecureEtcd => {
+                vec!["etcd starts anew, so that it never begins a cluster of its own where its data is gone".to_owned()]
+            }
             Self::MarkWorkers { nodes } => nodes.iter().flat_map(|(node, marking)| marking.detail(node)).collect(),
             Self::Several(changes) => changes.iter().flat_map(Self::detail).collect(),
             Self::Bury { nodes } => {
@@ -273,7 +160,7 @@ impl Describe for Change {
     fn disrupts(&self) -> Disrupts {
         match self {
             // Containers run on, but a kubelet that does not come up takes its node along: one at a time.
-            Self::Configure { .. } => Disrupts::Service,
+            Self::Configure { .. } | Self::SecureEtcd => Disrupts::Service,
             Self::Become { way: Way::Rejoin, .. } => Disrupts::Node,
             Self::Several(changes) => changes.iter().map(Self::disrupts).max().unwrap_or_default(),
             Self::Become { way: Way::Fresh | Way::Continue { .. } | Way::StartOver, .. }
@@ -281,6 +168,8 @@ impl Describe for Change {
             | Self::Credentials
             | Self::Restore { .. }
             | Self::Proxy { .. }
+            | Self::Dns { .. }
+            | Self::Register
             | Self::Bury { .. }
             | Self::Mark { .. }
             | Self::MarkWorkers { .. }
@@ -319,16 +208,16 @@ pub fn obstacle(spec: &ClusterMemberSpec, observed: &Observed) -> Option<Obstacl
             Known::Absent | Known::Node(_) => None,
         };
     };
-    let member = membership.stage == Stage::Member && spec.role == MemberRole::ControlPlane;
-    // A manifest without data would begin a cluster of its own behind the load balancer.
-    let cleared = files.manifests.is_empty() && !files.kubelet_conf;
-    let emptied = member && !cleared && !files.manifests.contains("etcd") && !files.etcd_data;
-    emptied.then(|| Obstacle::Stuck {
-        message: format!("etcd's manifest and its data (/var/lib/etcd/member) are gone from {name}"),
-        help: "one of several control planes: run `kubeadm reset --force` on it, and it joins anew with the others' \
-               data. The only one: restore /var/lib/etcd from a snapshot"
-            .to_owned(),
+    (spec.control_planes == 1 && emptied(spec, membership, files)).then(|| Obstacle::Stuck {
+        message: format!("etcd's data (/var/lib/etcd/member) is gone from {name}, the only control plane"),
+        help: "put /var/lib/etcd back, or restore it from a snapshot; pods that run go on meanwhile".to_owned(),
     })
+}
+
+/// Whether a member lost etcd's data. It has the others' once it joined anew; started without it, etcd might begin a
+/// cluster of its own behind the load balancer.
+fn emptied(spec: &ClusterMemberSpec, membership: &Membership, files: &Files) -> bool {
+    membership.stage == Stage::Member && spec.role == MemberRole::ControlPlane && !files.etcd_data
 }
 
 /// What has to change; none for a member with its labels and static pods.
@@ -345,17 +234,26 @@ pub fn diff(spec: &ClusterMemberSpec, observed: &Observed) -> Option<Change> {
     if membership.stage != Stage::Member || !(observed.files.kubelet_conf || makes_credentials(spec, &observed.files)) {
         return Some(go_on(spec, membership));
     }
+    if emptied(spec, membership, &observed.files) {
+        return Some(Change::Become { role: spec.role, start: Start::Join, way: Way::Rejoin });
+    }
     let mut repairs = repairs(spec, &observed.files);
     if !repairs.is_empty() {
         return if repairs.len() > 1 { Some(Change::Several(repairs)) } else { repairs.pop() };
     }
     let configure = observed.kubelet.as_ref().filter(|seen| membership.kubelet.as_ref() != Some(&seen.now));
     let proxy = observed.proxy.as_ref().filter(|(wanted, has)| has.as_ref() != Some(wanted));
+    let dns = observed.dns.as_ref().filter(|(wanted, has)| has.as_ref() != Some(wanted));
+    // Alone it would take the whole cluster's etcd away for a moment, while others may be on their way in.
+    let secure = observed.newborn_etcd.is_some_and(|votes| votes >= spec.control_planes);
     let mut changes: Vec<Change> = [
         configure.map(|seen| Change::Configure { differences: seen.differences.clone() }),
+        (observed.node == Known::Absent).then_some(Change::Register),
         proxy.map(|(wanted, _)| Change::Proxy { wanted: wanted.clone() }),
+        dns.map(|(wanted, _)| Change::Dns { wanted: wanted.clone() }),
         observed.node.node().and_then(|node| mark(spec, membership, node)),
         mark_workers(spec, &observed.workers),
+        secure.then_some(Change::SecureEtcd),
         // Last, because it may wait for another.
         (!observed.remains.is_empty()).then(|| Change::Bury { nodes: observed.remains.clone() }),
     ]

@@ -68,6 +68,8 @@ pub fn mac_of(address: Ipv4Addr) -> Mac {
 pub struct Observed {
     /// The interface with the node's address: its name and MTU. None: the address is on no interface.
     pub interface: Option<(String, u32)>,
+    /// It carries no packets: no route can be by it.
+    pub down: bool,
     pub conflist: Option<String>,
     pub device: Option<Device>,
     pub routes: BTreeMap<Range, Route>,

@@ -84,12 +84,11 @@ pub async fn look(address: Ipv4Addr) -> Result<Observed, NetlinkError> {
     let addresses: Vec<_> =
         handle.address().get().execute().try_collect().await.map_err(refused("list the addresses"))?;
     for message in addresses {
-        let local = message.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Local(IpAddr::V4(local)) => Some(*local),
-            _not_it => None,
-        });
+        let local = local(&message.attributes);
         if local == Some(address) {
             observed.interface = names.get(&message.header.index).cloned();
+            let link = links.iter().find(|link| link.header.index == message.header.index);
+            observed.down = link.is_some_and(|link| !is_up(link));
         }
         if let (Some(local), Some(link), Some(device)) = (local, vxlan, observed.device.as_mut())
             && message.header.index == link.header.index
@@ -263,10 +262,7 @@ async fn adjust(handle: &Handle, device: &Device) -> Result<(), NetlinkError> {
         .await
         .map_err(refused("list the addresses"))?;
     for message in all {
-        let local = message.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Local(IpAddr::V4(local)) => Some(*local),
-            _not_it => None,
-        });
+        let local = local(&message.attributes);
         if local.is_some_and(|local| !device.addresses.contains(&local)) {
             handle.address().del(message).execute().await.map_err(refused(format!("take an address from {DEVICE}")))?;
         }
@@ -336,16 +332,62 @@ async fn write_routes(handle: &Handle, change: &Change) -> Result<(), NetlinkErr
     Ok(())
 }
 
-/// Something of ours went away: a route, the device, a neighbour of it. One item each time.
-pub fn changes() -> Result<impl Stream<Item = ()> + Send, NetlinkError> {
+/// Something of ours went away: a route, the device, a neighbour of it; or the interface with the node's address went down
+/// or came up, with which its routes go and of which the kernel says nothing. One item each time.
+pub fn changes(address: Option<Ipv4Addr>) -> Result<impl Stream<Item = ()> + Send, NetlinkError> {
     let groups = [MulticastGroup::Link, MulticastGroup::Neigh, MulticastGroup::Ipv4Route, MulticastGroup::Ipv4Ifaddr];
     let (connection, handle, messages) = rtnetlink::new_multicast_connection(&groups).map_err(NetlinkError::Socket)?;
     let socket = Socket { handle, reader: tokio::spawn(connection) };
+    let mut links = Links { address, ..Links::default() };
     Ok(messages.filter_map(move |(message, _)| {
         let _held_while_the_stream_lives = &socket;
         let NetlinkPayload::InnerMessage(message) = message.payload else { return std::future::ready(None) };
-        std::future::ready(concerns_us(&message).then_some(()))
+        std::future::ready((links.turned(&message) || concerns_us(&message)).then_some(()))
     }))
+}
+
+/// Interfaces, as far as was heard of them.
+#[derive(Default)]
+struct Links {
+    address: Option<Ipv4Addr>,
+    /// Which carry packets.
+    up: BTreeMap<u32, bool>,
+}
+
+impl Links {
+    /// Whether an interface that was heard of before went down or came up, or the node's address came or went. A pod's comes
+    /// up once.
+    fn turned(&mut self, message: &RouteNetlinkMessage) -> bool {
+        match message {
+            RouteNetlinkMessage::NewLink(link) => {
+                let up = is_up(link);
+                let before = self.up.insert(link.header.index, up);
+                // One that was not heard of yet was there before the watch: an end of it is news, a beginning is a new one's.
+                let pods = name_and_mtu(link).0.starts_with("veth");
+                !pods && before.map_or(!up, |before| before != up)
+            }
+            RouteNetlinkMessage::DelLink(link) => {
+                self.up.remove(&link.header.index);
+                false
+            }
+            RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address) => {
+                self.address.is_some() && local(&address.attributes) == self.address
+            }
+            _other_kinds => false,
+        }
+    }
+}
+
+fn local(attributes: &[AddressAttribute]) -> Option<Ipv4Addr> {
+    attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(IpAddr::V4(local)) => Some(*local),
+        _not_it => None,
+    })
+}
+
+/// It is set up, and something is at the other end.
+fn is_up(link: &LinkMessage) -> bool {
+    link.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp)
 }
 
 fn concerns_us(message: &RouteNetlinkMessage) -> bool {

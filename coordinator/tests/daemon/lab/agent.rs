@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use muster_catalog::{Catalog, Facts, Spec, kinds::cluster_member::Start};
 use muster_ids::Generation;
-use muster_plan::{Outcome, Report, Row, StepReport};
+use muster_plan::{
+    Outcome, Report, Row, StepReport,
+    cluster::{ClusterReport, Member, MemberState, NodeCondition},
+};
 use muster_proto::{
     Clock as _, SystemClock,
     signed::CatalogKey,
@@ -32,6 +35,8 @@ pub struct Behaviour {
     pub fails_on: Option<String>,
     /// It plans nothing: drafts stay unanswered.
     pub mute: bool,
+    /// It does not tell how the cluster is.
+    pub quiet: bool,
     /// Asked to leave the cluster it falls silent for good.
     pub dies: bool,
 }
@@ -84,6 +89,11 @@ impl Agent {
     /// Runs by itself, as a real agent would: pulls what is pushed, reports, answers drafts; dials again when cut off.
     pub fn run(self, behaviour: Behaviour) -> tokio::task::JoinHandle<()> {
         tokio::spawn(async move {
+            // Ends with this task.
+            let mut leads = tokio::task::JoinSet::new();
+            if self.name.starts_with("control-plane") && !behaviour.quiet {
+                leads.spawn(self.clone().leads());
+            }
             loop {
                 let mut client = self.client.clone();
                 if let Ok(stream) = client.watch(v1::WatchRequest { session: "1".to_owned() }).await {
@@ -92,6 +102,36 @@ impl Agent {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         })
+    }
+
+    /// Tells now and then what the cluster is: every node of its catalog serves, every control plane votes.
+    async fn leads(self) {
+        loop {
+            if let Ok(Some((catalog, _))) = self.pull("").await {
+                let _ = self.report_cluster(&self.cluster(&catalog)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// The cluster as this node's catalog wants it.
+    pub fn cluster(&self, catalog: &Catalog) -> ClusterReport {
+        let peers = catalog.resource.iter().flat_map(|resource| match &resource.spec {
+            Spec::PodNetwork(network) => network.peers.iter().map(|peer| peer.name.clone()).collect(),
+            _other => vec![],
+        });
+        let names: Vec<String> = peers.chain([self.name.clone()]).collect();
+        let members = names.iter().filter(|name| name.starts_with("control-plane"));
+        let member = |name: &String| Member { node: name.clone(), state: MemberState::Voter };
+        let members = members.map(member).collect();
+        let well = NodeCondition { ready: true, why: None, cordoned: false };
+        let nodes = names.into_iter().map(|name| (name, well.clone())).collect();
+        ClusterReport { nodes, members: Some(members), dns: None }
+    }
+
+    pub async fn report_cluster(&self, report: &ClusterReport) -> Result<(), GrpcStatus> {
+        let report_json = serde_json::to_string(report).unwrap();
+        self.client.clone().report_cluster(v1::ClusterSeen { report_json }).await.map(drop)
     }
 
     async fn follow(&self, mut stream: Streaming<v1::Push>, behaviour: &Behaviour) {

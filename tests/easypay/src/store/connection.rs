@@ -2,21 +2,25 @@
 //!
 //! A database can go away without a word (its node is gone, its address now leads elsewhere), so nothing here waits for an
 //! answer without a limit, and once one pooled connection proves dead all older ones are thrown away unchecked: checking
-//! them one by one would cost a waiting payment a second each.
+//! them one by one would cost a waiting payment a second each. The database's name is looked up here and not by the driver,
+//! which would wait as long as the system's resolver does, and has nowhere to go when that finds nothing.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
 use tokio::time::timeout;
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Client, Config, NoTls};
 
+use super::health::Health;
+use super::name::{Name, NameError, Resolver};
 use super::statements::{Statements, takes_writes};
 use crate::settings::{Database, Password};
 
-/// For the name look-up, the TCP handshake, the log-in and the preparation of statements together.
+/// For the name look-up, the TCP handshake and the log-in together, and as long again for the preparation of statements.
 const CONNECT: Duration = Duration::from_secs(2);
 /// For a pooled connection to show that it still leads to the database.
 const CHECK: Duration = Duration::from_secs(1);
@@ -24,8 +28,10 @@ const CHECK: Duration = Duration::from_secs(1);
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    #[error("no connection to the database within {} s", CONNECT.as_secs())]
+    #[error("the database does not answer in time")]
     Slow,
+    #[error("the database's name leads nowhere")]
+    Name(#[source] NameError),
     #[error("the password file cannot be read")]
     Password(#[source] std::io::Error),
     #[error("the database refuses")]
@@ -41,18 +47,32 @@ pub struct Connection {
 
 /// Makes and checks connections.
 pub struct Connector {
+    /// All but where to.
     config: Config,
+    host: Host,
     password: Password,
+    pub(super) health: Health,
     /// Connections of an older epoch are under suspicion and not used again.
     epoch: AtomicU64,
 }
 
+/// Where the database is.
+enum Host {
+    /// The folder of a unix socket, and the port that is part of its name.
+    Folder(String, u16),
+    Name(Name),
+}
+
 impl Connector {
-    pub fn new(database: Database) -> Self {
+    /// `resolver` says where the host is; a folder needs none.
+    pub fn new(database: Database, resolver: Resolver) -> Self {
+        let host = if database.host.starts_with('/') {
+            Host::Folder(database.host, database.port)
+        } else {
+            Host::Name(Name::new(resolver))
+        };
         let mut config = Config::new();
         config
-            .host(&database.host)
-            .port(database.port)
             .dbname(&database.name)
             .user(&database.user)
             .application_name("easypay")
@@ -68,7 +88,8 @@ impl Connector {
                 "-c statement_timeout=5s -c synchronous_commit=on -c client_connection_check_interval=1s \
                  -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3",
             );
-        Self { config, password: database.password, epoch: AtomicU64::new(0) }
+        let (password, epoch) = (database.password, AtomicU64::new(0));
+        Self { config, host, password, health: Health::default(), epoch }
     }
 
     /// A new connection without prepared statements: these need the schema.
@@ -76,19 +97,30 @@ impl Connector {
     /// # Errors
     /// Whatever keeps the database from answering within two seconds.
     pub async fn connect(&self) -> Result<Client, ConnectError> {
+        let end = Instant::now() + CONNECT;
         let mut config = self.config.clone();
         if let Some(password) = self.password.read().map_err(ConnectError::Password)? {
             config.password(password);
         }
-        // The limit in `config` covers the TCP handshake alone.
-        let connecting = timeout(CONNECT, config.connect(NoTls)).await.map_err(|_| ConnectError::Slow)?;
-        let (client, driver) = connecting.map_err(ConnectError::Database)?;
-        tokio::spawn(async move {
-            if let Err(error) = driver.await {
-                tracing::debug!(error = super::chain(&error), "connection to the database ended");
+        match &self.host {
+            Host::Folder(folder, port) => log_in(config.host_path(folder).port(*port), CONNECT).await,
+            Host::Name(name) => {
+                let addresses = name.addresses().await.map_err(ConnectError::Name)?;
+                let (client, address) = log_in_at_one(&config, &addresses, end).await?;
+                name.led_to(address, addresses);
+                Ok(client)
             }
-        });
-        Ok(client)
+        }
+    }
+
+    async fn make(&self) -> Result<Connection, ConnectError> {
+        let epoch = self.epoch.load(Ordering::Relaxed);
+        let client = self.connect().await?;
+        let statements = timeout(CONNECT, Statements::prepare(&client))
+            .await
+            .map_err(|_| ConnectError::Slow)?
+            .map_err(ConnectError::Database)?;
+        Ok(Connection { client, statements, epoch })
     }
 
     /// Puts all connections made so far under suspicion.
@@ -97,18 +129,48 @@ impl Connector {
     }
 }
 
+/// Logs in at the first address where that can be done. A dead one leaves their share of the time to those after it.
+async fn log_in_at_one(
+    config: &Config,
+    addresses: &[SocketAddr],
+    end: Instant,
+) -> Result<(Client, SocketAddr), ConnectError> {
+    let mut last = ConnectError::Slow;
+    for (shares, address) in (1..=addresses.len() as u32).rev().zip(addresses) {
+        let mut config = config.clone();
+        config.hostaddr(address.ip()).port(address.port());
+        match log_in(&config, end.saturating_duration_since(Instant::now()) / shares).await {
+            Ok(client) => return Ok((client, *address)),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+async fn log_in(config: &Config, limit: Duration) -> Result<Client, ConnectError> {
+    // The limit in `config` covers the TCP handshake alone.
+    let connecting = timeout(limit, config.connect(NoTls)).await.map_err(|_| ConnectError::Slow)?;
+    let (client, driver) = connecting.map_err(ConnectError::Database)?;
+    tokio::spawn(async move {
+        if let Err(error) = driver.await {
+            tracing::debug!(error = super::chain(&error), "connection to the database ended");
+        }
+    });
+    Ok(client)
+}
+
 impl Manager for Connector {
     type Type = Arc<Connection>;
     type Error = ConnectError;
 
     async fn create(&self) -> Result<Arc<Connection>, ConnectError> {
-        let epoch = self.epoch.load(Ordering::Relaxed);
-        let client = self.connect().await?;
-        let statements = timeout(CONNECT, Statements::prepare(&client))
-            .await
-            .map_err(|_| ConnectError::Slow)?
-            .map_err(ConnectError::Database)?;
-        Ok(Arc::new(Connection { client, statements, epoch }))
+        let start = Instant::now();
+        let made = self.make().await;
+        match &made {
+            Ok(_) => self.health.connected(),
+            Err(_) => self.health.not_connected(start),
+        }
+        made.map(Arc::new)
     }
 
     async fn recycle(&self, connection: &mut Arc<Connection>, _: &Metrics) -> RecycleResult<ConnectError> {

@@ -10,5 +10,6 @@ mod http;
 mod leaving;
 mod payments;
 mod postgres;
+mod readiness;
 mod replica;
 mod starting;

@@ -1,6 +1,10 @@
 //! Replicas that start: at once, before their database, with a wrong password.
 
 use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::time::{sleep, timeout};
 
 use crate::http::{get, pay, wallet};
 use crate::postgres::{PASSWORD, Postgres};
@@ -43,6 +47,18 @@ async fn a_replica_waits_for_its_database_and_sets_it_up() {
     // Even when all is lost while it runs, the schema comes back by itself.
     postgres.sql().await.batch_execute("DROP TABLE payments, wallets").await.unwrap();
     assert_eq!(pay(to, "dana", 1, "k").await.status, 201);
+
+    // Also what no statement needs, once the database was started anew.
+    postgres.sql().await.batch_execute("DROP INDEX payments_by_user").await.unwrap();
+    postgres.down(Signal::INT);
+    postgres.up().await;
+    let indexes = "SELECT count(*) FROM pg_indexes WHERE indexname = 'payments_by_user'";
+    let made = async {
+        while postgres.number(indexes).await == 0 {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), made).await.expect("the probe makes it");
 }
 
 #[tokio::test]

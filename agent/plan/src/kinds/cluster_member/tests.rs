@@ -18,6 +18,7 @@ fn spec(role: MemberRole, start: Start) -> ClusterMemberSpec {
         api_names: vec![],
         settings: None,
         ignore_preflight: vec![],
+        control_planes: 3,
         gone: vec![],
         workers: vec![],
         tries: false,
@@ -165,14 +166,65 @@ fn etcds_manifest_is_not_put_back_where_its_data_is_gone() {
     assert_eq!(obstacle(&spec, &observed), None);
     assert!(matches!(diff(&spec, &observed), Some(Change::Restore { .. })));
     observed.files.etcd_data = false;
-    let Some(Obstacle::Stuck { help, .. }) = obstacle(&spec, &observed) else { panic!() };
-    assert!(help.contains("kubeadm reset --force"));
+    assert_eq!(way(diff(&spec, &observed)), (Start::Join, Way::Rejoin));
     observed.files.manifests.clear();
-    assert!(matches!(obstacle(&spec, &observed), Some(Obstacle::Stuck { .. })));
-    // Reset by hand, as the help says: it joins again.
+    assert_eq!(way(diff(&spec, &observed)), (Start::Join, Way::Rejoin));
+    // Reset by hand.
     observed.files.kubelet_conf = false;
     assert_eq!(obstacle(&spec, &observed), None);
     assert_eq!(way(diff(&spec, &observed)).1, Way::Rejoin);
+}
+
+#[test]
+fn a_control_plane_that_lost_etcds_data_begins_anew_by_a_turn_unless_nobody_else_has_it() {
+    let observed = Observed {
+        membership: Some(note(ControlPlane, Start::Init, Stage::Member, 0)),
+        files: Files { etcd_data: false, ..all_files() },
+        ..Observed::default()
+    };
+    let mut spec = spec(ControlPlane, Start::Join);
+    assert_eq!(obstacle(&spec, &observed), None);
+    let change = diff(&spec, &observed).unwrap();
+    assert_eq!(change.disrupts(), Disrupts::Node);
+    assert_eq!(way(Some(change)), (Start::Join, Way::Rejoin));
+    spec.control_planes = 1;
+    let Some(Obstacle::Stuck { message, help }) = obstacle(&spec, &observed) else { panic!() };
+    assert!(message.contains("the only control plane") && help.contains("snapshot"));
+}
+
+#[test]
+fn the_first_etcd_is_kept_from_beginning_a_cluster_once_all_vote() {
+    let observed = |votes| Observed {
+        membership: Some(note(ControlPlane, Start::Init, Stage::Member, 0)),
+        files: all_files(),
+        newborn_etcd: votes,
+        ..Observed::default()
+    };
+    let spec = spec(ControlPlane, Start::Join);
+    for (votes, change) in [(None, None), (Some(1), None), (Some(2), None), (Some(3), Some(Change::SecureEtcd))] {
+        assert_eq!(diff(&spec, &observed(votes)), change, "{votes:?}");
+    }
+    assert_eq!(Change::SecureEtcd.disrupts(), Disrupts::Service);
+    let single = ClusterMemberSpec { control_planes: 1, ..spec };
+    assert_eq!(diff(&single, &observed(Some(1))), Some(Change::SecureEtcd));
+}
+
+#[test]
+fn a_node_object_that_is_gone_is_made_again_and_silence_is_no_reason() {
+    let seen = |node| Observed {
+        membership: Some(note(Worker, Start::Join, Stage::Member, 0)),
+        files: Files { kubelet_conf: true, ..Files::default() },
+        node,
+        ..Observed::default()
+    };
+    let joins = spec(Worker, Start::Join);
+    assert_eq!(diff(&joins, &seen(Known::Absent)), Some(Change::Register));
+    for known in [Known::Silent, Known::NoCredentials] {
+        assert_eq!(diff(&joins, &seen(known)), None);
+    }
+    // Who leaves is not brought back.
+    let leaves = diff(&spec(Worker, Start::Leave), &seen(Known::Absent));
+    assert_eq!(leaves, Some(Change::Leave { role: Worker, known: false }));
 }
 
 #[test]

@@ -1,0 +1,237 @@
+//! Cluster DNS: a server on every node, asked by that node's pods first.
+//!
+//! kubeadm makes a Deployment of two, which both land on the first control plane, alone when they are placed, and stay
+//! there: with that node no name is resolved anywhere. Here CoreDNS is a DaemonSet of kubeadm's own pod, and the Service
+//! prefers the asking node's (`trafficDistribution: PreferSameNode`): a node that dies takes the names of nobody else, with
+//! no health check to wait for. Where a node's own server is not ready, another node's answers.
+//!
+//! The Corefile is the admin's once it is there. The rest is put back by whoever leads.
+
+use std::time::{Duration, Instant};
+
+use kube::Client;
+use muster_catalog::kinds::{cluster_member::ClusterMemberSpec, manifest};
+use muster_ids::Digest;
+use muster_plan::cluster::Dns;
+use serde_json::{Value, json};
+
+use super::{
+    api::{self, ApiError},
+    bootstrap, documents, kubeadm,
+};
+use crate::{Context, Done, StepError};
+
+const SET: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets/coredns";
+const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/kube-system/deployments/coredns";
+const SERVICE: &str = "/api/v1/namespaces/kube-system/services/kube-dns";
+const CONFIGMAPS: &str = "/api/v1/namespaces/kube-system/configmaps";
+/// On the DaemonSet: what it was made of, and the generation that Kubernetes gave it then.
+const MARK: &str = "muster.dev/settings";
+/// The pods' label beside kubeadm's, whose Deployment has the same one otherwise.
+const POD: &str = "muster.dev/dns";
+/// Goes up when what is made here changes.
+const VERSION: u32 = 1;
+/// Until every node that serves has a server of its own, before the former ones go.
+const ROLLED_OUT: Duration = Duration::from_secs(60);
+
+/// Wanted, and as the cluster has it; the latter is none where anything was changed by somebody else.
+pub async fn seen(client: &Client, spec: &ClusterMemberSpec) -> Result<(String, Option<String>), ApiError> {
+    let wanted = wanted(spec);
+    let set = api::find(client, SET).await?;
+    let service = api::find(client, SERVICE).await?;
+    let former = api::find(client, DEPLOYMENT).await?;
+    let prefers = service.is_some_and(|service| service["spec"]["trafficDistribution"] == "PreferSameNode");
+    let has = set.filter(|_| prefers && !former.as_ref().is_some_and(is_kubeadms)).as_ref().and_then(marked);
+    Ok((wanted, has))
+}
+
+fn wanted(spec: &ClusterMemberSpec) -> String {
+    let of = format!("{VERSION} {} {} {}", spec.kubernetes, spec.image_repository, spec.services);
+    let mut digest = Digest::of(of).to_string();
+    digest.truncate(16);
+    digest
+}
+
+/// The digest that was noted, unless the specification was changed after it.
+fn marked(set: &Value) -> Option<String> {
+    let (digest, generation) = set["metadata"]["annotations"][MARK].as_str()?.split_once('@')?;
+    (set["metadata"]["generation"].as_u64() == generation.parse().ok()).then(|| digest.to_owned())
+}
+
+/// The Deployment that kubeadm makes, and no other of its name.
+fn is_kubeadms(deployment: &Value) -> bool {
+    deployment["metadata"]["labels"]["k8s-app"] == "kube-dns"
+}
+
+/// What a newborn cluster has from its start.
+pub async fn furnish(
+    ctx: &Context,
+    client: &Client,
+    spec: &ClusterMemberSpec,
+    documents: &str,
+) -> Result<(), StepError> {
+    let objects = objects(ctx, documents).await?;
+    futures::future::try_join_all(objects.iter().map(|object| put(ctx, client, object))).await?;
+    note(client, spec).await
+}
+
+/// Makes it so on a cluster that lives; kubeadm's Deployment goes when the nodes have servers of their own.
+pub async fn write(ctx: &Context, spec: &ClusterMemberSpec) -> Result<Done, StepError> {
+    let client = ctx.kube.client().await?;
+    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, documents::Etcd::Member);
+    furnish(ctx, &client, spec, &documents).await?;
+    let Some(former) = api::find(&client, DEPLOYMENT).await?.filter(is_kubeadms) else { return Ok(Done::default()) };
+    let begun = Instant::now();
+    while !api::find(&client, SET).await?.as_ref().is_some_and(serves) {
+        if begun.elapsed() > ROLLED_OUT {
+            return Err(StepError::waits("cluster DNS to be ready on the nodes; the former servers go after it"));
+        }
+        ctx.clock.sleep(Duration::from_millis(500)).await;
+    }
+    let preconditions = json!({"uid": former["metadata"]["uid"]});
+    let options = json!({
+        "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions, "propagationPolicy": "Background",
+    });
+    api::delete(&client, DEPLOYMENT, &options).await?;
+    tracing::info!("cluster DNS has a server on every node; kubeadm's Deployment was deleted");
+    Ok(Done {
+        notes: vec!["the Deployment kube-system/coredns removed: every node has a server of its own".to_owned()],
+    })
+}
+
+/// Its pods are there wherever a node serves. A node that is down has one that never is ready.
+fn serves(set: &Value) -> bool {
+    let number = |key: &str| set["status"][key].as_u64().unwrap_or_default();
+    let current = set["status"]["observedGeneration"] == set["metadata"]["generation"];
+    // More than the former two, or all there are.
+    current && number("numberReady") > 0 && number("numberReady") >= number("desiredNumberScheduled").min(3)
+}
+
+/// What the leader tells of it.
+pub async fn look(client: &Client) -> Option<Dns> {
+    let set = api::find(client, SET).await.ok()??;
+    let number = |key: &str| u32::try_from(set["status"][key].as_u64().unwrap_or_default()).unwrap_or(u32::MAX);
+    Some(Dns { wanted: number("desiredNumberScheduled"), ready: number("numberReady") })
+}
+
+/// kubeadm's objects of CoreDNS, with the Deployment made a DaemonSet.
+async fn objects(ctx: &Context, documents: &str) -> Result<Vec<Value>, StepError> {
+    let printed = kubeadm::print(ctx, &["init", "phase", "addon", "coredns", "--print-manifest"], documents).await?;
+    let mut objects = manifest::documents(&printed)
+        .map_err(|error| StepError::failed("what kubeadm prints of CoreDNS cannot be read").because(error))?;
+    for object in &mut objects {
+        match object["kind"].as_str() {
+            Some("Deployment") => *object = daemon_set(object),
+            Some("Service") => object["spec"]["trafficDistribution"] = json!("PreferSameNode"),
+            _other => {}
+        }
+    }
+    Ok(objects)
+}
+
+fn daemon_set(deployment: &Value) -> Value {
+    let mut template = deployment["spec"]["template"].clone();
+    template["metadata"]["labels"][POD] = json!("node");
+    let pod = &mut template["spec"];
+    // It belongs to its node as kube-proxy does: whatever the taints, and before the pods that ask it.
+    pod["tolerations"] = json!([{"operator": "Exists"}]);
+    pod["priorityClassName"] = json!("system-node-critical");
+    if let Some(pod) = pod.as_object_mut() {
+        pod.remove("affinity");
+    }
+    json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet",
+        "metadata": {"name": "coredns", "namespace": "kube-system", "labels": {"k8s-app": "kube-dns"}},
+        "spec": {
+            "selector": {"matchLabels": {"k8s-app": "kube-dns", POD: "node"}},
+            // The new one is there before the old one goes.
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": template,
+        },
+    })
+}
+
+async fn put(ctx: &Context, client: &Client, object: &Value) -> Result<(), StepError> {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let path = match object["kind"].as_str().unwrap_or_default() {
+        "ConfigMap" => {
+            return match api::create(client, CONFIGMAPS, object).await {
+                Err(error) if error.is_conflict() => Ok(()),
+                // The namespace comes with the API server's first second.
+                Err(error) if error.is_not_found() || error.passes() => {
+                    bootstrap::apply_when_possible(ctx, client, &(format!("{CONFIGMAPS}/{name}"), object.clone())).await
+                }
+                created => Ok(created.map(drop)?),
+            };
+        }
+        "ClusterRole" => format!("/apis/rbac.authorization.k8s.io/v1/clusterroles/{name}"),
+        "ClusterRoleBinding" => format!("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/{name}"),
+        "ServiceAccount" => format!("/api/v1/namespaces/kube-system/serviceaccounts/{name}"),
+        "Service" => SERVICE.to_owned(),
+        "DaemonSet" => SET.to_owned(),
+        other => {
+            return Err(StepError::failed(format!("kubeadm prints a {other} for CoreDNS, which muster does not know")));
+        }
+    };
+    bootstrap::apply_when_possible(ctx, client, &(path, object.clone())).await
+}
+
+/// Notes what the DaemonSet was made of: a later change by hand is seen by the generation.
+async fn note(client: &Client, spec: &ClusterMemberSpec) -> Result<(), StepError> {
+    let set = api::get(client, SET).await?;
+    let mark = format!("{}@{}", wanted(spec), set["metadata"]["generation"]);
+    let patch = json!({
+        "metadata": {"annotations": {MARK: mark}, "resourceVersion": set["metadata"]["resourceVersion"]},
+    });
+    api::merge(client, SET, &patch).await.map(drop).map_err(StepError::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kubeadms_pod_runs_on_every_node() {
+        let deployment = json!({
+            "kind": "Deployment",
+            "spec": {"replicas": 2, "selector": {"matchLabels": {"k8s-app": "kube-dns"}}, "template": {
+                "metadata": {"labels": {"k8s-app": "kube-dns"}},
+                "spec": {"affinity": {"podAntiAffinity": {}}, "tolerations": [{"key": "x"}], "dnsPolicy": "Default",
+                    "containers": [{"name": "coredns", "image": "registry.k8s.io/coredns/coredns:v1.12.1"}]},
+            }},
+        });
+        let set = daemon_set(&deployment);
+        let labels = json!({"k8s-app": "kube-dns", "muster.dev/dns": "node"});
+        assert_eq!(set["spec"]["selector"]["matchLabels"], labels);
+        assert_eq!(set["spec"]["template"]["metadata"]["labels"], labels);
+        let pod = &set["spec"]["template"]["spec"];
+        assert_eq!(pod["containers"], deployment["spec"]["template"]["spec"]["containers"]);
+        assert_eq!((&pod["tolerations"], &pod["affinity"]), (&json!([{"operator": "Exists"}]), &Value::Null));
+        assert_eq!(set["spec"]["replicas"], Value::Null);
+    }
+
+    #[test]
+    fn a_change_by_hand_shows_in_the_generation() {
+        let set = |generation: u64| json!({"metadata": {"generation": generation, "annotations": {MARK: "ab@3"}}});
+        assert_eq!(marked(&set(3)).as_deref(), Some("ab"));
+        assert_eq!(marked(&set(4)), None);
+        assert_eq!(marked(&json!({"metadata": {"generation": 3}})), None);
+    }
+
+    #[test]
+    fn the_former_servers_stay_until_others_serve() {
+        let set = |observed: u64, wanted: u64, ready: u64| {
+            json!({"metadata": {"generation": 2}, "status": {
+                "observedGeneration": observed, "desiredNumberScheduled": wanted, "numberReady": ready}})
+        };
+        for (seen, good) in [
+            (set(2, 5, 5), true),
+            (set(2, 5, 2), false),
+            (set(1, 5, 5), false),
+            (set(2, 1, 1), true),
+            (set(2, 0, 0), false),
+        ] {
+            assert_eq!(serves(&seen), good, "{seen}");
+        }
+    }
+}
