@@ -129,7 +129,7 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct Up {
-    /// What the local environment is made from, as `cargo xtask artefacts` wrote it
+    /// What the local environment is made from, as `cargo xtask artefacts` wrote it; remembered for the next time
     #[arg(long, value_name = "FILE", env = "MUSTER_ARTEFACTS")]
     pub artefacts: Option<PathBuf>,
     /// Give up after this many seconds without progress
@@ -215,10 +215,11 @@ pub enum CoordinatorCommand {
         /// The age identity that opens it
         #[arg(long, value_name = "FILE")]
         key: PathBuf,
+        /// As `up` takes it, and by itself what `up` was given last
         #[arg(long, value_name = "FILE", env = "MUSTER_ARTEFACTS")]
         artefacts: Option<PathBuf>,
     },
-    /// Make a recovery key pair: the identity into a file (0600), the recipient to standard output
+    /// Make a recovery key pair: both into a file (0600), the recipient to standard output, too
     #[command(after_help = "Example:\n  muster coordinator key recovery.txt")]
     Key { file: PathBuf },
 }

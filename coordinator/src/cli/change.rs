@@ -29,7 +29,7 @@ use crate::{
 /// `muster plan`.
 pub async fn plan(global: &Global, wait: u32) -> anyhow::Result<Ended> {
     let Some((files, site)) = site::load(global)? else { return Ok(Ended::Error) };
-    let mut client = connect::connect(&site).await?;
+    let mut client = connect::connect(global, &site).await?;
     let Some(plan) = make(&mut client, global, &files, wait).await? else { return Ok(Ended::Error) };
     if global.json {
         render::print_json(&plan)?;
@@ -81,10 +81,13 @@ pub async fn make(
 /// `muster apply [PLAN]`.
 pub async fn apply(global: &Global, args: &Apply) -> anyhow::Result<Ended> {
     let Some((files, site)) = site::load(global)? else { return Ok(Ended::Error) };
-    let mut client = connect::connect(&site).await?;
+    let mut client = connect::connect(global, &site).await?;
     let only = args.only.as_deref();
     let went = match &args.plan {
-        Some(id) => publish(&mut client, id, only).await?,
+        Some(id) => {
+            render::warnings(&site.warnings);
+            publish(&mut client, id, only).await?
+        }
         None => {
             let approve = |plan: &SavedPlan| {
                 show(global, plan);
@@ -130,7 +133,7 @@ pub fn show(global: &Global, plan: &SavedPlan) {
 /// Why nothing is applied: every node is as the site says, or has not said otherwise.
 fn nothing_to_do(plan: &SavedPlan) -> String {
     match plan.counts.silent + plan.counts.failed {
-        0 => summary(plan),
+        0 if plan.warnings.is_empty() => summary(plan),
         _ => plan_text(plan).trim_end().to_owned(),
     }
 }

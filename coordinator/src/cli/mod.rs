@@ -1,13 +1,16 @@
 //! The command `muster`: arguments in, one call to the coordinator or to this machine's Docker, text or JSON out.
 
+mod advice;
 mod args;
 mod change;
 mod connect;
 mod coordinator;
 mod follow;
+mod left;
 mod look;
 mod program;
 mod progress;
+mod remembered;
 mod render;
 mod site;
 mod up;
@@ -19,7 +22,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use serde_json::json;
 
-use args::{Cli, Command};
+use args::{Cli, Command, Global};
 
 /// How a command ended: its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,11 +59,12 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let json = cli.global.json;
+    let global = cli.global.clone();
+    let json = global.json;
     match runtime.block_on(run(cli)) {
         Ok(ended) => ended.into(),
         Err(error) => {
-            render::Wrong::of(&error).print(json);
+            render::Wrong::of(&advised(&global, error)).print(json);
             ExitCode::FAILURE
         }
     }
@@ -114,8 +118,19 @@ async fn run(cli: Cli) -> anyhow::Result<Ended> {
 
 /// The connection to the coordinator could not be made, or broke.
 #[derive(Debug, thiserror::Error)]
-#[error("the coordinator does not answer\n  help: muster up; its log: docker logs (its container)")]
+#[error("the connection failed")]
 struct Away;
+
+/// The error with the way out, where that needs the site's names: only a coordinator that went away says none by itself.
+fn advised(global: &Global, error: anyhow::Error) -> anyhow::Error {
+    if !error.is::<Away>() {
+        return error;
+    }
+    match site::scope(global) {
+        Some(scope) => advice::Advice::new(global, &scope).away(error),
+        None => error,
+    }
+}
 
 /// What the coordinator answered, in words.
 fn failure(status: tonic::Status) -> anyhow::Error {
