@@ -24,17 +24,22 @@ pub struct Advice {
     scope: Scope,
     /// As in `--site my-site -e local`.
     pub flags: String,
+    /// The same for whoever is in another folder.
+    anywhere: String,
     /// The list of artefacts that `up` would take by itself.
     list: Option<PathBuf>,
 }
 
 impl Advice {
     pub fn new(global: &Global, scope: &Scope) -> Self {
-        let given = std::env::var_os("MUSTER_ARTEFACTS").map(PathBuf::from);
+        let given = std::env::var_os("MUSTER_ARTEFACTS").filter(|list| !list.is_empty()).map(PathBuf::from);
         let remembered = || remembered::artefacts(&remembered::folder(scope).ok()?);
+        let flags = |site: &Path| format!("--site {} -e {}", word(&site.to_string_lossy()), scope.environment);
+        let site = std::path::absolute(&global.site).unwrap_or_else(|_| global.site.clone());
         Self {
             scope: scope.clone(),
-            flags: format!("--site {} -e {}", word(&global.site.to_string_lossy()), scope.environment),
+            flags: flags(&global.site),
+            anywhere: flags(&site),
             list: given.or_else(remembered),
         }
     }
@@ -49,10 +54,10 @@ impl Advice {
 
     /// How what it is made from is made.
     fn make(&self) -> String {
+        let (flags, muster) = (&self.flags, program::typed());
         format!(
-            "  help: in muster's checkout: cargo xtask up -- {0}\n  help: or, where `cargo xtask artefacts` has made the list FILE: {1} up {0} --artefacts FILE",
-            self.flags,
-            program::typed()
+            "  help: in muster's checkout: cargo xtask up -- {}\n  help: or, where `cargo xtask artefacts` has made the list FILE: {muster} up {flags} --artefacts FILE",
+            self.anywhere
         )
     }
 
@@ -136,7 +141,12 @@ mod tests {
 
     fn advice(list: Option<&Path>) -> Advice {
         let scope = Scope { cluster: "easypay".parse().unwrap(), environment: "local".parse().unwrap() };
-        Advice { scope, flags: "--site my-site -e local".to_owned(), list: list.map(Path::to_owned) }
+        Advice {
+            scope,
+            flags: "--site my-site -e local".to_owned(),
+            anywhere: "--site /srv/my-site -e local".to_owned(),
+            list: list.map(Path::to_owned),
+        }
     }
 
     #[test]
@@ -148,7 +158,7 @@ mod tests {
             assert!(known.ends_with(&format!("  help: {muster} up --site my-site -e local")), "{known}");
             for list in [None, Some(Path::new("/nosuch/local.json"))] {
                 let said = advice(list).of(&standing).to_string();
-                assert!(said.contains("cargo xtask up -- --site my-site -e local\n"), "{said}");
+                assert!(said.contains("cargo xtask up -- --site /srv/my-site -e local\n"), "{said}");
                 assert!(said.contains(&format!("{muster} up --site my-site -e local --artefacts FILE")), "{said}");
             }
         }
@@ -179,7 +189,10 @@ mod tests {
         let error = advice(Some(Path::new("/nosuch/local.json"))).manifest(None).unwrap_err();
         let said = super::super::render::Wrong::of(&error).to_string();
         assert!(said.contains("given to an earlier `up` is of no use: cannot read /nosuch/local.json"), "{said}");
-        assert!(said.contains("\n  help: in muster's checkout: cargo xtask up -- --site my-site -e local"), "{said}");
+        assert!(
+            said.contains("\n  help: in muster's checkout: cargo xtask up -- --site /srv/my-site -e local"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -19,9 +19,10 @@ use super::{
     follow::{self, Followed},
     look,
     progress::Stage,
-    render, site,
+    remembered, render, site,
 };
 use crate::{
+    local::start,
     plan::{SavedPlan, render as plan_text, summary},
     wire,
 };
@@ -31,6 +32,14 @@ pub async fn plan(global: &Global, wait: u32) -> anyhow::Result<Ended> {
     let Some((files, site)) = site::load(global)? else { return Ok(Ended::Error) };
     let mut client = connect::connect(global, &site).await?;
     let Some(plan) = make(&mut client, global, &files, wait).await? else { return Ok(Ended::Error) };
+    if plan.changes() {
+        // For completion alone: a plan that was made is shown whatever becomes of it.
+        let kept =
+            remembered::folder(&start::scope(&site)).and_then(|folder| remembered::remember_plan(&folder, &plan.id));
+        if let Err(error) = kept {
+            tracing::debug!(error = format!("{error:#}"), "the plan is not remembered");
+        }
+    }
     if global.json {
         render::print_json(&plan)?;
     } else {

@@ -3,6 +3,7 @@
 mod advice;
 mod args;
 mod change;
+mod complete;
 mod connect;
 mod coordinator;
 mod follow;
@@ -19,7 +20,7 @@ mod wait;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use serde_json::json;
 
 use args::{Cli, Command, Global};
@@ -48,6 +49,7 @@ impl From<Ended> for ExitCode {
 
 /// The whole command.
 pub fn main() -> ExitCode {
+    complete::answer();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return asked(&error),
@@ -108,9 +110,7 @@ async fn run(cli: Cli) -> anyhow::Result<Ended> {
         Command::Down { unprotect } => up::down(global, unprotect).await,
         Command::Coordinator { command } => coordinator::run(global, command).await,
         Command::Completion { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "muster", &mut script);
-            render::put(String::from_utf8_lossy(&script));
+            render::put(complete::script(shell)?);
             Ok(Ended::Good)
         }
     }

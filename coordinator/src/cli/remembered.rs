@@ -17,6 +17,9 @@ use crate::cloud::docker::Scope;
 
 /// The file with the path of the list of artefacts.
 const ARTEFACTS: &str = "artefacts";
+/// The file with the plans that were shown, for completion.
+const PLANS: &str = "plans";
+const MOST_PLANS: usize = 5;
 
 /// The folder of one environment.
 pub fn folder(scope: &Scope) -> anyhow::Result<PathBuf> {
@@ -66,6 +69,19 @@ pub fn remember(folder: &Path, list: &Path) -> anyhow::Result<()> {
     keep(folder, ARTEFACTS, &line)
 }
 
+/// The plans that were shown, the newest first; not all of them can still be applied.
+pub fn plans(folder: &Path) -> Vec<String> {
+    fs::read_to_string(folder.join(PLANS)).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+/// Remembers a plan that was shown.
+pub fn remember_plan(folder: &Path, id: &str) -> anyhow::Result<()> {
+    let others = plans(folder);
+    let all = std::iter::once(id).chain(others.iter().map(String::as_str).filter(|other| *other != id));
+    let lines: String = all.take(MOST_PLANS).map(|id| format!("{id}\n")).collect();
+    keep(folder, PLANS, lines.as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,5 +103,14 @@ mod tests {
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing half written is left");
         fs::write(folder.join(ARTEFACTS), "local.json\n").unwrap();
         assert_eq!(artefacts(&folder), None, "a path that says nothing of where it begins");
+    }
+
+    #[test]
+    fn the_newest_plan_comes_first_and_each_once() {
+        let dir = tempfile::tempdir().unwrap();
+        for id in ["1-a", "2-b", "3-c", "2-b", "4-d", "5-e", "6-f"] {
+            remember_plan(dir.path(), id).unwrap();
+        }
+        assert_eq!(plans(dir.path()), ["6-f", "5-e", "4-d", "2-b", "3-c"]);
     }
 }

@@ -180,6 +180,34 @@ fn without_docker_every_command_says_that_it_is_docker() {
     }
 }
 
+/// What a shell's script asks at a TAB at the end of a line.
+fn completed(line: &[&str], state: &std::path::Path) -> Vec<String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+    command.arg("--").arg("muster").args(line).env("MUSTER_COMPLETE", "bash").env("_CLAP_IFS", "\n");
+    command.env("_CLAP_COMPLETE_INDEX", line.len().to_string()).env("_CLAP_COMPLETE_COMP_TYPE", "9");
+    command.env("XDG_STATE_HOME", state).env("DOCKER_HOST", "unix:///nosuch/docker.sock");
+    command.env_remove("MUSTER_SITE").env_remove("MUSTER_ENVIRONMENT");
+    text(&command.output().unwrap().stdout).lines().map(|line| line.trim().to_owned()).collect()
+}
+
+#[test]
+fn environments_and_plans_are_completed() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = dir.path().join("site").to_str().unwrap().to_owned();
+    muster(&["init", &site]);
+    assert_eq!(completed(&["plan", "--site", &site, "-e", ""], dir.path()), ["dev", "local", "prod", "qa"]);
+    assert_eq!(completed(&["plan", "--site", &site, "-e", "pr"], dir.path()), ["prod"]);
+    let state = dir.path().join("muster/easypay-local");
+    std::fs::create_dir_all(&state).unwrap();
+    std::fs::write(state.join("plans"), "42-9c02de\n41-7f3a91\n").unwrap();
+    let plans = completed(&["apply", "--site", &site, "4"], dir.path());
+    assert!(["42-9c02de", "41-7f3a91"].iter().all(|plan| plans.contains(&(*plan).to_owned())), "{plans:?}");
+    // Without Docker there are none, and no error.
+    assert_eq!(completed(&["node", "why", "--site", &site, "work"], dir.path()), Vec::<String>::new());
+    let script = muster(&["completion", "bash"]);
+    assert!(text(&script.stdout).contains("MUSTER_COMPLETE=\"bash\""), "{script:?}");
+}
+
 /// `muster completion bash | head -1`: whoever has read enough closes the pipe.
 #[test]
 fn a_reader_who_goes_away_ends_the_command_quietly() {

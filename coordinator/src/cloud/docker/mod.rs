@@ -28,4 +28,5 @@ pub use container::{ContainerSpec, Found, Mount, State};
 pub use engine::{DEFAULT_SOCKET, Engine, Removed, own_socket, socket};
 pub use error::DockerError;
 pub use exec::Ran;
+pub(crate) use scope::NODE;
 pub use scope::{Role, Scope};
