@@ -3,6 +3,7 @@
 //! Each table is decoded by itself, so that what is wrong with one hides nothing in the others; what is wrong is
 //! left out or replaced by a harmless value until all is checked, and any error refuses the site in the end.
 
+mod addresses;
 mod convert;
 mod merged;
 mod rules;

@@ -159,7 +159,7 @@ pub struct Endpoint {
     pub port: u16,
     /// Path of the health check, HTTPS for the API.
     pub check: String,
-    /// The fixed address (Docker): given in the environment, or the provider's default.
+    /// The fixed address (Docker), where the site writes one. Absent: the planner chooses, and its blueprint remembers.
     pub address: Option<IpAddr>,
 }
 

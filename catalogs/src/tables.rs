@@ -200,7 +200,7 @@ pub(crate) struct EndpointTable {
     /// Path of the health check. `api`: `/readyz`, others `/`.
     #[schemars(extend("format" = "path"))]
     pub(crate) check: Option<String>,
-    /// Its fixed address in the provider's subnet (Docker). `api`: the tenth.
+    /// Its fixed address, from the 10th to the 255th of the provider's subnet (Docker). Absent: a free one is chosen, and kept.
     #[schemars(extend("format" = "ip"))]
     pub(crate) address: Option<String>,
 }

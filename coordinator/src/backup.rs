@@ -131,7 +131,10 @@ fn append(tar: &mut tar::Builder<impl Write>, name: &str, content: impl Read, le
 /// Opens a backup into an empty folder and raises the epoch, which follows the clock: `now` is seconds since 1970. Returns
 /// whose it was. A crash in between leaves a folder without a store, which is then not empty: remove it and restore again.
 pub fn restore(folder: &Path, sealed: impl Read, identity: &str, now: i64) -> Result<Manifest, BackupError> {
-    let identity: age::x25519::Identity = identity.trim().parse().map_err(|_| BackupError::Identity)?;
+    // Comments are age-keygen's, and those of `coordinator key`.
+    let mut lines = identity.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let identity: age::x25519::Identity =
+        lines.next().and_then(|line| line.parse().ok()).ok_or(BackupError::Identity)?;
     fs::create_dir_all(folder).map_err(at(folder))?;
     let mut entries = fs::read_dir(folder).map_err(at(folder))?;
     if entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != "lost+found")) {
@@ -303,7 +306,8 @@ mod tests {
         assert_eq!(left, 0, "no copy stays");
 
         let empty = tempfile::tempdir().unwrap();
-        let secret = identity.to_string().expose_secret().to_owned();
+        // As `coordinator key` writes it.
+        let secret = format!("# public key: {}\n{}\n", identity.to_public(), identity.to_string().expose_secret());
         let manifest = restore(empty.path(), sealed.as_slice(), &secret, 60).unwrap();
         assert_eq!(manifest.realm, realm());
         let store = Sqlite::open(&empty.path().join(STORE)).unwrap();

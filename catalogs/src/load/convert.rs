@@ -14,7 +14,7 @@ use crate::{
     kinds::{cluster_member::MemberRole, pod_network::Mode},
     role::{self, Role},
     shape::nearest,
-    site::{Disk, Endpoint, Pool, Provider, Secret, Site, nth},
+    site::{Disk, Endpoint, Pool, Provider, Secret, Site},
     tables::{ClusterTable, DiskTable, EndpointTable, OneOrMany, PoolTable, ProviderTable, SecretTable},
     template::Templates,
     tree::{At, Node, Sources, Table, Value},
@@ -60,7 +60,7 @@ impl Loader {
             }
         }
         for (name, table, node) in self.each(tree, "endpoint") {
-            let endpoint = self.endpoint(&name, &table, node, &site.provider);
+            let endpoint = self.endpoint(&name, &table, node);
             site.endpoints.insert(name, endpoint);
         }
         for (name, table, _) in self.each::<_, DiskTable>(tree, "disk") {
@@ -221,13 +221,7 @@ impl Loader {
         }
     }
 
-    fn endpoint(
-        &mut self,
-        name: &muster_ids::EndpointName,
-        table: &EndpointTable,
-        node: &Node,
-        provider: &Provider,
-    ) -> Endpoint {
+    fn endpoint(&mut self, name: &muster_ids::EndpointName, table: &EndpointTable, node: &Node) -> Endpoint {
         let api = name.as_str() == "api";
         for (key, given) in [("listen", table.listen), ("port", table.port)] {
             if given.is_none() && !api {
@@ -249,29 +243,13 @@ impl Loader {
                 None,
             );
         }
-        let given: Option<IpAddr> = table.address.as_deref().and_then(|a| a.parse().ok());
-        let address = match provider {
-            Provider::Docker { subnet } => {
-                let default = api.then(|| nth(*subnet, 10));
-                if given.or(default).is_none() {
-                    let help = format!("add address = \"{}\", or another that is free", nth(*subnet, 11));
-                    self.error(
-                        node.at,
-                        format!("endpoint {name} has no address"),
-                        "expected `address` in the provider's subnet",
-                        Some(help),
-                    );
-                }
-                given.or(default)
-            }
-            Provider::Aws { .. } => given,
-        };
         Endpoint {
             to: table.to.clone(),
             listen: table.listen.unwrap_or(6443),
             port: table.port.unwrap_or(6443),
             check: table.check.clone().unwrap_or_else(|| if api { "/readyz" } else { "/" }.to_owned()),
-            address,
+            // Absent: the planner chooses one, which only a blueprint remembers.
+            address: table.address.as_deref().and_then(|address| address.parse().ok()),
         }
     }
 }

@@ -1,9 +1,6 @@
 //! What tables of a site must fulfil together.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use muster_ids::{AppName, EndpointName, PoolName};
@@ -13,7 +10,7 @@ use crate::{
     diagnostic::Diagnostic,
     kinds::{cluster_member::MemberRole, pod_network::Mode},
     shape::nearest,
-    site::{Provider, Site, nth},
+    site::{Provider, Site},
     tree::{At, Node},
 };
 
@@ -157,26 +154,7 @@ impl Loader {
             );
             return;
         }
-        let mut taken: BTreeMap<(IpAddr, u16), At> = BTreeMap::new();
-        for (name, endpoint) in &site.endpoints {
-            let Some(address) = endpoint.address else { continue };
-            let at = tree.at(&["endpoint", name.as_str(), "address"]);
-            let (first, last) = (nth(*subnet, 10), nth(*subnet, 255));
-            if address < first || address > last {
-                self.error(
-                    at,
-                    format!("endpoint {name} cannot have the address {address}"),
-                    format!("expected {first} to {last}"),
-                    Some("below are the coordinator's and the artefacts' addresses, above are the nodes'".to_owned()),
-                );
-            }
-            if let Some(other) = taken.insert((address, endpoint.listen), at) {
-                let mut error = Diagnostic::new(format!("two endpoints listen on {address}:{}", endpoint.listen));
-                error.places.push(self.sources.place(other.min(at), "here"));
-                error.places.push(self.sources.place(other.max(at), "and here"));
-                self.errors.push(error.help("give one another address or another port"));
-            }
-        }
+        self.check_addresses(tree, site, *subnet);
     }
 
     /// What tables name must be there.

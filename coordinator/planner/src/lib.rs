@@ -17,7 +17,7 @@ pub use blueprint::Blueprint;
 pub use check::{Finding, check, check_change, check_seen};
 pub use diff::{CloudAction, CloudRow, rows};
 pub use inventory::{Inventory, Seen};
-pub use plan::{Input, plan};
+pub use plan::{AddressTaken, Input, addresses_taken, plan};
 pub use policy::Policy;
 pub use report::{PlanReport, Waiting};
 pub use steps::{Step, steps};

@@ -14,7 +14,7 @@ use std::{
 
 use common::World;
 use muster_ids::{Digest, NodeName};
-use muster_planner::{Blueprint, check_seen, may_disrupt, rows};
+use muster_planner::{AddressTaken, Blueprint, addresses_taken, check_seen, may_disrupt, rows};
 
 #[test]
 fn scenarios() {
@@ -75,6 +75,12 @@ impl Session {
             ["endpoint", name, "to", pool, "listen", listen, "port", port, "check", check] => {
                 world.endpoint(name, pool, listen.parse().ok()?, port.parse().ok()?, check);
             }
+            ["endpoint", name, "at", address] => {
+                world.policy.endpoints.get_mut(&name.parse().ok()?)?.address = Some(address.parse().ok()?);
+            }
+            ["endpoint", name, "anywhere"] => {
+                world.policy.endpoints.get_mut(&name.parse().ok()?)?.address = None;
+            }
             ["disk", name, "gone"] => drop(world.policy.disks.remove(&name.parse().ok()?)?),
             ["disk", name, "in", pool, gib] => world.disk(name, pool, gib.parse::<u64>().ok()? << 30),
             ["set", name] => drop(world.policy.sets.insert(name.to_owned())),
@@ -108,6 +114,7 @@ impl Session {
             ["execute"] => self.execute(),
             ["settle"] => self.settle(),
             ["orphans"] => self.orphans()?,
+            ["taken"] => self.taken()?,
             ["turn", node, ref holders @ ..] => self.turn(node, holders)?,
             _ => return None,
         }
@@ -198,6 +205,17 @@ impl Session {
         }
         for finding in findings {
             self.say(finding);
+        }
+        Some(())
+    }
+
+    fn taken(&mut self) -> Option<()> {
+        let taken = addresses_taken(&self.world.policy, self.world.blueprint.as_ref()?);
+        if taken.is_empty() {
+            self.say("none");
+        }
+        for AddressTaken { endpoint, address, holder, free } in taken {
+            self.say(format_args!("{address} of {endpoint} is {holder}'s; free: {free:?}"));
         }
         Some(())
     }

@@ -5,7 +5,10 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use futures::Stream;
 use muster_catalog::Diagnostics;
 use muster_ids::{NodeName, OperatorName};
-use muster_proto::v1::{self, operator_server, plan_event};
+use muster_proto::{
+    Realm,
+    v1::{self, operator_server, plan_event},
+};
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -13,8 +16,10 @@ use tonic::{Request, Response, Status};
 use super::{broken, local, sign, state};
 use crate::{
     authz, backup, backups,
+    cloud::docker::Scope,
     context::Context,
     events::{Event, Level},
+    local::containers,
     plan::{self, PlanError},
     publish::{self, Applied, ApplyError},
     state::Pause,
@@ -45,12 +50,17 @@ fn operator_of<T>(request: &Request<T>) -> Result<OperatorName, Status> {
 }
 
 /// Why there is no plan, as the last message of its stream: errors of the site are data, the rest are failures.
-fn plan_failed(error: PlanError) -> Result<v1::PlanEvent, Status> {
+fn plan_failed(error: PlanError, realm: &Realm) -> Result<v1::PlanEvent, Status> {
     match error {
         PlanError::Site(errors) => Ok(diagnostics_event(&errors)),
         error @ PlanError::Lost(_) => {
-            let help = "restore a backup: muster coordinator restore; or take down what is there: muster down";
-            Err(Status::failed_precondition(format!("{error}\n  help: {help}")))
+            let (scope, environment) = (Scope::of(realm), &realm.environment);
+            let (container, volume) = (scope.name("coordinator"), containers::state_volume(&scope));
+            let restore = format!(
+                "restore a backup onto an empty volume: docker rm --force {container}; docker volume rm {volume}; muster coordinator restore -e {environment} --key KEY BACKUP"
+            );
+            let help = format!("  help: {restore}\n  help: or take down what is there: muster down -e {environment}");
+            Err(Status::failed_precondition(format!("{error}\n{help}")))
         }
         PlanError::Policy(error) => Err(Status::failed_precondition(error.to_string())),
         error @ (PlanError::Cloud(_) | PlanError::Local(_) | PlanError::Library(_) | PlanError::Sign(_)) => {
@@ -116,7 +126,7 @@ impl operator_server::Operator for OperatorApi {
             };
             let last = match plan::plan(&ctx, &files, wait, &progress).await {
                 Ok(planned) => keep(&ctx, &planned.saved),
-                Err(error) => plan_failed(error),
+                Err(error) => plan_failed(error, &ctx.realm),
             };
             // The operator went: the plan is kept all the same.
             let _ = send.send(last).await;

@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::ArgValueCandidates;
+
+use super::complete;
 
 /// Highly available Kubernetes from TOML: one plan across cloud, nodes and cluster.
 #[derive(Debug, Parser)]
@@ -30,6 +33,7 @@ pub struct Global {
     pub site: PathBuf,
     /// The environment, a file of the site's `environments/`: `local` where none is named, and for `validate` all of them
     #[arg(short, long, global = true, env = "MUSTER_ENVIRONMENT", value_name = "NAME")]
+    #[arg(add = ArgValueCandidates::new(complete::environments))]
     pub environment: Option<String>,
     /// Print JSON to standard output: one value, or one a line while following; an error as {"error": …, "help": […]}
     #[arg(long, global = true)]
@@ -122,14 +126,16 @@ pub enum Command {
         #[command(subcommand)]
         command: CoordinatorCommand,
     },
-    /// Print a completion script for a shell
-    #[command(after_help = "Example:\n  muster completion bash > /etc/bash_completion.d/muster")]
+    /// Print a completion script for a shell; it asks this program, also for environments, nodes and plans
+    #[command(
+        after_help = "Example, again after an upgrade:\n  muster completion bash > /etc/bash_completion.d/muster"
+    )]
     Completion { shell: clap_complete::Shell },
 }
 
 #[derive(Debug, Args)]
 pub struct Up {
-    /// What the local environment is made from, as `cargo xtask artefacts` wrote it
+    /// What the local environment is made from, as `cargo xtask artefacts` wrote it; remembered for the next time
     #[arg(long, value_name = "FILE", env = "MUSTER_ARTEFACTS")]
     pub artefacts: Option<PathBuf>,
     /// Give up after this many seconds without progress
@@ -140,9 +146,10 @@ pub struct Up {
 #[derive(Debug, Args)]
 pub struct Apply {
     /// A plan that `muster plan` saved; without one, plan and ask
+    #[arg(add = ArgValueCandidates::new(complete::plans))]
     pub plan: Option<String>,
     /// Try this node first; the others wait for it, and so do the cluster's objects
-    #[arg(long, value_name = "NODE")]
+    #[arg(long, value_name = "NODE", add = ArgValueCandidates::new(complete::nodes))]
     pub only: Option<String>,
     /// Do not follow until the nodes are as written
     #[arg(long)]
@@ -154,6 +161,7 @@ pub enum NodeCommand {
     /// Stop converging a node for a while; expires by itself
     #[command(after_help = "Example:\n  muster node pause workers-2 --for 1h --reason 'looking at a disk'")]
     Pause {
+        #[arg(add = ArgValueCandidates::new(complete::nodes))]
         node: String,
         /// As in 30m, 1h; 0 ends a pause
         #[arg(long = "for", value_name = "TIME", default_value = "1h")]
@@ -164,10 +172,16 @@ pub enum NodeCommand {
     },
     /// Refuse a node's certificate from now on
     #[command(after_help = "Example:\n  muster node revoke workers-2")]
-    Revoke { node: String },
+    Revoke {
+        #[arg(add = ArgValueCandidates::new(complete::nodes))]
+        node: String,
+    },
     /// Say why a node is not ready
     #[command(after_help = "Example:\n  muster node why workers-2")]
-    Why { node: String },
+    Why {
+        #[arg(add = ArgValueCandidates::new(complete::nodes))]
+        node: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -215,10 +229,11 @@ pub enum CoordinatorCommand {
         /// The age identity that opens it
         #[arg(long, value_name = "FILE")]
         key: PathBuf,
+        /// As `up` takes it, and by itself what `up` was given last
         #[arg(long, value_name = "FILE", env = "MUSTER_ARTEFACTS")]
         artefacts: Option<PathBuf>,
     },
-    /// Make a recovery key pair: the identity into a file (0600), the recipient to standard output
+    /// Make a recovery key pair: both into a file (0600), the recipient to standard output, too
     #[command(after_help = "Example:\n  muster coordinator key recovery.txt")]
     Key { file: PathBuf },
 }

@@ -19,9 +19,10 @@ use super::{
     follow::{self, Followed},
     look,
     progress::Stage,
-    render, site,
+    remembered, render, site,
 };
 use crate::{
+    local::start,
     plan::{SavedPlan, render as plan_text, summary},
     wire,
 };
@@ -29,8 +30,16 @@ use crate::{
 /// `muster plan`.
 pub async fn plan(global: &Global, wait: u32) -> anyhow::Result<Ended> {
     let Some((files, site)) = site::load(global)? else { return Ok(Ended::Error) };
-    let mut client = connect::connect(&site).await?;
+    let mut client = connect::connect(global, &site).await?;
     let Some(plan) = make(&mut client, global, &files, wait).await? else { return Ok(Ended::Error) };
+    if plan.changes() {
+        // For completion alone: a plan that was made is shown whatever becomes of it.
+        let kept =
+            remembered::folder(&start::scope(&site)).and_then(|folder| remembered::remember_plan(&folder, &plan.id));
+        if let Err(error) = kept {
+            tracing::debug!(error = format!("{error:#}"), "the plan is not remembered");
+        }
+    }
     if global.json {
         render::print_json(&plan)?;
     } else {
@@ -81,10 +90,13 @@ pub async fn make(
 /// `muster apply [PLAN]`.
 pub async fn apply(global: &Global, args: &Apply) -> anyhow::Result<Ended> {
     let Some((files, site)) = site::load(global)? else { return Ok(Ended::Error) };
-    let mut client = connect::connect(&site).await?;
+    let mut client = connect::connect(global, &site).await?;
     let only = args.only.as_deref();
     let went = match &args.plan {
-        Some(id) => publish(&mut client, id, only).await?,
+        Some(id) => {
+            render::warnings(&site.warnings);
+            publish(&mut client, id, only).await?
+        }
         None => {
             let approve = |plan: &SavedPlan| {
                 show(global, plan);
@@ -147,7 +159,7 @@ fn no_difference(no_wait: bool) -> &'static str {
 /// Why nothing is applied: every node is as the site says, or has not said otherwise.
 fn nothing_to_do(plan: &SavedPlan) -> String {
     match plan.counts.silent + plan.counts.failed {
-        0 => summary(plan),
+        0 if plan.warnings.is_empty() => summary(plan),
         _ => plan_text(plan).trim_end().to_owned(),
     }
 }

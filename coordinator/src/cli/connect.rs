@@ -7,7 +7,7 @@ use std::{
     fs,
     io::Write,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
@@ -23,20 +23,24 @@ use muster_proto::{
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
-use crate::local;
+use super::{advice::Advice, args::Global, remembered};
+use crate::{
+    cloud::docker::Scope,
+    local::{self, operator::NoCoordinator, start},
+};
 
 /// A certificate with less than this left is issued again: no command should outlive it.
 const LEFT: i64 = 3600;
 
 pub type Client = OperatorClient<Channel>;
 
-/// Connects to the coordinator of the site's environment.
-pub async fn connect(site: &Site) -> anyhow::Result<Client> {
+/// Connects to the coordinator of the site's environment. Where none runs the error says what to do.
+pub async fn connect(global: &Global, site: &Site) -> anyhow::Result<Client> {
     let realm = Realm { cluster: site.cluster.clone(), environment: site.environment.clone() };
     let (address, credentials) = match &site.provider {
         Provider::Docker { subnet } => {
             let address = local::addresses::Addresses::of(*subnet)?.coordinator;
-            (format!("{address}:{}", local::GRPC_PORT), credentials(&realm).await?)
+            (format!("{address}:{}", local::GRPC_PORT), credentials(global, &start::scope(site), &realm).await?)
         }
         Provider::Aws { .. } => {
             anyhow::bail!("AWS is not offered yet\n  help: use an environment with [provider.docker]")
@@ -51,28 +55,24 @@ pub async fn connect(site: &Site) -> anyhow::Result<Client> {
     Ok(OperatorClient::new(channel).max_decoding_message_size(64 << 20))
 }
 
-/// Where the operator's identity for one environment is kept.
-fn folder(realm: &Realm) -> anyhow::Result<PathBuf> {
-    let state = std::env::var_os("XDG_STATE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(std::env::home_dir()?.join(".local/state")));
-    let state = state.context("neither XDG_STATE_HOME nor HOME is set: there is no place for the operator's key")?;
-    Ok(state.join("muster").join(format!("{}-{}", realm.cluster, realm.environment)))
+async fn credentials(global: &Global, scope: &Scope, realm: &Realm) -> anyhow::Result<Credentials> {
+    match current(&remembered::folder(scope)?, realm).await {
+        Err(error) if error.is::<NoCoordinator>() => Err(Advice::new(global, scope).no_coordinator().await),
+        credentials => credentials,
+    }
 }
 
-async fn credentials(realm: &Realm) -> anyhow::Result<Credentials> {
-    let folder = folder(realm)?;
-    if let Some(credentials) = kept(&folder, realm).await? {
+/// The kept credentials where they are good, else new ones.
+async fn current(folder: &Path, realm: &Realm) -> anyhow::Result<Credentials> {
+    if let Some(credentials) = kept(folder, realm).await? {
         return Ok(credentials);
     }
     let key = rcgen::KeyPair::generate().context("no key could be made")?;
     let request = rcgen::CertificateParams::default().serialize_request(&key)?.pem()?;
     let (chain, ca) = local::operator::issue(realm, &operator_name()?, &request).await?;
     let credentials = Credentials::from_pem(&chain, &key.serialize_pem(), &ca)?;
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
     for (name, text) in [("key.pem", key.serialize_pem()), ("chain.pem", chain), ("ca.pem", ca)] {
-        keep(&folder.join(name), &text)?;
+        remembered::keep(folder, name, text.as_bytes())?;
     }
     Ok(credentials)
 }
@@ -97,15 +97,6 @@ async fn kept(folder: &Path, realm: &Realm) -> anyhow::Result<Option<Credentials
 fn operator_name() -> anyhow::Result<OperatorName> {
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_default().to_lowercase();
     Ok(user.parse().or_else(|_| "operator".parse())?)
-}
-
-fn keep(path: &Path, text: &str) -> anyhow::Result<()> {
-    let folder = path.parent().context("a file in a folder")?;
-    let mut file = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o600)).tempfile_in(folder)?;
-    file.write_all(text.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(())
 }
 
 /// Writes a file that only its owner reads, without a moment in which others could.

@@ -8,8 +8,9 @@ use serde_json::json;
 
 use super::{
     Ended,
+    advice::Advice,
     args::{CoordinatorCommand, Global},
-    connect, failure, render, site,
+    connect, failure, remembered, render, site,
 };
 use crate::{app, local};
 
@@ -33,7 +34,9 @@ pub async fn run(global: &Global, command: CoordinatorCommand) -> anyhow::Result
         CoordinatorCommand::Backup { file, to } => backup(global, &file, to).await,
         CoordinatorCommand::Restore { file, key, artefacts } => {
             let Some((_, site)) = site::load(global)? else { return Ok(Ended::Error) };
-            let manifest = local::manifest::Manifest::read(artefacts.as_deref())?;
+            let scope = local::start::scope(&site);
+            let (manifest, list) = Advice::new(global, &scope).manifest(artefacts.as_deref())?;
+            remembered::remember(&remembered::folder(&scope)?, &list)?;
             local::restore::restore(&site, &file, &key, &manifest).await?;
             let text = format!("The coordinator runs from {}.", file.display());
             render::tell(global.json, &json!({ "restored": file }), text)?;
@@ -43,8 +46,9 @@ pub async fn run(global: &Global, command: CoordinatorCommand) -> anyhow::Result
             ensure!(!file.exists(), "{} exists and is not overwritten\n  help: name a new file", file.display());
             let identity = age::x25519::Identity::generate();
             let secret = age::secrecy::ExposeSecret::expose_secret(&identity.to_string()).to_owned();
-            connect::write_private(&file, &format!("{secret}\n"))?;
             let recipient = identity.to_public().to_string();
+            // As age-keygen has it: who finds the file knows what to seal to.
+            connect::write_private(&file, &format!("# public key: {recipient}\n{secret}\n"))?;
             render::tell(global.json, &json!({ "file": file, "recipient": recipient }), &recipient)?;
             Ok(Ended::Good)
         }
@@ -53,7 +57,7 @@ pub async fn run(global: &Global, command: CoordinatorCommand) -> anyhow::Result
 
 async fn backup(global: &Global, file: &Path, recipients: Vec<String>) -> anyhow::Result<Ended> {
     let Some((_, site)) = site::load(global)? else { return Ok(Ended::Error) };
-    let mut client = connect::connect(&site).await?;
+    let mut client = connect::connect(global, &site).await?;
     let mut chunks = client.backup(v1::BackupRequest { recipients }).await.map_err(failure)?.into_inner();
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut temporary =

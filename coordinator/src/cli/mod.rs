@@ -1,13 +1,17 @@
 //! The command `muster`: arguments in, one call to the coordinator or to this machine's Docker, text or JSON out.
 
+mod advice;
 mod args;
 mod change;
+mod complete;
 mod connect;
 mod coordinator;
 mod follow;
+mod left;
 mod look;
 mod program;
 mod progress;
+mod remembered;
 mod render;
 mod site;
 mod up;
@@ -16,10 +20,10 @@ mod wait;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use serde_json::json;
 
-use args::{Cli, Command};
+use args::{Cli, Command, Global};
 
 /// How a command ended: its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +49,7 @@ impl From<Ended> for ExitCode {
 
 /// The whole command.
 pub fn main() -> ExitCode {
+    complete::answer();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return asked(&error),
@@ -56,11 +61,12 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let json = cli.global.json;
+    let global = cli.global.clone();
+    let json = global.json;
     match runtime.block_on(run(cli)) {
         Ok(ended) => ended.into(),
         Err(error) => {
-            render::Wrong::of(&error).print(json);
+            render::Wrong::of(&advised(&global, error)).print(json);
             ExitCode::FAILURE
         }
     }
@@ -104,9 +110,7 @@ async fn run(cli: Cli) -> anyhow::Result<Ended> {
         Command::Down { unprotect } => up::down(global, unprotect).await,
         Command::Coordinator { command } => coordinator::run(global, command).await,
         Command::Completion { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "muster", &mut script);
-            render::put(String::from_utf8_lossy(&script));
+            render::put(complete::script(shell)?);
             Ok(Ended::Good)
         }
     }
@@ -114,8 +118,19 @@ async fn run(cli: Cli) -> anyhow::Result<Ended> {
 
 /// The connection to the coordinator could not be made, or broke.
 #[derive(Debug, thiserror::Error)]
-#[error("the coordinator does not answer\n  help: muster up; its log: docker logs (its container)")]
+#[error("the connection failed")]
 struct Away;
+
+/// The error with the way out, where that needs the site's names: only a coordinator that went away says none by itself.
+fn advised(global: &Global, error: anyhow::Error) -> anyhow::Error {
+    if !error.is::<Away>() {
+        return error;
+    }
+    match site::scope(global) {
+        Some(scope) => advice::Advice::new(global, &scope).away(error),
+        None => error,
+    }
+}
 
 /// What the coordinator answered, in words.
 fn failure(status: tonic::Status) -> anyhow::Error {

@@ -58,6 +58,11 @@ pub fn names(global: &Global) -> anyhow::Result<Option<Names>> {
     Ok(names)
 }
 
+/// Whose site it is, for advice: nothing where that cannot be read.
+pub fn scope(global: &Global) -> Option<Scope> {
+    Some(rough(&read(&global.site).ok()?, &global.environment().parse().ok()?)?.scope)
+}
+
 /// The names as two files say them that are TOML, the environment's before the cluster's. What is there and is no name
 /// is not passed over: the other file's may be of another cluster.
 fn rough(files: &SiteFiles, environment: &EnvName) -> Option<Names> {

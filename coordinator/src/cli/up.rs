@@ -7,16 +7,17 @@ use serde_json::json;
 
 use super::{
     Ended,
+    advice::Advice,
     args::{Global, Up},
     change::{self, Went},
-    connect, follow, program,
+    connect, follow, left, program,
     progress::Stage,
-    render,
+    remembered, render,
     site::{self, Names},
     wait::Silent,
 };
 use crate::{
-    local::{manifest::Manifest, start},
+    local::{standing::Standing, start},
     plan::SavedPlan,
 };
 
@@ -24,7 +25,16 @@ use crate::{
 pub async fn up(global: &Global, args: &Up) -> anyhow::Result<Ended> {
     let began = Instant::now();
     let Some((files, site)) = site::load(global)? else { return Ok(Ended::Error) };
-    let manifest = Manifest::read(args.artefacts.as_deref())?;
+    start::subnet(&site)?;
+    render::warnings(&site.warnings);
+    let scope = start::scope(&site);
+    let advice = Advice::new(global, &scope);
+    // A new state would have another CA: nodes that are there would never trust it, and their load balancers would go.
+    let standing = Standing::look(&start::engine().await?, &scope).await?;
+    if let Standing::Lost(_) = &standing {
+        return Err(advice.of(&standing));
+    }
+    let (manifest, list) = advice.manifest(args.artefacts.as_deref())?;
     if manifest.kubernetes != site.kubernetes {
         bail!(
             "muster.toml: cluster.kubernetes is {}, and the artefacts on this machine are for {}\n  help: write kubernetes = \"{}\"",
@@ -33,9 +43,10 @@ pub async fn up(global: &Global, args: &Up) -> anyhow::Result<Ended> {
             manifest.kubernetes
         );
     }
+    remembered::remember(&remembered::folder(&scope)?, &list)?;
     let stage = Stage::begin("coordinator");
     start::start(&site, &manifest).await?;
-    let mut client = connect::connect(&site).await?;
+    let mut client = connect::connect(global, &site).await?;
     stage.done("answers");
 
     let approve = |plan: &SavedPlan| {
@@ -76,7 +87,7 @@ pub async fn up(global: &Global, args: &Up) -> anyhow::Result<Ended> {
         return Ok(Ended::Good);
     }
     eprintln!("up in {:.1} s", began.elapsed().as_secs_f64());
-    let flags = format!("--site {} -e {}", global.site.display(), site.environment);
+    let flags = &advice.flags;
     for app in &status.apps {
         if let Some(url) = &app.url {
             render::say(format_args!("application {url}"));
@@ -112,11 +123,13 @@ pub async fn down(global: &Global, unprotect: bool) -> anyhow::Result<Ended> {
     let stage = Stage::begin(format!("taking down {scope}"));
     let removed = engine.remove_all(&scope).await?;
     stage.done("");
+    let left = left::of(&engine, &scope).await?;
     let (containers, volumes, networks) = (removed.containers, removed.volumes, removed.networks);
+    let lines: String = left.iter().map(|left| format!("\n{left}")).collect();
     render::tell(
         global.json,
-        &json!({ "containers": containers, "volumes": volumes, "networks": networks }),
-        format!("{containers} containers, {volumes} volumes, {networks} networks removed."),
+        &json!({ "containers": containers, "volumes": volumes, "networks": networks, "left": left }),
+        format!("{containers} containers, {volumes} volumes, {networks} networks removed.{lines}"),
     )?;
     Ok(Ended::Good)
 }

@@ -28,16 +28,13 @@ pub struct Manifest {
     pub kubernetes: String,
 }
 
-const HELP: &str = "  help: cargo xtask up makes what is missing; or name the file with --artefacts FILE";
-
 impl Manifest {
-    pub fn read(path: Option<&Path>) -> anyhow::Result<Self> {
-        let path = path.with_context(|| format!("what the local environment is made from is not named\n{HELP}"))?;
-        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}\n{HELP}", path.display()))?;
-        let manifest: Self = serde_json::from_str(&text)
-            .with_context(|| format!("{} is no list of artefacts\n{HELP}", path.display()))?;
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let manifest: Self =
+            serde_json::from_str(&text).with_context(|| format!("{} is no list of artefacts", path.display()))?;
         for part in [&manifest.apt_repository, &manifest.apt_key, &manifest.registry] {
-            ensure!(part.exists(), "{} is gone\n{HELP}", part.display());
+            ensure!(part.exists(), "{} is gone, which {} names", part.display(), path.display());
         }
         Ok(manifest)
     }

@@ -5,6 +5,7 @@ pub mod containers;
 pub mod manifest;
 pub mod operator;
 pub mod restore;
+pub mod standing;
 pub mod start;
 
 /// The coordinator's gRPC port.

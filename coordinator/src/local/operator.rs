@@ -1,25 +1,16 @@
 //! An operator's first certificate: signed within the coordinator's container, by the right to use Docker.
 
-use anyhow::{Context, bail};
-use bollard::{
-    API_DEFAULT_VERSION, Docker,
-    exec::{StartExecOptions, StartExecResults},
-    models::ExecConfig,
-};
-use futures::StreamExt;
+use anyhow::bail;
 use muster_ids::OperatorName;
 use muster_proto::identity::Realm;
-use tokio::io::AsyncWriteExt;
 
-use crate::cloud::docker::own_socket;
+use super::start;
+use crate::cloud::docker::Scope;
 
-/// Seconds.
-const TIMEOUT: u64 = 120;
-
-/// The coordinator's container.
-pub fn container(realm: &Realm) -> String {
-    format!("muster-{}-{}-coordinator", realm.cluster, realm.environment)
-}
+/// Its container is not there, or does not run.
+#[derive(Debug, thiserror::Error)]
+#[error("no coordinator runs for {0} on this machine")]
+pub struct NoCoordinator(pub Realm);
 
 /// Signs a request. Returns the chain and the CA.
 pub async fn issue(realm: &Realm, name: &OperatorName, request_pem: &str) -> anyhow::Result<(String, String)> {
@@ -34,40 +25,12 @@ pub async fn ca(realm: &Realm) -> anyhow::Result<String> {
 }
 
 async fn exec(realm: &Realm, args: &[&str], input: &str) -> anyhow::Result<String> {
-    let container = container(realm);
-    let socket = own_socket()?;
-    let docker = Docker::connect_with_socket(&socket.to_string_lossy(), TIMEOUT, API_DEFAULT_VERSION)
-        .context("Docker is not reachable")?;
-    let options = ExecConfig {
-        cmd: Some(args.iter().map(ToString::to_string).collect()),
-        attach_stdin: Some(true),
-        attach_stdout: Some(true),
-        attach_stderr: Some(true),
-        ..ExecConfig::default()
-    };
-    let made = docker.create_exec(&container, options).await.map_err(|error| {
-        anyhow::Error::new(error).context(format!("no coordinator runs for {realm} on this machine\n  help: muster up"))
-    })?;
-    let StartExecResults::Attached { mut output, input: mut to } =
-        docker.start_exec(&made.id, None::<StartExecOptions>).await?
-    else {
-        bail!("Docker did not attach to {container}");
-    };
-    to.write_all(input.as_bytes()).await?;
-    to.shutdown().await?;
-    let (mut out, mut err) = (String::new(), String::new());
-    while let Some(part) = output.next().await {
-        match part? {
-            bollard::container::LogOutput::StdErr { message } => err.push_str(&String::from_utf8_lossy(&message)),
-            bollard::container::LogOutput::StdOut { message } | bollard::container::LogOutput::Console { message } => {
-                out.push_str(&String::from_utf8_lossy(&message));
-            }
-            bollard::container::LogOutput::StdIn { .. } => {}
-        }
+    let container = Scope::of(realm).name("coordinator");
+    // Who may not use Docker is told so here: it says nothing of the coordinator.
+    let engine = start::engine().await?;
+    let Some(ran) = engine.exec_if_running(&container, args, input).await? else { bail!(NoCoordinator(realm.clone())) };
+    if ran.code != 0 {
+        bail!("{} in {container} ended with {}: {}", args[1..].join(" "), ran.code, ran.err.trim());
     }
-    let code = docker.inspect_exec(&made.id).await?.exit_code.unwrap_or(-1);
-    if code != 0 {
-        bail!("{} in {container} ended with {code}: {}", args[1..].join(" "), err.trim());
-    }
-    Ok(out)
+    Ok(ran.out)
 }

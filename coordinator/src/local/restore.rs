@@ -17,7 +17,7 @@ pub async fn restore(site: &muster_catalog::Site, file: &Path, key: &Path, manif
     let sealed = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let identity = fs::read_to_string(key).with_context(|| format!("cannot read {}", key.display()))?;
     let folder = tempfile::tempdir()?;
-    backup::restore(folder.path(), sealed.as_slice(), identity.trim(), SystemClock.now())?;
+    backup::restore(folder.path(), sealed.as_slice(), &identity, SystemClock.now())?;
     let scope = start::scope(site);
     let engine = start::engine().await?;
     let volume = containers::state_volume(&scope);

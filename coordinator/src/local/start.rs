@@ -3,6 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use anyhow::{Context, bail};
+use ipnet::IpNet;
 use muster_catalog::{Site, site::Provider};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -24,6 +25,17 @@ pub fn scope(site: &Site) -> Scope {
     Scope { cluster: site.cluster.clone(), environment: site.environment.clone() }
 }
 
+/// The nodes' network of an environment that runs on this machine; any other is refused.
+pub fn subnet(site: &Site) -> anyhow::Result<IpNet> {
+    match &site.provider {
+        Provider::Docker { subnet } => Ok(*subnet),
+        Provider::Aws { .. } => bail!(
+            "environment {} does not run on this machine\n  help: `up` and `down` are for environments with [provider.docker]",
+            site.environment
+        ),
+    }
+}
+
 /// The daemon of this machine.
 pub async fn engine() -> anyhow::Result<Engine> {
     Ok(Engine::connect(&docker::own_socket()?).await?)
@@ -36,12 +48,7 @@ pub async fn start(site: &Site, manifest: &Manifest) -> anyhow::Result<bool> {
 
 /// The same, with files put into a new coordinator before it starts.
 pub async fn start_with(site: &Site, manifest: &Manifest, state: &[Upload]) -> anyhow::Result<bool> {
-    let Provider::Docker { subnet } = &site.provider else {
-        bail!(
-            "environment {} does not run on this machine\n  help: `up` and `down` are for environments with [provider.docker]",
-            site.environment
-        )
-    };
+    let subnet = subnet(site)?;
     let engine = engine().await?;
     for image in [&manifest.node_image, &manifest.services_image, &manifest.coordinator_image] {
         if !engine.has_image(image).await? {
@@ -49,8 +56,8 @@ pub async fn start_with(site: &Site, manifest: &Manifest, state: &[Upload]) -> a
         }
     }
     let scope = scope(site);
-    let addresses = Addresses::of(*subnet)?;
-    engine.ensure_network(&scope, *subnet).await?;
+    let addresses = Addresses::of(subnet)?;
+    engine.ensure_network(&scope, subnet).await?;
     engine.ensure_volume(&scope, &containers::state_volume(&scope), Role::Coordinator, HashMap::new()).await?;
     let (artefacts, artefact_files) = containers::artefacts(&scope, manifest, addresses.artefacts)?;
     let config = config(site, manifest, addresses)?;

@@ -1,6 +1,7 @@
-//! What cannot be changed on a living cluster, until upgrades exist: said when the plan is made, with the place.
+//! What cannot be changed on a living cluster, as its version until upgrades exist: said when the plan is made, with the place.
 
 use muster_catalog::{Diagnostic, Diagnostics, Site, SiteFiles, diagnostic::Place, site::Provider};
+use muster_planner::{AddressTaken, Blueprint, Policy, addresses_taken};
 
 /// Refuses a changed Kubernetes version, pod or service range, nodes' network or cluster name.
 pub fn refuse_fixed(files: &SiteFiles, new: &Site, living: &Site) -> Result<(), Diagnostics> {
@@ -20,6 +21,33 @@ pub fn refuse_fixed(files: &SiteFiles, new: &Site, living: &Site) -> Result<(), 
             help: Some(format!("put `{key} = \"{old}\"` back, or make a new environment")),
         });
     }
+    if errors.is_empty() { Ok(()) } else { Err(Diagnostics(errors)) }
+}
+
+/// Refuses a written address that was chosen for another endpoint before: clients know it as that one's.
+pub fn refuse_taken(files: &SiteFiles, policy: &Policy, living: &Blueprint) -> Result<(), Diagnostics> {
+    let error = |taken: AddressTaken| {
+        let AddressTaken { endpoint, address, holder, free } = taken;
+        let table = format!("[endpoint.{endpoint}]");
+        let instead = match free {
+            Some(free) => format!("write {free}, which is free"),
+            None => "give it another".to_owned(),
+        };
+        Diagnostic {
+            message: format!("endpoint {endpoint} cannot have the address {address}: endpoint {holder} has it"),
+            places: place(
+                files,
+                &table,
+                "address",
+                &address.to_string(),
+                &format!("chosen for {holder} when it was made"),
+            )
+            .into_iter()
+            .collect(),
+            help: Some(format!("{instead}, or leave `address` out; to move {holder}, write an address for it, too")),
+        }
+    };
+    let errors: Vec<_> = addresses_taken(policy, living).into_iter().map(error).collect();
     if errors.is_empty() { Ok(()) } else { Err(Diagnostics(errors)) }
 }
 

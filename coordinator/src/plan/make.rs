@@ -15,7 +15,7 @@ use muster_planner::{
 use muster_proto::v1::{Draft, push};
 
 use super::{
-    fixed::refuse_fixed,
+    fixed::{refuse_fixed, refuse_taken},
     input::assumed_facts,
     saved::{Counts, NodePart, NodeSection, SavedPlan},
 };
@@ -88,6 +88,9 @@ pub async fn plan(
     }
     let policy = Policy::of(&site, digest, &ctx.node_image)?;
     let parent = before.as_ref().map(|published| &*published.blueprint);
+    if let Some(parent) = parent {
+        refuse_taken(files, &policy, parent).map_err(PlanError::Site)?;
+    }
     let (blueprint, report) = muster_planner::plan(Input { policy: &policy, seen: &seen, parent, seed: root.seed });
     let cloud = muster_planner::rows(&policy, parent, &blueprint, &seen);
 
@@ -110,10 +113,16 @@ pub async fn plan(
         nodes,
         cluster_rows,
         waits: report.waits().map(ToString::to_string).collect(),
-        warnings: site.warnings.iter().map(|warning| warning.message.clone()).collect(),
+        warnings: site.warnings.iter().map(warning).collect(),
         counts,
     };
     Ok(Planned { saved, site: Arc::new(site), blueprint, before })
+}
+
+/// With its way out; its place is in the message.
+fn warning(warning: &Diagnostic) -> String {
+    let help = warning.help.iter().map(|help| format!("\n    help: {help}"));
+    std::iter::once(warning.message.clone()).chain(help).collect()
 }
 
 fn stopped(state: &RolloutState) -> bool {

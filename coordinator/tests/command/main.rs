@@ -52,7 +52,9 @@ fn with_json_what_was_done_is_one_object() {
     assert!(json(&output)["files"].as_u64().unwrap() > 3, "{output:?}");
 
     let output = muster(&["coordinator", "key", &path("recovery.txt"), "--json"]);
-    assert!(json(&output)["recipient"].as_str().unwrap().starts_with("age1"), "{output:?}");
+    let recipient = json(&output)["recipient"].as_str().unwrap().to_owned();
+    let kept = std::fs::read_to_string(path("recovery.txt")).unwrap();
+    assert!(recipient.starts_with("age1") && kept.starts_with(&format!("# public key: {recipient}\nAGE-SECRET-KEY-1")));
 
     std::fs::write(path("site/roles/base.toml"), "[[file]]\npath = \"/x\"\ncontents = \"y\"\n").unwrap();
     let output = muster(&["validate", "--site", &path("site"), "--json"]);
@@ -157,6 +159,53 @@ fn what_is_worth_saying_and_no_error_is_said() {
     assert!(text(&output.stderr).contains("warning: the provider aws is not offered yet"), "{output:?}");
     let output = muster(&["validate", "--site", &site, "-e", "prod", "--json"]);
     assert!(json(&output)["warnings"][0]["message"].as_str().unwrap().contains("aws"), "{output:?}");
+}
+
+/// A daemon that may not be used, or is not there, is what is said, and never to run `up`.
+#[test]
+fn without_docker_every_command_says_that_it_is_docker() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = dir.path().join("site").to_str().unwrap().to_owned();
+    muster(&["init", &site]);
+    for line in
+        [&["up"][..], &["plan"], &["apply", "--yes"], &["status"], &["nodes"], &["kubeconfig"], &["down", "--yes"]]
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+        command.args(line).args(["--site", &site]).env("HOME", dir.path()).env("XDG_STATE_HOME", dir.path());
+        let output = command.env("DOCKER_HOST", "unix:///nosuch/docker.sock").output().unwrap();
+        let said = text_of(&output);
+        assert_eq!(output.status.code(), Some(1), "{line:?}: {said}");
+        assert!(said.contains("there is no Docker socket at /nosuch/docker.sock\n  help: install docker.io"), "{said}");
+        assert!(!said.contains("muster up"), "{line:?}: {said}");
+    }
+}
+
+/// What a shell's script asks at a TAB at the end of a line.
+fn completed(line: &[&str], state: &std::path::Path) -> Vec<String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+    command.arg("--").arg("muster").args(line).env("MUSTER_COMPLETE", "bash").env("_CLAP_IFS", "\n");
+    command.env("_CLAP_COMPLETE_INDEX", line.len().to_string()).env("_CLAP_COMPLETE_COMP_TYPE", "9");
+    command.env("XDG_STATE_HOME", state).env("DOCKER_HOST", "unix:///nosuch/docker.sock");
+    command.env_remove("MUSTER_SITE").env_remove("MUSTER_ENVIRONMENT");
+    text(&command.output().unwrap().stdout).lines().map(|line| line.trim().to_owned()).collect()
+}
+
+#[test]
+fn environments_and_plans_are_completed() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = dir.path().join("site").to_str().unwrap().to_owned();
+    muster(&["init", &site]);
+    assert_eq!(completed(&["plan", "--site", &site, "-e", ""], dir.path()), ["dev", "local", "prod", "qa"]);
+    assert_eq!(completed(&["plan", "--site", &site, "-e", "pr"], dir.path()), ["prod"]);
+    let state = dir.path().join("muster/easypay-local");
+    std::fs::create_dir_all(&state).unwrap();
+    std::fs::write(state.join("plans"), "42-9c02de\n41-7f3a91\n").unwrap();
+    let plans = completed(&["apply", "--site", &site, "4"], dir.path());
+    assert!(["42-9c02de", "41-7f3a91"].iter().all(|plan| plans.contains(&(*plan).to_owned())), "{plans:?}");
+    // Without Docker there are none, and no error.
+    assert_eq!(completed(&["node", "why", "--site", &site, "work"], dir.path()), Vec::<String>::new());
+    let script = muster(&["completion", "bash"]);
+    assert!(text(&script.stdout).contains("MUSTER_COMPLETE=\"bash\""), "{script:?}");
 }
 
 /// `muster completion bash | head -1`: whoever has read enough closes the pipe.

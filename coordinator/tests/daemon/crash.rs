@@ -102,6 +102,8 @@ async fn a_lost_state_takes_nothing_from_the_cluster_that_is_there() {
     let empty = Lab::over(folder.path().to_owned(), folder, cloud).await;
     let refused = empty.plan(&site("hello")).await.unwrap_err();
     assert!(refused.contains("the state was lost") && refused.contains("workers-2"), "{refused}");
+    let way_out = "docker volume rm muster-easypay-local-state; muster coordinator restore -e local --key KEY BACKUP";
+    assert!(refused.contains(way_out), "{refused}");
     assert!(refused.contains("muster coordinator restore"), "{refused}");
     let ids = |world: &muster_coordinator::cloud::fake::World| -> Vec<String> {
         world.instances.iter().map(|one| one.id.clone()).collect()

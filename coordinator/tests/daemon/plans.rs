@@ -2,7 +2,7 @@
 
 use muster_catalog::{Catalog, Spec};
 use muster_coordinator::{
-    plan::{NodePart, render},
+    plan::{NodePart, SavedPlan, render},
     state::RolloutState,
     status::{Outlook, Status, Stuck},
 };
@@ -159,6 +159,42 @@ async fn errors_of_the_site_and_changes_of_what_is_fixed_are_diagnostics() {
     let mut pods = site("hello");
     pods.texts.insert("muster.toml".to_owned(), crate::lab::SITE.replace("10.244.0.0/16", "10.245.0.0/16"));
     assert!(lab.plan(&pods).await.unwrap_err().contains("pods' range"));
+}
+
+/// Templates say it, a restart and a later edit leave it as it is, and nobody else can be given it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_without_an_address_gets_one_and_keeps_it() {
+    let endpoint = |name: &str, port: u16, address: &str| {
+        format!("[endpoint.{name}]\nto = \"workers\"\nlisten = 80\nport = {port}\n{address}\n")
+    };
+    let with = |more: &str| {
+        let mut files = site("hello");
+        *files.texts.get_mut("muster.toml").unwrap() += &(endpoint("shop", 30081, "") + more);
+        *files.texts.get_mut("roles/base.toml").unwrap() +=
+            "[[file]]\npath = \"/etc/shop\"\ncontent = \"{{ endpoints.shop.address }}\\n\"\n";
+        files
+    };
+    let row =
+        |plan: &SavedPlan| plan.cloud.iter().find(|row| row.what == "load balancer shop").map(ToString::to_string);
+    let mut lab = Lab::new().await;
+    let shown = row(&lab.plan(&with("")).await.unwrap()).unwrap();
+    assert!(shown.contains("10.89.0.12:80"), "{shown}");
+    lab.publish(&with("")).await;
+    let agent = lab.agent("workers-1").await;
+    let (catalog, _) = agent.pull("").await.unwrap().unwrap();
+    assert!(catalog.to_toml().contains("\n10.89.0.12\n"), "{}", catalog.to_toml());
+
+    lab.kill().await;
+    lab.start().await;
+    let admin = lab.plan(&with(&endpoint("admin", 30082, ""))).await.unwrap();
+    assert!(render(&admin).contains("10.89.0.13:80"), "{}", render(&admin));
+    assert_eq!(row(&admin), None);
+    let taken = with(&endpoint("admin", 30082, "address = \"10.89.0.12\""));
+    let errors = lab.plan(&taken).await.unwrap_err();
+    for said in ["endpoint admin cannot have the address 10.89.0.12: endpoint shop has it", "muster.toml", "10.89.0.13"]
+    {
+        assert!(errors.contains(said), "{said}: {errors}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

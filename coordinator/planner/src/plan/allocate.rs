@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::Range,
 };
 
 use ipnet::IpNet;
@@ -16,8 +17,6 @@ use crate::{
     report::Waiting,
 };
 
-/// Load balancers get addresses from here on in the subnet; what is before is the provider's (gateway, coordinator, artefacts).
-const FIRST_ENDPOINT: u128 = 10;
 /// Nodes get addresses from here on: `10.89.1.1` in `10.89.0.0/16`.
 const FIRST_NODE: u128 = 257;
 /// The same in a subnet of fewer than 512 addresses.
@@ -78,7 +77,7 @@ impl Draft<'_> {
         Digest::of(text).to_string()[..32].to_owned()
     }
 
-    fn taken_addresses(&self) -> BTreeSet<IpAddr> {
+    pub(super) fn taken_addresses(&self) -> BTreeSet<IpAddr> {
         let nodes = self.next.nodes.values().map(|node| node.address);
         let balancers = self.next.load_balancers.values().map(|balancer| balancer.address);
         let asked = self.input.policy.endpoints.values().filter_map(|endpoint| endpoint.address);
@@ -89,12 +88,7 @@ impl Draft<'_> {
 
     fn free_node_address(&self) -> Option<IpAddr> {
         let subnet = self.next.network.subnet;
-        let first = if size(subnet) < 512 { FIRST_NODE_SMALL } else { FIRST_NODE };
-        free(subnet, first, &self.taken_addresses())
-    }
-
-    pub(super) fn free_endpoint_address(&self) -> Option<IpAddr> {
-        free(self.next.network.subnet, FIRST_ENDPOINT, &self.taken_addresses())
+        free(subnet, first_node(subnet)..u128::MAX, &self.taken_addresses())
     }
 
     fn free_pods(&self) -> Option<IpNet> {
@@ -115,14 +109,19 @@ fn size(subnet: IpNet) -> u128 {
     1u128.checked_shl(u32::from(subnet.max_prefix_len() - subnet.prefix_len())).unwrap_or(u128::MAX)
 }
 
-/// The first address from the `first`-th on that nobody has; the last of the subnet, a broadcast address, is never given.
-fn free(subnet: IpNet, first: u128, taken: &BTreeSet<IpAddr>) -> Option<IpAddr> {
-    // One more candidate than there are takers is enough.
-    let last = (size(subnet) - 1).min(first + taken.len() as u128 + 1);
-    (first..last).map(|n| nth(subnet, n)).find(|address| !taken.contains(address))
+/// Where nodes' addresses begin.
+pub(super) fn first_node(subnet: IpNet) -> u128 {
+    if size(subnet) < 512 { FIRST_NODE_SMALL } else { FIRST_NODE }
 }
 
-fn nth(subnet: IpNet, n: u128) -> IpAddr {
+/// The first address of a range that nobody has; the last of the subnet, a broadcast address, is never given.
+pub(super) fn free(subnet: IpNet, range: Range<u128>, taken: &BTreeSet<IpAddr>) -> Option<IpAddr> {
+    // One more candidate than there are takers is enough.
+    let last = (size(subnet) - 1).min(range.end).min(range.start + taken.len() as u128 + 1);
+    (range.start..last).map(|n| nth(subnet, n)).find(|address| !taken.contains(address))
+}
+
+pub(super) fn nth(subnet: IpNet, n: u128) -> IpAddr {
     match subnet.network() {
         IpAddr::V4(base) => IpAddr::V4(Ipv4Addr::from(u32::from(base).wrapping_add(n as u32))),
         IpAddr::V6(base) => IpAddr::V6(Ipv6Addr::from(u128::from(base).wrapping_add(n))),

@@ -9,7 +9,6 @@ use super::Draft;
 use crate::{
     blueprint::{LoadBalancerPlan, NodeState},
     policy::EndpointPolicy,
-    report::Waiting,
 };
 
 impl Draft<'_> {
@@ -30,11 +29,7 @@ impl Draft<'_> {
     }
 
     fn balance_one(&mut self, name: &EndpointName, endpoint: &EndpointPolicy) {
-        let kept = self.next.load_balancers.get(name).map(|balancer| balancer.address);
-        let Some(address) = endpoint.address.or(kept).or_else(|| self.free_endpoint_address()) else {
-            self.waits(Waiting::Addresses);
-            return;
-        };
+        let Some(address) = self.endpoint_address(name) else { return };
         let targets: BTreeMap<_, _> = self
             .next
             .in_pool(&endpoint.to, NodeState::InService)

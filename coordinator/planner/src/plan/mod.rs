@@ -6,10 +6,12 @@
 mod allocate;
 mod balance;
 mod disks;
+mod endpoints;
 mod life;
 mod scale;
 
 pub(crate) use allocate::overlap;
+pub use endpoints::{AddressTaken, addresses_taken};
 
 use std::collections::{BTreeMap, BTreeSet};
 

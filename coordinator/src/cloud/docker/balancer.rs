@@ -17,6 +17,7 @@ use super::{
     cloud::DockerCloud,
     container::{ContainerSpec, State, short},
     error::DockerError,
+    exec::Ran,
     scope::{ENDPOINT, LABEL, Role, SPEC},
 };
 use crate::cloud::haproxy;
@@ -78,13 +79,11 @@ impl DockerCloud {
             return Ok(());
         }
         self.engine.upload(id, &[Upload::file(NEXT, 0o644, config)]).await?;
-        let (code, text) = self.engine.exec(id, &["haproxy", "-c", "-f", NEXT]).await?;
-        if code != 0 {
-            return Err(DockerError::Balancer(text.trim().to_owned()));
-        }
-        let (code, text) = self.engine.exec(id, &["mv", NEXT, CONFIG]).await?;
-        if code != 0 {
-            return Err(DockerError::Balancer(text.trim().to_owned()));
+        for command in [&["haproxy", "-c", "-f", NEXT][..], &["mv", NEXT, CONFIG]] {
+            let Ran { code, out, err } = self.engine.exec(id, command, "").await?;
+            if code != 0 {
+                return Err(DockerError::Balancer(format!("{out}{err}").trim().to_owned()));
+            }
         }
         self.engine.signal(id, "SIGUSR2").await?;
         self.engine.upload(id, &[Upload::file(LOADED, 0o644, config)]).await

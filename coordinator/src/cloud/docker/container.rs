@@ -1,17 +1,14 @@
 //! Containers: from a plain description to a running one, idempotent by name and label.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::collections::{BTreeMap, HashMap};
 
 use bollard::{
     body_full,
     models::{
         ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary,
-        ContainerSummaryStateEnum, EndpointIpamConfig, EndpointSettings, ExecConfig, HostConfig,
-        HostConfigCgroupnsModeEnum, HostConfigLogConfig, MountType, MountVolumeOptions, NetworkingConfig, PortBinding,
-        RestartPolicy, RestartPolicyNameEnum,
+        ContainerSummaryStateEnum, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigCgroupnsModeEnum,
+        HostConfigLogConfig, MountType, MountVolumeOptions, NetworkingConfig, PortBinding, RestartPolicy,
+        RestartPolicyNameEnum,
     },
     query_parameters::{
         CreateContainerOptions, DownloadFromContainerOptions, KillContainerOptions, LogsOptions,
@@ -323,37 +320,6 @@ impl Engine {
             Err(error) if absent(&error) => Ok(None),
             Err(error) => Err(DockerError::of(format!("read {path} of container {}", short(id)), error)),
         }
-    }
-
-    /// Runs a program in it: exit code and what it wrote.
-    pub async fn exec(&self, id: &str, command: &[&str]) -> Result<(i64, String), DockerError> {
-        // None of what is run here takes a second. Docker's own limit ends with the answer's head.
-        const LIMIT: Duration = Duration::from_secs(60);
-        tokio::time::timeout(LIMIT, self.exec_without_limit(id, command)).await.unwrap_or_else(|_| {
-            let what =
-                format!("run {} in container {}: it did not end within {} s", command[0], short(id), LIMIT.as_secs());
-            Err(DockerError::Slow { what })
-        })
-    }
-
-    async fn exec_without_limit(&self, id: &str, command: &[&str]) -> Result<(i64, String), DockerError> {
-        let fail = |error| DockerError::of(format!("run {} in container {}", command[0], short(id)), error);
-        let config = ExecConfig {
-            cmd: Some(command.iter().map(|part| (*part).to_owned()).collect()),
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            ..Default::default()
-        };
-        let exec = self.docker.create_exec(id, config).await.map_err(fail)?;
-        let started = self.docker.start_exec(&exec.id, None).await.map_err(fail)?;
-        let mut text = String::new();
-        if let bollard::exec::StartExecResults::Attached { mut output, .. } = started {
-            while let Some(part) = output.next().await {
-                text.push_str(&part.map_err(fail)?.to_string());
-            }
-        }
-        let code = self.docker.inspect_exec(&exec.id).await.map_err(fail)?.exit_code;
-        Ok((code.unwrap_or(-1), text))
     }
 
     /// Sends a signal to its first process.

@@ -72,6 +72,19 @@ impl Engine {
         }
     }
 
+    /// The images of these repositories as `NAME:TAG`, sorted.
+    pub async fn images(&self, repositories: &[&str]) -> Result<Vec<String>, DockerError> {
+        let filters =
+            HashMap::from([("reference".to_owned(), repositories.iter().map(|name| format!("{name}:*")).collect())]);
+        let options = ListImagesOptions { filters: Some(filters), ..Default::default() };
+        let images = self.docker.list_images(Some(options)).await;
+        let images = images.map_err(|error| DockerError::of("list images", error))?;
+        let ours = |tag: &String| repositories.iter().any(|name| tag.split(':').next() == Some(name));
+        let mut tags: Vec<String> = images.into_iter().flat_map(|image| image.repo_tags).filter(ours).collect();
+        tags.sort();
+        Ok(tags)
+    }
+
     /// The youngest image of a repository, as `NAME:TAG`.
     pub async fn newest_image(&self, repository: &str) -> Result<Option<String>, DockerError> {
         let filters = HashMap::from([("reference".to_owned(), vec![format!("{repository}:*")])]);

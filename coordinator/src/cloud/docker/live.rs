@@ -17,7 +17,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{DockerCloud, DockerConfig, DockerError, Engine, Scope, bounding_capabilities};
+use super::{DockerCloud, DockerConfig, DockerError, Engine, Ran, Scope, bounding_capabilities};
 use crate::cloud::{Cloud, CloudError};
 
 const NEEDS: &str = "these tests need Docker and the image muster-services: run `cargo xtask artefacts`";
@@ -156,7 +156,21 @@ async fn docker_changes_targets_without_losing_a_request() {
     assert!(matches!(&refused, Err(CloudError::Final { what, .. }) if what.contains("nonsense")), "{refused:?}");
     assert_eq!(cloud.observe().await.unwrap().load_balancers[&name], before);
     assert_eq!(post(front).await, Ok(200));
-    cloud.engine().remove_all(&scope).await.unwrap();
+
+    // A program in it reads what it is given. One that was killed runs none, as one that was never there.
+    let (engine, container) = (cloud.engine(), scope.load_balancer(&name));
+    let ran = engine.exec(&container, &["sh", "-c", "cat; echo no >&2; exit 3"], "yes\n").await.unwrap();
+    assert_eq!(ran, Ran { code: 3, out: "yes\n".to_owned(), err: "no\n".to_owned() });
+    engine.signal(&container, "SIGKILL").await.unwrap();
+    for container in [container.as_str(), "muster-balance-nosuch"] {
+        let none = async || engine.exec_if_running(container, &["true"], "").await;
+        // Docker notices a moment later.
+        while none().await.unwrap().is_some_and(|ran| ran.code == 0) {
+            sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(none().await.unwrap(), None, "{container}");
+    }
+    engine.remove_all(&scope).await.unwrap();
 }
 
 #[tokio::test]

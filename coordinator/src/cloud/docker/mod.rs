@@ -12,6 +12,7 @@ mod cloud;
 mod container;
 mod engine;
 mod error;
+mod exec;
 #[cfg(test)]
 mod live;
 mod network;
@@ -26,4 +27,6 @@ pub use cloud::{DockerCloud, DockerConfig};
 pub use container::{ContainerSpec, Found, Mount, State};
 pub use engine::{DEFAULT_SOCKET, Engine, Removed, own_socket, socket};
 pub use error::DockerError;
+pub use exec::Ran;
+pub(crate) use scope::NODE;
 pub use scope::{Role, Scope};

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, fmt};
 
 use muster_ids::{ClusterName, DiskName, EndpointName, EnvName, NodeName};
+use muster_proto::Realm;
 
 /// `CLUSTER/ENVIRONMENT`, on everything that muster makes.
 pub(crate) const LABEL: &str = "muster";
@@ -57,6 +58,10 @@ impl fmt::Display for Scope {
 }
 
 impl Scope {
+    pub fn of(realm: &Realm) -> Self {
+        Self { cluster: realm.cluster.clone(), environment: realm.environment.clone() }
+    }
+
     /// As in `muster-easypay-local-workers-1`; the network's name is [`Scope::network`].
     pub fn name(&self, what: impl fmt::Display) -> String {
         format!("muster-{}-{}-{what}", self.cluster, self.environment)
