@@ -42,7 +42,7 @@ pub struct Member {
 pub enum MemberState {
     /// It answers and votes.
     Voter,
-    /// It answers and does not vote yet.
+    /// It does not vote yet, and may not have come so far as to answer.
     Learner,
     /// It was announced and never started.
     Unstarted,

@@ -179,8 +179,9 @@ fn state(member: &etcd::Member, answers: bool) -> Member {
         return Member { node: host, state: MemberState::Unstarted };
     }
     let state = match (answers, member.learner) {
-        (false, _) => MemberState::Silent,
-        (true, true) => MemberState::Learner,
+        // It may not have come so far.
+        (_, true) => MemberState::Learner,
+        (false, false) => MemberState::Silent,
         (true, false) => MemberState::Voter,
     };
     Member { node: member.name.clone(), state }
@@ -244,7 +245,9 @@ mod tests {
         };
         assert_eq!(told(&member("", true), false), ("10.0.0.3".to_owned(), MemberState::Unstarted));
         assert_eq!(told(&member("c", false), false), ("c".to_owned(), MemberState::Silent));
-        assert_eq!(told(&member("c", true), true), ("c".to_owned(), MemberState::Learner));
+        for answers in [true, false] {
+            assert_eq!(told(&member("c", true), answers), ("c".to_owned(), MemberState::Learner));
+        }
         assert_eq!(told(&member("c", false), true), ("c".to_owned(), MemberState::Voter));
     }
 }

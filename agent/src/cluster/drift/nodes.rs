@@ -12,6 +12,7 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use muster_ids::Digest;
+use muster_plan::kinds::cluster_member::Stage;
 
 use super::leading;
 use crate::{Context, cluster::membership};
@@ -21,7 +22,8 @@ pub fn own(ctx: Context, name: String) -> BoxStream<'static, ()> {
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let nodes = async move {
         loop {
-            let member = membership::read(&*ctx.files).is_ok_and(|note| note.is_some_and(|note| note.name == name));
+            let member = membership::read(&*ctx.files)
+                .is_ok_and(|note| note.is_some_and(|note| note.name == name && note.stage == Stage::Member));
             if member && let Ok(client) = ctx.kube.client().await {
                 return Api::all(client);
             }
