@@ -8,6 +8,7 @@ mod http;
 mod hub;
 mod join;
 mod operator;
+mod operators;
 mod report;
 mod sign;
 mod watch;

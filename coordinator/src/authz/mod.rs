@@ -5,7 +5,7 @@ mod rules;
 mod serve;
 
 pub use gate::{ControlPlanes, Gate, peer};
-pub use rules::{Rule, decide, rule};
+pub use rules::{Deed, Rule, decide, role_for, rule};
 pub use serve::serve;
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use crate::{
 /// `muster plan`.
 pub async fn plan(global: &Global, wait: u32) -> anyhow::Result<Ended> {
     let Some((files, site)) = site::load(global)? else { return Ok(Ended::Error) };
-    let mut client = connect::connect(&site).await?;
+    let mut client = connect::connect(&site, global.role).await?;
     let Some(plan) = make(&mut client, global, &files, wait).await? else { return Ok(Ended::Error) };
     if global.json {
         render::print_json(&plan)?;
@@ -81,7 +81,7 @@ pub async fn make(
 /// `muster apply [PLAN]`.
 pub async fn apply(global: &Global, args: &Apply) -> anyhow::Result<Ended> {
     let Some((files, site)) = site::load(global)? else { return Ok(Ended::Error) };
-    let mut client = connect::connect(&site).await?;
+    let mut client = connect::connect(&site, global.role).await?;
     let only = args.only.as_deref();
     let went = match &args.plan {
         Some(id) => publish(&mut client, id, only).await?,

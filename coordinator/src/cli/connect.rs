@@ -15,6 +15,7 @@ use anyhow::Context;
 use muster_catalog::{Site, site::Provider};
 use muster_ids::OperatorName;
 use muster_proto::{
+    OperatorRole,
     clock::{Clock, SystemClock},
     identity::{Leaf, Realm},
     tls::{self, Credentials, Trust},
@@ -23,20 +24,23 @@ use muster_proto::{
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
-use crate::local;
+use crate::{
+    authz::{Deed, role_for},
+    local,
+};
 
 /// A certificate with less than this left is issued again: no command should outlive it.
 const LEFT: i64 = 3600;
 
 pub type Client = OperatorClient<Channel>;
 
-/// Connects to the coordinator of the site's environment.
-pub async fn connect(site: &Site) -> anyhow::Result<Client> {
+/// Connects to the coordinator of the site's environment, with a certificate of this role where one is named.
+pub async fn connect(site: &Site, role: Option<OperatorRole>) -> anyhow::Result<Client> {
     let realm = Realm { cluster: site.cluster.clone(), environment: site.environment.clone() };
     let (address, credentials) = match &site.provider {
         Provider::Docker { subnet } => {
             let address = local::addresses::Addresses::of(*subnet)?.coordinator;
-            (format!("{address}:{}", local::GRPC_PORT), credentials(&realm).await?)
+            (format!("{address}:{}", local::GRPC_PORT), credentials(&realm, role).await?)
         }
         Provider::Aws { .. } => {
             anyhow::bail!("AWS is not offered yet\n  help: use an environment with [provider.docker]")
@@ -60,14 +64,15 @@ fn folder(realm: &Realm) -> anyhow::Result<PathBuf> {
     Ok(state.join("muster").join(format!("{}-{}", realm.cluster, realm.environment)))
 }
 
-async fn credentials(realm: &Realm) -> anyhow::Result<Credentials> {
+async fn credentials(realm: &Realm, role: Option<OperatorRole>) -> anyhow::Result<Credentials> {
     let folder = folder(realm)?;
-    if let Some(credentials) = kept(&folder, realm).await? {
+    if let Some(credentials) = kept(&folder, realm, role).await? {
         return Ok(credentials);
     }
     let key = rcgen::KeyPair::generate().context("no key could be made")?;
     let request = rcgen::CertificateParams::default().serialize_request(&key)?.pem()?;
-    let (chain, ca) = local::operator::issue(realm, &operator_name()?, &request).await?;
+    let role = role.unwrap_or(OperatorRole::Admin);
+    let (chain, ca) = local::operator::issue(realm, &operator_name()?, role, &request).await?;
     let credentials = Credentials::from_pem(&chain, &key.serialize_pem(), &ca)?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
@@ -77,20 +82,50 @@ async fn credentials(realm: &Realm) -> anyhow::Result<Credentials> {
     Ok(credentials)
 }
 
-/// The kept credentials, if they are good for a while and of the CA that the coordinator has now.
-async fn kept(folder: &Path, realm: &Realm) -> anyhow::Result<Option<Credentials>> {
+/// The kept credentials, if they are good for a while, of the role that is asked for, and of the CA that the coordinator has
+/// now.
+async fn kept(folder: &Path, realm: &Realm, role: Option<OperatorRole>) -> anyhow::Result<Option<Credentials>> {
     let read = |name: &str| fs::read_to_string(folder.join(name)).ok();
     let (Some(chain), Some(key), Some(ca)) = (read("chain.pem"), read("key.pem"), read("ca.pem")) else {
         return Ok(None);
     };
     let Ok(credentials) = Credentials::from_pem(&chain, &key, &ca) else { return Ok(None) };
     let Ok(leaf) = Leaf::read(credentials.leaf()).and_then(|leaf| leaf.of(realm)) else { return Ok(None) };
-    if leaf.not_after < SystemClock.now() + LEFT {
+    if leaf.not_after < SystemClock.now() + LEFT || !suits(&leaf, role) {
         return Ok(None);
     }
     // After `down` and `up` there is another CA.
     let now = local::operator::ca(realm).await?;
     Ok((now.trim() == ca.trim()).then_some(credentials))
+}
+
+/// Refuses what needs more than the role that is asked for, or that of the kept certificate. Without either there is nothing
+/// to go by.
+pub fn may(realm: &Realm, role: Option<OperatorRole>, deed: Deed) -> anyhow::Result<()> {
+    let kept = || {
+        let chain = fs::read_to_string(folder(realm).ok()?.join("chain.pem")).ok()?;
+        let leaf = Leaf::read(&tls::certificate_from_pem(&chain).ok()?).ok()?;
+        (leaf.not_after >= SystemClock.now()).then_some(leaf.identity.operator.unwrap_or(OperatorRole::Admin))
+    };
+    enough(role.or_else(kept), deed)
+}
+
+fn enough(role: Option<OperatorRole>, deed: Deed) -> anyhow::Result<()> {
+    let needed = role_for(deed);
+    match role {
+        Some(role) if role < needed => {
+            anyhow::bail!(
+                "this needs the role {needed}, and yours is {role}\n  help: add --role {needed} if you mean it"
+            )
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether a certificate is of the role that is asked for, where one is.
+fn suits(leaf: &Leaf, role: Option<OperatorRole>) -> bool {
+    // One without a role is from before there were any, an admin's.
+    role.is_none_or(|role| leaf.identity.operator.unwrap_or(OperatorRole::Admin) == role)
 }
 
 /// The user's name as far as it can be a name; the certificate says it, the events repeat it.
@@ -120,4 +155,23 @@ pub fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     file.set_permissions(fs::Permissions::from_mode(0o600))?;
     file.write_all(text.as_bytes())?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taking_down_and_restoring_are_an_admins() {
+        for deed in [Deed::TakeDown, Deed::Restore] {
+            for role in [OperatorRole::Read, OperatorRole::Apply] {
+                let refused = enough(Some(role), deed).unwrap_err().to_string();
+                assert!(
+                    refused.starts_with(&format!("this needs the role admin, and yours is {role}\n  help: ")),
+                    "{refused}"
+                );
+            }
+            assert!(enough(Some(OperatorRole::Admin), deed).is_ok() && enough(None, deed).is_ok());
+        }
+    }
 }

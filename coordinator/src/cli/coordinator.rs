@@ -3,7 +3,7 @@
 use std::{io::Read, path::Path};
 
 use anyhow::{Context, ensure};
-use muster_proto::v1;
+use muster_proto::{OperatorRole, Realm, v1};
 use serde_json::json;
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
     args::{CoordinatorCommand, Global},
     connect, failure, render, site,
 };
-use crate::{app, local};
+use crate::{app, authz::Deed, local};
 
 /// Runs one of them.
 pub async fn run(global: &Global, command: CoordinatorCommand) -> anyhow::Result<Ended> {
@@ -23,7 +23,9 @@ pub async fn run(global: &Global, command: CoordinatorCommand) -> anyhow::Result
         CoordinatorCommand::IssueOperator { config, name } => {
             let mut csr = String::new();
             std::io::stdin().take(64 << 10).read_to_string(&mut csr).context("no request on standard input")?;
-            render::put(app::issue_operator(&app::Config::read(&config)?, &name.parse()?, &csr)?);
+            // As before there were roles; whoever enters the container may do everything anyway.
+            let role = global.role.unwrap_or(OperatorRole::Admin);
+            render::put(app::issue_operator(&app::Config::read(&config)?, &name.parse()?, role, &csr)?);
             Ok(Ended::Good)
         }
         CoordinatorCommand::Ca { config } => {
@@ -33,6 +35,8 @@ pub async fn run(global: &Global, command: CoordinatorCommand) -> anyhow::Result
         CoordinatorCommand::Backup { file, to } => backup(global, &file, to).await,
         CoordinatorCommand::Restore { file, key, artefacts } => {
             let Some((_, site)) = site::load(global)? else { return Ok(Ended::Error) };
+            let realm = Realm { cluster: site.cluster.clone(), environment: site.environment.clone() };
+            connect::may(&realm, global.role, Deed::Restore)?;
             let manifest = local::manifest::Manifest::read(artefacts.as_deref())?;
             local::restore::restore(&site, &file, &key, &manifest).await?;
             let text = format!("The coordinator runs from {}.", file.display());
@@ -53,7 +57,7 @@ pub async fn run(global: &Global, command: CoordinatorCommand) -> anyhow::Result
 
 async fn backup(global: &Global, file: &Path, recipients: Vec<String>) -> anyhow::Result<Ended> {
     let Some((_, site)) = site::load(global)? else { return Ok(Ended::Error) };
-    let mut client = connect::connect(&site).await?;
+    let mut client = connect::connect(&site, global.role).await?;
     let mut chunks = client.backup(v1::BackupRequest { recipients }).await.map_err(failure)?.into_inner();
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut temporary =

@@ -14,9 +14,10 @@ use super::{
 };
 use crate::status::Status;
 
-async fn client(global: &Global) -> anyhow::Result<Option<Client>> {
+/// A connection to the coordinator of the site's environment; none where the site cannot be read, which was said.
+pub async fn client(global: &Global) -> anyhow::Result<Option<Client>> {
     match site::load(global)? {
-        Some((_, site)) => Ok(Some(connect::connect(&site).await?)),
+        Some((_, site)) => Ok(Some(connect::connect(&site, global.role).await?)),
         None => Ok(None),
     }
 }
@@ -127,7 +128,7 @@ pub fn line(event: &v1::Event) -> String {
 /// `muster kubeconfig`: the private key is made here and goes into the file alone.
 pub async fn kubeconfig(global: &Global, output: Option<&Path>) -> anyhow::Result<Ended> {
     let Some((_, site)) = site::load(global)? else { return Ok(Ended::Error) };
-    let mut client = connect::connect(&site).await?;
+    let mut client = connect::connect(&site, global.role).await?;
     let key = rcgen::KeyPair::generate().context("no key could be made")?;
     let csr_pem = rcgen::CertificateParams::default().serialize_request(&key)?.pem()?;
     let reply = client.kubeconfig(v1::KubeconfigRequest { csr_pem }).await.map_err(failure)?.into_inner();

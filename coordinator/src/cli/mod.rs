@@ -6,6 +6,7 @@ mod connect;
 mod coordinator;
 mod follow;
 mod look;
+mod operator;
 mod program;
 mod progress;
 mod render;
@@ -99,6 +100,7 @@ async fn run(cli: Cli) -> anyhow::Result<Ended> {
         Command::Status { watch } => look::status(global, watch).await,
         Command::Nodes => look::nodes(global).await,
         Command::Node { command } => look::node(global, command).await,
+        Command::Operator { command } => operator::run(global, command).await,
         Command::Events { follow, after } => look::events(global, follow, after).await,
         Command::Kubeconfig { output } => look::kubeconfig(global, output.as_deref()).await,
         Command::Down { unprotect } => up::down(global, unprotect).await,

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use muster_proto::Realm;
 use serde_json::json;
 
 use super::{
@@ -16,6 +17,7 @@ use super::{
     wait::Silent,
 };
 use crate::{
+    authz::Deed,
     local::{manifest::Manifest, start},
     plan::SavedPlan,
 };
@@ -35,7 +37,7 @@ pub async fn up(global: &Global, args: &Up) -> anyhow::Result<Ended> {
     }
     let stage = Stage::begin("coordinator");
     start::start(&site, &manifest).await?;
-    let mut client = connect::connect(&site).await?;
+    let mut client = connect::connect(&site, global.role).await?;
     stage.done("answers");
 
     let approve = |plan: &SavedPlan| {
@@ -98,6 +100,8 @@ pub async fn down(global: &Global, unprotect: bool) -> anyhow::Result<Ended> {
     if protected && !unprotect {
         bail!("environment {} is protected\n  help: add --unprotect if you mean it", scope.environment);
     }
+    let realm = Realm { cluster: scope.cluster.clone(), environment: scope.environment.clone() };
+    connect::may(&realm, global.role, Deed::TakeDown)?;
     let engine = start::engine().await?;
     let found = engine.containers(&scope).await?.len();
     let volumes = engine.volumes(&scope).await?.len();

@@ -162,7 +162,9 @@ impl Root {
         if version > VERSION {
             return Err(RootError::Newer(version));
         }
-        serde_json::from_str(text).map_err(RootError::Damaged)
+        let mut root: Self = serde_json::from_str(text).map_err(RootError::Damaged)?;
+        root.identities.adopt_operators();
+        Ok(root)
     }
 
     pub fn to_json(&self) -> String {

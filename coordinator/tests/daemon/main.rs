@@ -4,5 +4,6 @@ mod answers;
 mod crash;
 mod lab;
 mod life;
+mod operators;
 mod plans;
 mod services;

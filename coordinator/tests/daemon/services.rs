@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use age::secrecy::ExposeSecret as _;
-use muster_coordinator::{app, backup, state::Local, status::Status};
+use muster_coordinator::{backup, state::Local, status::Status};
 use muster_proto::{Clock as _, SystemClock, v1};
 use tonic::Code;
 
@@ -198,24 +198,6 @@ async fn drift_is_an_event() {
     }
     assert!(texts.iter().any(|text| text.starts_with("drift file./etc/motd")), "{texts:#?}");
     assert!(lab.status().await.text().contains("drift: file./etc/motd"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_operator_is_made_beside_the_running_daemon() {
-    let lab = Lab::new().await;
-    let config = toml::from_str::<app::Config>(&format!(
-        "cluster = \"easypay\"\nenvironment = \"local\"\naddress = \"127.0.0.1\"\nstate_dir = {:?}\n\
-         node_image = \"n\"\nservices_image = \"s\"\n",
-        lab.folder
-    ))
-    .unwrap();
-    let (key, csr) = request();
-    let chain = app::issue_operator(&config, &"erin".parse().unwrap(), &csr).unwrap();
-    let mut operator = lab.operator_with(&chain, &key);
-    assert!(operator.status(v1::StatusRequest {}).await.is_ok());
-    // The daemon writes on after another process wrote.
-    lab.publish(&site("hello")).await;
-    assert!(app::ca(&config).unwrap().contains("BEGIN CERTIFICATE"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

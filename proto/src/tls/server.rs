@@ -182,7 +182,7 @@ async fn ended(peer: Option<Peer>, end: i64, tls: ServerTls) -> &'static str {
     loop {
         let revoked = {
             let known = revocations.borrow_and_update();
-            peer.as_ref().is_some_and(|peer| known.covers(peer.role, &peer.name, &peer.serial))
+            peer.as_ref().is_some_and(|peer| known.covers_peer(peer))
         };
         if revoked {
             return "its certificate was revoked";
