@@ -17,4 +17,4 @@ mod work;
 pub use metrics::Meter;
 pub use notify::Notifier;
 pub use run::Daemon;
-pub use work::{Converge, Signed, Work};
+pub use work::{Converge, Rights, Signed, Work};

@@ -192,7 +192,8 @@ impl operator_server::Operator for OperatorApi {
         request: Request<v1::KubeconfigRequest>,
     ) -> Result<Response<v1::KubeconfigReply>, Status> {
         let operator = operator_of(&request)?;
-        let reply = sign::kubeconfig(&self.ctx, &operator, request.into_inner().csr_pem).await?;
+        sign::may(authz::peer(&request)?.operator_role(), request.get_ref().viewer)?;
+        let reply = sign::kubeconfig(&self.ctx, &operator, request.into_inner()).await?;
         Ok(Response::new(reply))
     }
 

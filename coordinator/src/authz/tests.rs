@@ -80,7 +80,7 @@ const TABLE: &[(&str, &[Shows])] = &[
     ("/muster.v1.Operator/ListOperators", READ),
     ("/muster.v1.Operator/Apply", APPLY),
     ("/muster.v1.Operator/PauseNode", APPLY),
-    ("/muster.v1.Operator/Kubeconfig", ADMIN),
+    ("/muster.v1.Operator/Kubeconfig", APPLY),
     ("/muster.v1.Operator/Backup", ADMIN),
     ("/muster.v1.Operator/RevokeNode", ADMIN),
     ("/muster.v1.Operator/RevokeOperator", ADMIN),

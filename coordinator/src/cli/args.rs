@@ -119,6 +119,9 @@ pub enum Command {
         /// Write to this file (mode 0600) instead of standard output
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// For a user who may look at everything but Secrets: the role apply is enough
+        #[arg(long)]
+        viewer: bool,
     },
     /// Take everything of a local environment down: its containers, volumes and networks, and nothing else
     #[command(after_help = "Example:\n  muster down --yes")]

@@ -102,7 +102,7 @@ async fn run(cli: Cli) -> anyhow::Result<Ended> {
         Command::Node { command } => look::node(global, command).await,
         Command::Operator { command } => operator::run(global, command).await,
         Command::Events { follow, after } => look::events(global, follow, after).await,
-        Command::Kubeconfig { output } => look::kubeconfig(global, output.as_deref()).await,
+        Command::Kubeconfig { output, viewer } => look::kubeconfig(global, output.as_deref(), viewer).await,
         Command::Down { unprotect } => up::down(global, unprotect).await,
         Command::Coordinator { command } => coordinator::run(global, command).await,
         Command::Completion { shell } => {

@@ -72,6 +72,22 @@ async fn an_operator_is_made_beside_the_running_daemon_with_a_role_and_listed() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_of_the_cluster_is_an_admins_and_who_may_look_one_who_applies() {
+    let lab = Lab::new().await;
+    lab.up(&site("hello")).await;
+    let asked = |viewer| v1::KubeconfigRequest { csr_pem: request().1, viewer };
+    let mut frank = operator(&lab, "frank", OperatorRole::Apply);
+    assert_eq!(frank.kubeconfig(asked(false)).await.unwrap_err().code(), Code::PermissionDenied);
+    let looks = frank.kubeconfig(asked(true)).await.unwrap().into_inner();
+    assert_eq!(looks.certificate_pem, "certificate of muster:frank:1, who may look");
+    let mut dana = operator(&lab, "dana", OperatorRole::Admin);
+    let administers = dana.kubeconfig(asked(false)).await.unwrap().into_inner();
+    assert_eq!(administers.certificate_pem, "certificate of muster:dana:2");
+    let mut erin = operator(&lab, "erin", OperatorRole::Read);
+    assert_eq!(erin.kubeconfig(asked(true)).await.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_operator_is_out_within_two_seconds_on_open_connections_too() {
     let lab = Lab::new().await;
     lab.publish(&site("hello")).await;

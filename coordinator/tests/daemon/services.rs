@@ -142,7 +142,8 @@ async fn kubernetes_users_are_numbered() {
     lab.up(&site("hello")).await;
     for number in [1, 2] {
         let (_, csr_pem) = request();
-        let reply = lab.operator().kubeconfig(v1::KubeconfigRequest { csr_pem }).await.unwrap().into_inner();
+        let reply =
+            lab.operator().kubeconfig(v1::KubeconfigRequest { csr_pem, viewer: false }).await.unwrap().into_inner();
         assert_eq!(reply.user, format!("muster:dana:{number}"));
         assert_eq!(reply.certificate_pem, format!("certificate of muster:dana:{number}"));
         assert_eq!(reply.server, "https://10.89.0.10:6443");
