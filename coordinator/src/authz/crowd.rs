@@ -1,6 +1,7 @@
 //! Many connections that prove nothing, and nodes that call too often: over real TLS on loopback.
 
 use std::{
+    io::ErrorKind,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
@@ -9,7 +10,7 @@ use std::{
 use futures::future::join_all;
 use muster_proto::{
     Method, OperatorRole,
-    tls::{SERVER_NAME, client, server::Connection},
+    tls::{SERVER_NAME, client, guests::PLACES, server::Connection},
 };
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
@@ -50,6 +51,19 @@ async fn idle(from: IpAddr, server: SocketAddr) -> TcpStream {
     socket.connect(server).await.unwrap()
 }
 
+/// Waits until so many of them are open, and fails where more stay.
+async fn at_most(most: usize, crowd: &[TcpStream]) {
+    // Nobody says anything on them: what can be read is the end.
+    let waits = |idle: &&TcpStream| idle.try_read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+    let open = || crowd.iter().filter(waits).count();
+    let fewer = async {
+        while open() > most {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), fewer).await.unwrap_or_else(|_| panic!("{} are open, at most {most}", open()));
+}
+
 /// How long a call takes on a connection of its own.
 async fn takes(lab: &Lab, server: &Running) -> Duration {
     let channel = lab.channel(server.address, Some(lab.agent("workers-1")));
@@ -69,9 +83,11 @@ async fn thousands_of_idle_connections_keep_no_agent_out() {
     let mut crowd = join_all((0..2000).map(|_| idle(Ipv4Addr::LOCALHOST.into(), server.address))).await;
     let alone = takes(&lab, &server).await;
     assert!(alone < Duration::from_secs(1), "among those of its own address: {alone:?}");
+    at_most(PLACES.each, &crowd).await;
     crowd.extend(join_all((0..2400).map(|n| idle([127, 0, 1, n as u8 % 12 + 1].into(), server.address))).await);
     let all = takes(&lab, &server).await;
     assert!(all < Duration::from_secs(1), "among those of all: {all:?}");
+    at_most(PLACES.all, &crowd).await;
     assert_eq!(call(before, Method::AgentReport.path()).await.unwrap(), port, "one with a certificate is never cut");
     drop(crowd);
 }

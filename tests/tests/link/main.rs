@@ -152,7 +152,8 @@ async fn both_certificates_rotate_under_load_and_no_call_fails() {
         let (link, going, calls) = (link.clone(), going.clone(), calls.clone());
         load.spawn(async move {
             while going.load(Ordering::SeqCst) {
-                link.pull("{}", None).await.unwrap();
+                // Of calls that are not limited.
+                link.report(None, "", None, None).await.unwrap();
                 calls.fetch_add(1, Ordering::SeqCst);
             }
         });
