@@ -22,9 +22,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Context, Scope, app,
-    cluster::{self, plane},
+    cluster::{self, plane, sign::ClusterRole},
     converge::{Engine, Options},
-    daemon::{Converge, Daemon, Meter, Notifier, Signed, Work, report_cluster},
+    daemon::{Converge, Daemon, Meter, Notifier, Rights, Signed, Work, report_cluster},
     drift, dry, facts, ledger,
     link::{
         AgentConfig, CatalogCache, CoordinatorSecrets, CoordinatorTickets, CoordinatorTurns, CredentialStore, Jitter,
@@ -151,8 +151,13 @@ impl Work for Node {
         cluster::tickets::mint(&self.context()?, node, control_plane).await.map_err(|error| lines(&error))
     }
 
-    async fn sign(&self, csr_pem: &str, user: &str) -> Result<Signed, String> {
-        let signed = cluster::sign::sign(&self.context()?, csr_pem, user).await.map_err(|error| lines(&error))?;
+    async fn sign(&self, csr_pem: &str, user: &str, rights: Rights) -> Result<Signed, String> {
+        let ctx = self.context()?;
+        let role = match rights {
+            Rights::Admin => ClusterRole::ADMIN,
+            Rights::View => ClusterRole::VIEW,
+        };
+        let signed = cluster::sign::sign(&ctx, csr_pem, user, role).await.map_err(|error| lines(&error))?;
         Ok(Signed { certificate_pem: signed.certificate_pem, ca_pem: signed.ca_pem })
     }
 }

@@ -89,6 +89,24 @@ impl From<Event> for muster_proto::v1::Event {
     }
 }
 
+/// An event's text ends here, in characters. An agent's failure may hold a whole log.
+const LONGEST: usize = 2000;
+/// Room for the note that it was cut.
+const NOTE: usize = 50;
+
+/// The text as it is kept; what was cut off is said.
+fn cut(mut text: String) -> String {
+    if text.len() <= LONGEST || text.chars().nth(LONGEST).is_none() {
+        return text;
+    }
+    if let Some((end, _)) = text.char_indices().nth(LONGEST - NOTE) {
+        let more = text[end..].chars().count();
+        text.truncate(end);
+        text.push_str(&format!("… ({more} more characters were cut)"));
+    }
+    text
+}
+
 /// Whether two texts differ in numbers alone, behind what they are about: a failure names processes and times that are
 /// others each time, and `file./srv/1` is not `file./srv/2`.
 pub(crate) fn says_the_same(one: &str, other: &str) -> bool {
@@ -120,6 +138,7 @@ impl Events {
 
     /// Keeps the event, logs it and tells followers. A full disk loses the event and not the work that it is about.
     pub fn add(&self, event: Event) {
+        let event = Event { text: cut(event.text), ..event };
         let node = event.node_text();
         match event.level {
             Level::Info => tracing::info!(node, what = event.what, "{}", event.text),
@@ -144,7 +163,24 @@ impl Events {
 
 #[cfg(test)]
 mod tests {
-    use super::says_the_same;
+    use std::sync::Arc;
+
+    use super::{Event, Events, LONGEST, Level, cut, says_the_same};
+    use crate::state::Local;
+
+    #[test]
+    fn a_text_ends_at_two_thousand_characters_and_says_so() {
+        let events = Events::new(Arc::new(Local::in_memory().unwrap()));
+        events.add(Event::new(1, Level::Warn, None, "step failed", "ä".repeat(5000)));
+        let kept = events.follow(0).unwrap().0.remove(0).text;
+        assert!(kept.ends_with("ää… (3050 more characters were cut)"), "{kept}");
+        assert!(kept.chars().count() <= 2000);
+        // The whole of it, where it fits.
+        for fits in ["ä".repeat(LONGEST), "x".repeat(LONGEST), String::new()] {
+            assert_eq!(cut(fits.clone()), fits);
+        }
+        assert!(cut("x".repeat(LONGEST + 1)).ends_with("x… (51 more characters were cut)"));
+    }
 
     #[test]
     fn numbers_make_no_other_failure_and_another_resource_does() {

@@ -32,6 +32,11 @@ pub struct Lease {
 /// Longer leases are cut to this: an agent renews long before.
 pub const LONGEST: Duration = Duration::from_secs(600);
 
+/// How long a lease of so many seconds lasts, as an agent asks for it.
+pub fn lease(seconds: u32) -> Duration {
+    Duration::from_secs(u64::from(seconds.max(1))).min(LONGEST)
+}
+
 /// What agents ask for, and so how long a lease may hold that nobody remembers.
 pub const USUAL: Duration = Duration::from_secs(60);
 
@@ -165,6 +170,20 @@ mod tests {
         let mut take = |at| turns.take(Turn::Disrupt, &node("workers-1"), "restart", MINUTE, at, alone);
         assert!(take(now + MINUTE / 2).unwrap_err().starts_with("nobody for 31 s"));
         assert_eq!(take(now + MINUTE), Ok(()));
+    }
+
+    #[test]
+    fn no_lease_is_longer_than_ten_minutes_whatever_is_asked_for() {
+        assert_eq!(lease(u32::MAX), MINUTE * 10);
+        assert_eq!((lease(60), lease(0)), (MINUTE, Duration::from_secs(1)));
+        // One that was remembered by a former coordinator, too.
+        let (mut turns, now) = (Turns::default(), Instant::now());
+        let for_ever = Duration::from_secs(u64::from(u32::MAX));
+        let mut take = |name: &str, at| turns.take(Turn::Etcd, &node(name), "join", for_ever, at, alone);
+        assert_eq!(take("control-plane-1", now), Ok(()));
+        assert!(take("control-plane-2", now + MINUTE * 10 - Duration::from_millis(1)).is_err());
+        assert_eq!(take("control-plane-2", now + MINUTE * 10), Ok(()));
+        assert_eq!(turns.held(now + MINUTE * 20).count(), 0);
     }
 
     #[test]

@@ -3,12 +3,25 @@
 //! A certificate carries one URI, `spiffe://muster/CLUSTER/ENVIRONMENT/ROLE/NAME/SERIAL`, whose last part repeats the
 //! certificate's serial number. Everything else that a peer says about itself is ignored. Clients (agents, operators)
 //! and servers (the coordinator) have disjoint extended key usages, so that neither passes for the other.
+//!
+//! An operator's URI says its role between the two: `…/operator/apply/dana/SERIAL`. It stands in the URI and in no
+//! extension of its own, because a program that does not know roles refuses such a URI and would overlook an extension. One
+//! without is from before there were roles, and counts as `admin`: it was given with all rights, nobody makes another, and
+//! the last of them ended a day after the coordinator learned of roles. As `read` it would lock out, in the midst of an
+//! update, those who make it.
 
-use std::{collections::BTreeSet, fmt, net::SocketAddr, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::SocketAddr,
+    str::FromStr,
+};
 
 use muster_ids::{ClusterName, EnvName, NodeName, OperatorName};
 use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::OperatorRole;
 
 /// The cluster and environment that a CA serves.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -113,6 +126,8 @@ impl From<Serial> for String {
 pub struct Identity {
     pub realm: Realm,
     pub role: Role,
+    /// An operator's; none in a certificate from before there were roles.
+    pub operator: Option<OperatorRole>,
     /// A node's or an operator's name; of the coordinator, `coordinator`.
     pub name: String,
     pub serial: Serial,
@@ -121,13 +136,21 @@ pub struct Identity {
 impl Identity {
     pub fn uri(&self) -> String {
         let Realm { cluster, environment } = &self.realm;
-        format!("spiffe://muster/{cluster}/{environment}/{}/{}/{}", self.role, self.name, self.serial)
+        let operator = self.operator.map_or(String::new(), |role| format!("{role}/"));
+        format!("spiffe://muster/{cluster}/{environment}/{}/{operator}{}/{}", self.role, self.name, self.serial)
     }
 
     pub fn from_uri(uri: &str) -> Result<Self, InvalidCertificate> {
         let bad = || InvalidCertificate::Uri(uri.to_owned());
         let parts: Vec<&str> = uri.strip_prefix("spiffe://muster/").ok_or_else(bad)?.split('/').collect();
-        let [cluster, environment, role, name, serial] = parts[..] else { return Err(bad()) };
+        let (cluster, environment, role, operator, name, serial) = match parts[..] {
+            [cluster, environment, role, name, serial] => (cluster, environment, role, None, name, serial),
+            [cluster, environment, "operator", operator, name, serial] => {
+                let operator: OperatorRole = operator.parse().map_err(|_| bad())?;
+                (cluster, environment, "operator", Some(operator), name, serial)
+            }
+            _ => return Err(bad()),
+        };
         let role = match role {
             "agent" => Role::Agent,
             "operator" => Role::Operator,
@@ -146,7 +169,7 @@ impl Identity {
             cluster: cluster.parse().map_err(|_| bad())?,
             environment: environment.parse().map_err(|_| bad())?,
         };
-        Ok(Self { realm, role, name: name.to_owned(), serial: serial.parse()? })
+        Ok(Self { realm, role, operator, name: name.to_owned(), serial: serial.parse()? })
     }
 }
 
@@ -221,6 +244,8 @@ impl Leaf {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     pub role: Role,
+    /// An operator's, as its certificate says: [`Peer::operator_role`] is what counts.
+    pub operator: Option<OperatorRole>,
     pub name: String,
     pub serial: Serial,
     /// Seconds since the epoch.
@@ -234,9 +259,9 @@ pub struct Peer {
 
 impl Peer {
     pub fn new(leaf: Leaf, address: SocketAddr, now: i64) -> Self {
-        let Identity { role, name, serial, realm: _ } = leaf.identity;
+        let Identity { role, operator, name, serial, realm: _ } = leaf.identity;
         let (not_before, not_after) = (leaf.not_before, leaf.not_after);
-        Self { role, name, serial, not_before, not_after, expired: now > not_after, address }
+        Self { role, operator, name, serial, not_before, not_after, expired: now > not_after, address }
     }
 
     /// The agent's node; nothing for other roles.
@@ -254,20 +279,48 @@ impl Peer {
             Role::Agent | Role::Coordinator => None,
         }
     }
+
+    /// The operator's role, `admin` for a certificate from before there were roles; nothing for others.
+    pub fn operator_role(&self) -> Option<OperatorRole> {
+        match self.role {
+            Role::Operator => Some(self.operator.unwrap_or(OperatorRole::Admin)),
+            Role::Agent | Role::Coordinator => None,
+        }
+    }
 }
 
 /// What is no longer believed. A retired node's name is never used again, so naming it revokes every certificate that it
-/// ever got, one whose delivery was lost included.
+/// ever got, one whose delivery was lost included. An operator's name stays usable: revoked by name is what began before a
+/// moment, so that certificates which a restored record does not know are covered, too.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Revocations {
     pub serials: BTreeSet<Serial>,
     pub nodes: BTreeSet<NodeName>,
+    /// Operators' certificates that began before this, in seconds since the epoch.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub operators: BTreeMap<OperatorName, i64>,
 }
 
 impl Revocations {
-    pub fn covers(&self, role: Role, name: &str, serial: &Serial) -> bool {
-        self.serials.contains(serial) || (role == Role::Agent && self.nodes.iter().any(|node| node.as_str() == name))
+    pub fn covers(&self, leaf: &Leaf) -> bool {
+        let Identity { role, name, serial, .. } = &leaf.identity;
+        self.cover(*role, name, serial, leaf.not_before)
+    }
+
+    pub fn covers_peer(&self, peer: &Peer) -> bool {
+        self.cover(peer.role, &peer.name, &peer.serial, peer.not_before)
+    }
+
+    fn cover(&self, role: Role, name: &str, serial: &Serial, not_before: i64) -> bool {
+        let named = match role {
+            Role::Agent => self.nodes.iter().any(|node| node.as_str() == name),
+            Role::Operator => {
+                self.operators.iter().any(|(operator, until)| operator.as_str() == name && not_before < *until)
+            }
+            Role::Coordinator => false,
+        };
+        named || self.serials.contains(serial)
     }
 }
 
@@ -279,9 +332,14 @@ mod tests {
         Identity {
             realm: Realm { cluster: "easypay".parse().unwrap(), environment: "local".parse().unwrap() },
             role,
+            operator: None,
             name: name.to_owned(),
             serial: Serial::from_random([0xff; 16]),
         }
+    }
+
+    fn leaf(role: Role, name: &str, not_before: i64) -> Leaf {
+        Leaf { identity: identity(role, name), not_before, not_after: not_before + 24 * 3600 }
     }
 
     #[test]
@@ -289,6 +347,24 @@ mod tests {
         for (role, name) in [(Role::Agent, "workers-3"), (Role::Operator, "dana"), (Role::Coordinator, COORDINATOR)] {
             let identity = identity(role, name);
             assert_eq!(Identity::from_uri(&identity.uri()), Ok(identity));
+        }
+        for operator in OperatorRole::ALL {
+            let identity = Identity { operator: Some(operator), ..identity(Role::Operator, "dana") };
+            assert!(identity.uri().contains(&format!("/operator/{operator}/dana/")), "{}", identity.uri());
+            assert_eq!(Identity::from_uri(&identity.uri()), Ok(identity));
+        }
+    }
+
+    #[test]
+    fn an_operator_without_a_role_is_an_admin_and_nobody_else_has_one() {
+        let peer = |role, operator, name| {
+            let identity = Identity { operator, ..identity(role, name) };
+            Peer::new(Leaf { identity, not_before: 0, not_after: 1 }, ([127, 0, 0, 1], 1).into(), 0)
+        };
+        assert_eq!(peer(Role::Operator, None, "dana").operator_role(), Some(OperatorRole::Admin));
+        for role in OperatorRole::ALL {
+            assert_eq!(peer(Role::Operator, Some(role), "dana").operator_role(), Some(role));
+            assert_eq!(peer(Role::Agent, Some(role), "workers-3").operator_role(), None);
         }
     }
 
@@ -303,6 +379,10 @@ mod tests {
             format!("{good}/more"),
             good.replace("/local", ""),
             identity(Role::Coordinator, "mallory").uri(),
+            // No role of operators, and one for an agent.
+            good.replace("/agent/", "/operator/root/"),
+            good.replace("/agent/", "/operator//"),
+            good.replace("/agent/", "/agent/admin/"),
         ] {
             assert!(Identity::from_uri(&bad).is_err(), "{bad}");
         }
@@ -310,10 +390,24 @@ mod tests {
 
     #[test]
     fn naming_a_node_revokes_all_its_certificates() {
-        let serial = Serial::from_random([7; 16]);
         let revocations = Revocations { nodes: ["workers-3".parse().unwrap()].into(), ..Default::default() };
-        assert!(revocations.covers(Role::Agent, "workers-3", &serial));
-        assert!(!revocations.covers(Role::Operator, "workers-3", &serial));
-        assert!(!revocations.covers(Role::Agent, "workers-30", &serial));
+        assert!(revocations.covers(&leaf(Role::Agent, "workers-3", 0)));
+        assert!(!revocations.covers(&leaf(Role::Operator, "workers-3", 0)));
+        assert!(!revocations.covers(&leaf(Role::Agent, "workers-30", 0)));
+    }
+
+    #[test]
+    fn naming_an_operator_revokes_what_began_before_and_leaves_the_name_usable() {
+        let revocations = Revocations { operators: [("dana".parse().unwrap(), 100)].into(), ..Default::default() };
+        assert!(revocations.covers(&leaf(Role::Operator, "dana", 99)));
+        assert!(!revocations.covers(&leaf(Role::Operator, "dana", 100)));
+        assert!(!revocations.covers(&leaf(Role::Operator, "erin", 99)));
+        assert!(!revocations.covers(&leaf(Role::Agent, "dana", 99)));
+        let serial = identity(Role::Operator, "dana").serial;
+        assert!(Revocations { serials: [serial].into(), ..Default::default() }.covers(&leaf(
+            Role::Operator,
+            "dana",
+            100
+        )));
     }
 }

@@ -10,10 +10,12 @@ pub mod tls;
 
 mod convert;
 mod method;
+mod operator;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use identity::{Identity, Peer, Realm, Revocations, Role, Serial};
 pub use method::Method;
+pub use operator::{OperatorRole, UnknownRole};
 
 /// Generated from `muster/v1/muster.proto`.
 #[expect(clippy::allow_attributes, reason = "generated")]

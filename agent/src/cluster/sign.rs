@@ -25,15 +25,25 @@ pub struct Signed {
     pub ca_pem: String,
 }
 
+/// One of Kubernetes' own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClusterRole(&'static str);
+
+impl ClusterRole {
+    pub const ADMIN: Self = Self("cluster-admin");
+    /// Everything but Secrets, to look at.
+    pub const VIEW: Self = Self("view");
+}
+
 /// How long it is good for.
 pub const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// Clocks differ a little.
 const EARLIER: Duration = Duration::from_secs(300);
 
-/// Signs the key of `csr_pem` for `user`, who becomes an administrator of the cluster. Of the request only the key
-/// counts, and that its sender holds it.
-pub async fn sign(ctx: &Context, csr_pem: &str, user: &str) -> Result<Signed, StepError> {
+/// Signs the key of `csr_pem` for `user`, who gets this role in the whole cluster. Of the request only the key counts, and
+/// that its sender holds it.
+pub async fn sign(ctx: &Context, csr_pem: &str, user: &str, role: ClusterRole) -> Result<Signed, StepError> {
     let read = |name: &str| -> Result<String, StepError> {
         let path = format!("{KUBERNETES}/pki/{name}");
         let bytes = ctx.files.read(&path)?.ok_or_else(|| StepError::failed(format!("{path} is not on this node")))?;
@@ -42,8 +52,8 @@ pub async fn sign(ctx: &Context, csr_pem: &str, user: &str) -> Result<Signed, St
     let (ca_pem, key_pem) = (read("ca.crt")?, read("ca.key")?);
     let certificate_pem = certificate(csr_pem, user, &ca_pem, &key_pem, ctx.clock.now())
         .map_err(|error| StepError::failed("the operator's certificate was not signed").because(error))?;
-    bind(&ctx.kube.client().await?, user).await?;
-    tracing::info!(user, "an operator's certificate for the Kubernetes API was signed");
+    bind(&ctx.kube.client().await?, user, role).await?;
+    tracing::info!(user, role = role.0, "an operator's certificate for the Kubernetes API was signed");
     Ok(Signed { certificate_pem, ca_pem })
 }
 
@@ -90,15 +100,21 @@ fn certificate(csr_pem: &str, user: &str, ca_pem: &str, key_pem: &str, now: i64)
     Ok(params.signed_by(&request.public_key, &issuer).map_err(SignError::Authority)?.pem())
 }
 
-async fn bind(client: &kube::Client, user: &str) -> Result<Value, api::ApiError> {
+async fn bind(client: &kube::Client, user: &str, role: ClusterRole) -> Result<Value, api::ApiError> {
+    let (name, binding) = binding(user, role);
+    api::apply(client, &format!("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/{name}"), &binding).await
+}
+
+/// The binding's name and the binding.
+fn binding(user: &str, role: ClusterRole) -> (String, Value) {
     let name = format!("muster:operator:{user}");
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
         "metadata": {"name": name},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role.0},
         "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user}],
     });
-    api::apply(client, &format!("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/{name}"), &binding).await
+    (name, binding)
 }
 
 #[cfg(test)]
@@ -133,6 +149,15 @@ mod tests {
         assert!(!seen.is_ca());
         let usage = seen.extended_key_usage().unwrap().unwrap().value;
         assert!(usage.client_auth && !usage.server_auth && !usage.any);
+    }
+
+    #[test]
+    fn who_may_look_is_bound_to_the_role_that_looks() {
+        for (role, name) in [(ClusterRole::ADMIN, "cluster-admin"), (ClusterRole::VIEW, "view")] {
+            let (own, binding) = binding("muster:dana:7", role);
+            assert_eq!((own.as_str(), &binding["roleRef"]["name"]), ("muster:operator:muster:dana:7", &json!(name)));
+            assert_eq!(binding["subjects"].as_array().unwrap().len(), 1);
+        }
     }
 
     #[test]

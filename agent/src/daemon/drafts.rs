@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use muster_proto::v1::{Draft, DraftAnswer, JoinOffer, JoinTicket, Mint, Sign, SignedOffer};
 
-use super::{Work, puller::chain};
+use super::{Rights, Work, puller::chain};
 use crate::link::{Link, read_draft};
 
 pub(super) async fn draft(link: Link, work: Arc<dyn Work>, draft: Draft) {
@@ -53,9 +53,9 @@ pub(super) async fn mint(link: Link, work: Arc<dyn Work>, mint: Mint) {
     }
 }
 
-pub(super) async fn sign(link: Link, work: Arc<dyn Work>, sign: Sign) {
+pub(super) async fn sign(link: Link, work: Arc<dyn Work>, sign: Sign, rights: Rights) {
     let Sign { id, csr_pem, user } = sign;
-    let (certificate_pem, ca_pem, error) = match work.sign(&csr_pem, &user).await {
+    let (certificate_pem, ca_pem, error) = match work.sign(&csr_pem, &user, rights).await {
         Ok(signed) => (signed.certificate_pem, signed.ca_pem, String::new()),
         Err(error) => {
             tracing::warn!(user, error, "a request was not signed");

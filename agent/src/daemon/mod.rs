@@ -19,4 +19,4 @@ pub use leader::report as report_cluster;
 pub use metrics::Meter;
 pub use notify::Notifier;
 pub use run::Daemon;
-pub use work::{Converge, Signed, Work};
+pub use work::{Converge, Rights, Signed, Work};

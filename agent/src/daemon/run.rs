@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Meter, Notifier, Work, drafts,
+    Meter, Notifier, Rights, Work, drafts,
     pause::Pause,
     puller::{Puller, chain},
     reporter::{self, Reported},
@@ -197,9 +197,12 @@ impl Daemon {
                         errands.spawn(drafts::mint(link.clone(), work.clone(), mint));
                     }
                     Pushed::Sign(sign) if errands.len() < ERRANDS => {
-                        errands.spawn(drafts::sign(link.clone(), work.clone(), sign));
+                        errands.spawn(drafts::sign(link.clone(), work.clone(), sign, Rights::Admin));
                     }
-                    Pushed::Draft(_) | Pushed::Mint(_) | Pushed::Sign(_) => {
+                    Pushed::SignViewer(sign) if errands.len() < ERRANDS => {
+                        errands.spawn(drafts::sign(link.clone(), work.clone(), sign, Rights::View));
+                    }
+                    Pushed::Draft(_) | Pushed::Mint(_) | Pushed::Sign(_) | Pushed::SignViewer(_) => {
                         tracing::warn!("too many errands at once: one was left");
                     }
                     Pushed::Converge => wake.everything("asked"),

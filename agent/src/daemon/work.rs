@@ -32,6 +32,14 @@ pub struct Signed {
     pub ca_pem: String,
 }
 
+/// What a user of the Kubernetes API may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rights {
+    Admin,
+    /// Look at everything but Secrets.
+    View,
+}
+
 /// The engine, and what a control plane does for others. Errors are lines for people.
 #[async_trait]
 pub trait Work: Send + Sync + 'static {
@@ -42,5 +50,5 @@ pub trait Work: Send + Sync + 'static {
     fn drift(&self, catalog: Arc<Catalog>) -> BoxStream<'static, ResourceId>;
     async fn facts(&self) -> Facts;
     async fn mint(&self, node: &NodeName, control_plane: bool) -> Result<JoinTicket, String>;
-    async fn sign(&self, csr_pem: &str, user: &str) -> Result<Signed, String>;
+    async fn sign(&self, csr_pem: &str, user: &str, rights: Rights) -> Result<Signed, String>;
 }

@@ -35,6 +35,9 @@ pub enum CallError {
     Unreachable(#[source] Status),
     #[error("the coordinator did not answer in {0:?}")]
     Late(Duration),
+    /// It answered that this node calls too often, and when to come again.
+    #[error("the coordinator has no time now: {}", .0.message())]
+    Later(#[source] Status),
     /// It answered, and said no.
     #[error("the coordinator refuses: {}", .0.message())]
     Refused(#[source] Status),
@@ -45,6 +48,7 @@ impl CallError {
         match status.code() {
             // A stream that broke off: what the coordinator itself says comes without a cause.
             Code::Internal if std::error::Error::source(&status).is_some() => Self::Unreachable(status),
+            Code::ResourceExhausted => Self::Later(status),
             Code::Unavailable | Code::Cancelled | Code::Unknown | Code::DeadlineExceeded | Code::Aborted => {
                 Self::Unreachable(status)
             }
@@ -53,7 +57,6 @@ impl CallError {
             | Code::NotFound
             | Code::AlreadyExists
             | Code::PermissionDenied
-            | Code::ResourceExhausted
             | Code::FailedPrecondition
             | Code::OutOfRange
             | Code::Unimplemented
@@ -198,5 +201,20 @@ impl Link {
             Ok(Err(status)) => Err(CallError::of(status)),
             Err(_) => Err(CallError::Late(CALL)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{StepError, link::turns::port_error};
+
+    #[test]
+    fn who_calls_too_often_waits_and_is_not_refused() {
+        let text = "workers-1 asks for turns more than 120 times a minute: come again in 4 s";
+        let error = CallError::of(Status::resource_exhausted(text));
+        assert!(matches!(error, CallError::Later(_)), "{error:?}");
+        let waits = StepError::from(port_error(error));
+        assert!(matches!(waits, StepError::Skip(_)) && format!("{waits:?}").contains("again in 4 s"), "{waits:?}");
     }
 }

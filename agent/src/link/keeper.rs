@@ -45,7 +45,9 @@ impl KeeperError {
         match self {
             Self::Call(CallError::Refused(status)) => status.code() == Code::PermissionDenied,
             Self::Tls(TlsError::Rejected(_)) => true,
-            Self::Call(CallError::NotEnrolled | CallError::Unreachable(_) | CallError::Late(_))
+            Self::Call(
+                CallError::NotEnrolled | CallError::Unreachable(_) | CallError::Late(_) | CallError::Later(_),
+            )
             | Self::Instance(_)
             | Self::Stored(_)
             | Self::Tls(_)

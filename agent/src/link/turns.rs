@@ -38,6 +38,7 @@ impl CoordinatorTurns {
 pub(super) fn port_error(error: CallError) -> PortError {
     match error {
         CallError::Refused(status) => PortError::Refused(status.message().to_owned()),
+        CallError::Later(_) => PortError::NotYet(error.to_string()),
         CallError::NotEnrolled | CallError::Unreachable(_) | CallError::Late(_) => {
             PortError::Unreachable(Box::new(error))
         }

@@ -22,6 +22,7 @@ pub enum Pushed {
     Draft(Draft),
     Mint(Mint),
     Sign(Sign),
+    SignViewer(Sign),
     /// Converge now.
     Converge,
     /// Do not converge before this time, in seconds since the epoch; 0: go on.
@@ -34,6 +35,7 @@ fn pushed(push: Push) -> Option<Pushed> {
         push::Push::Draft(draft) => Some(Pushed::Draft(draft)),
         push::Push::Mint(mint) => Some(Pushed::Mint(mint)),
         push::Push::Sign(sign) => Some(Pushed::Sign(sign)),
+        push::Push::SignViewer(sign) => Some(Pushed::SignViewer(sign)),
         push::Push::Alive(_) => None,
         push::Push::Converge(_) => Some(Pushed::Converge),
         push::Push::PauseUntil(until) => Some(Pushed::Pause(until)),

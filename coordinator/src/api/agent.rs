@@ -3,10 +3,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
-use muster_catalog::{Catalog, Facts};
+use muster_catalog::{Catalog, Facts, kinds::cluster_member::MemberRole};
 use muster_ids::{Generation, NodeName};
 use muster_plan::{Report, Row, cluster::ClusterReport};
 use muster_planner::{blueprint::NodeState, may_disrupt, turns::sound};
@@ -26,7 +25,7 @@ use crate::{
     publish,
     state::{Issued, RolloutState, Usage},
     tickets::Ticket,
-    turns::{Turn, alone},
+    turns::{Turn, alone, lease},
 };
 
 /// The service.
@@ -95,8 +94,13 @@ impl AgentApi {
             .parse()
             .map_err(|error: crate::turns::UnknownTurn| Status::invalid_argument(error.to_string()))?;
         let published = ctx.current().map_err(published)?;
-        if !published.blueprint.nodes.contains_key(node) {
+        let Some(plan) = published.blueprint.nodes.get(node) else {
             return Err(Status::permission_denied(format!("{node} is not in the blueprint")));
+        };
+        if turn == Turn::Etcd && plan.member != MemberRole::ControlPlane {
+            return Err(Status::permission_denied(format!(
+                "the turn `{turn}` is for control planes, and {node} is none"
+            )));
         }
         let policy = ctx.policy(&published).map_err(|error| Status::failed_precondition(error.to_string()))?;
         let mut blueprint = published.blueprint;
@@ -108,7 +112,7 @@ impl AgentApi {
         ctx.local.saw(node, ctx.now()).map_err(local)?;
         let failing = ctx.failing().map_err(local)?;
         let ready = sound(node, &blueprint, ctx.ready().map_err(local)?, &failing);
-        let lasts = Duration::from_secs(u64::from(request.seconds.max(1)));
+        let lasts = lease(request.seconds);
         let now = ctx.instant();
         let mut turns = ctx.turns();
         let judge = |holders: &BTreeSet<NodeName>| match turn {
@@ -208,6 +212,16 @@ impl AgentApi {
     }
 }
 
+/// Facts and reports end here, in bytes of JSON: they are kept for each node and read often.
+const LARGEST: usize = 1 << 20;
+
+fn bounded<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T, Status> {
+    match text.len() {
+        ..=LARGEST => json(what, text),
+        bytes => Err(Status::invalid_argument(format!("{what}: {bytes} bytes, and they end at {LARGEST}"))),
+    }
+}
+
 fn json<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T, Status> {
     serde_json::from_str(text).map_err(|error| Status::invalid_argument(format!("{what} cannot be read: {error}")))
 }
@@ -217,7 +231,7 @@ impl agent_server::Agent for AgentApi {
     async fn pull(&self, request: Request<v1::PullRequest>) -> Result<Response<v1::PullReply>, Status> {
         let node = node_of(&request)?;
         let v1::PullRequest { facts_json, etag } = request.into_inner();
-        let facts: Facts = json("the facts", &facts_json)?;
+        let facts: Facts = bounded("the facts", &facts_json)?;
         let ctx = &self.ctx;
         ctx.local.saw(&node, ctx.now()).map_err(local)?;
         if ctx.local.node(&node).map_err(local)?.facts.as_ref() != Some(&facts) {
@@ -252,7 +266,7 @@ impl agent_server::Agent for AgentApi {
         }
         // Metrics alone: no converge ended since the last report.
         if !report_json.is_empty() {
-            let report: Report = json("the report", &report_json)?;
+            let report: Report = bounded("the report", &report_json)?;
             self.reported(&node, generation.unwrap_or_default().into(), &report)?;
         }
         Ok(Response::new(v1::ReportReply {}))

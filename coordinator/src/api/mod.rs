@@ -8,14 +8,17 @@ mod http;
 mod hub;
 mod join;
 mod operator;
+mod operators;
 mod report;
 mod sign;
+mod visitors;
 mod watch;
 
 pub use agent::AgentApi;
 pub use http::{HttpState, router};
 pub use hub::Hub;
 pub use operator::OperatorApi;
+pub use visitors::Visitors;
 
 use muster_catalog::{Diagnostics, diagnostic::Diagnostic};
 use muster_ids::NodeName;

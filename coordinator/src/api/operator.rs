@@ -13,7 +13,7 @@ use tokio::sync::{broadcast::error::RecvError, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{broken, local, sign, state};
+use super::{broken, local, operators, sign, state};
 use crate::{
     authz, backup, backups,
     cloud::docker::Scope,
@@ -202,7 +202,8 @@ impl operator_server::Operator for OperatorApi {
         request: Request<v1::KubeconfigRequest>,
     ) -> Result<Response<v1::KubeconfigReply>, Status> {
         let operator = operator_of(&request)?;
-        let reply = sign::kubeconfig(&self.ctx, &operator, request.into_inner().csr_pem).await?;
+        sign::may(authz::peer(&request)?.operator_role(), request.get_ref().viewer)?;
+        let reply = sign::kubeconfig(&self.ctx, &operator, request.into_inner()).await?;
         Ok(Response::new(reply))
     }
 
@@ -242,6 +243,24 @@ impl operator_server::Operator for OperatorApi {
         // One from before would let it in again.
         self.keep_backup("after a revocation").await;
         Ok(Response::new(v1::Empty {}))
+    }
+
+    async fn list_operators(
+        &self,
+        _: Request<v1::ListOperatorsRequest>,
+    ) -> Result<Response<v1::ListOperatorsReply>, Status> {
+        Ok(Response::new(operators::list(&self.ctx)?))
+    }
+
+    async fn revoke_operator(
+        &self,
+        request: Request<v1::RevokeOperatorRequest>,
+    ) -> Result<Response<v1::RevokeOperatorReply>, Status> {
+        let by = operator_of(&request)?;
+        let reply = operators::revoke(&self.ctx, &by, request.into_inner())?;
+        // One from before would let it in again.
+        self.keep_backup("after a revocation").await;
+        Ok(Response::new(reply))
     }
 
     type BackupStream = Boxed<v1::Chunk>;

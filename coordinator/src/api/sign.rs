@@ -4,7 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use muster_ids::OperatorName;
-use muster_proto::v1::{KubeconfigReply, Sign, push};
+use muster_proto::{
+    OperatorRole,
+    v1::{KubeconfigReply, KubeconfigRequest, Sign, push},
+};
 use tokio::time::timeout;
 use tonic::Status;
 
@@ -13,11 +16,20 @@ use crate::{context::Context, events::Level};
 
 const EACH: Duration = Duration::from_secs(20);
 
+/// Whether this role may have such a user: the gate lets in who may have the lesser one.
+pub(super) fn may(role: Option<OperatorRole>, viewer: bool) -> Result<(), Status> {
+    if viewer || role >= Some(OperatorRole::Admin) {
+        return Ok(());
+    }
+    let text = "an administrator of the cluster needs the role admin\n  help: for a user who may look, add --viewer";
+    Err(Status::permission_denied(text))
+}
+
 /// Has the request signed under a fresh user name.
 pub(super) async fn kubeconfig(
     ctx: &Arc<Context>,
     operator: &OperatorName,
-    csr_pem: String,
+    asked: KubeconfigRequest,
 ) -> Result<KubeconfigReply, Status> {
     let published = ctx.current().map_err(super::published)?;
     let balancer = published.blueprint.load_balancers.values().find(|balancer| balancer.tls);
@@ -25,17 +37,19 @@ pub(super) async fn kubeconfig(
     let server = format!("https://{}:{}", balancer.address, balancer.listen);
     let now = ctx.now();
     let user = ctx.state.change(|root| root.issue_user(operator, now)).map_err(super::state)?;
+    let what = if asked.viewer { "who may look" } else { "an administrator of the cluster" };
     let mut last = "no control plane is connected and a member".to_owned();
     for candidate in members(ctx, &published.blueprint)? {
         let id = ctx.signatures.fresh_id();
         let answer = ctx.signatures.open(&id, &candidate);
-        let ask = push::Push::Sign(Sign { id, csr_pem: csr_pem.clone(), user: user.clone() });
+        let sign = Sign { id, csr_pem: asked.csr_pem.clone(), user: user.clone() };
+        let ask = if asked.viewer { push::Push::SignViewer(sign) } else { push::Push::Sign(sign) };
         if !ctx.hub.push(&candidate, ask) {
             continue;
         }
         match timeout(EACH, answer).await {
             Ok(Ok(Ok(signed))) => {
-                ctx.event(Level::Info, Some(&candidate), "certificate", format!("signed one for {user}"));
+                ctx.event(Level::Info, Some(&candidate), "certificate", format!("signed one for {user}, {what}"));
                 let (certificate_pem, ca_pem) = (signed.certificate_pem, signed.ca_pem);
                 return Ok(KubeconfigReply { certificate_pem, ca_pem, server, user });
             }

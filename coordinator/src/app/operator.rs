@@ -6,18 +6,24 @@
 use std::sync::Arc;
 
 use muster_ids::OperatorName;
-use muster_proto::{Clock as _, Role, SystemClock};
+use muster_proto::{Clock as _, OperatorRole, SystemClock};
 
 use super::{AppError, config::Config};
 use crate::{
     backup,
     ca::Authority,
+    enrol::OperatorCertificate,
     state::State,
     store::{Sqlite, Store as _},
 };
 
-/// Signs an operator's request (PEM); returns the chain.
-pub fn issue_operator(config: &Config, name: &OperatorName, csr_pem: &str) -> Result<String, AppError> {
+/// Signs an operator's request (PEM) for a role; returns the chain.
+pub fn issue_operator(
+    config: &Config,
+    name: &OperatorName,
+    role: OperatorRole,
+    csr_pem: &str,
+) -> Result<String, AppError> {
     let authority = authority(config)?;
     let store = Sqlite::open_existing(&config.state_dir.join(backup::STORE))?.ok_or(AppError::Starting)?;
     // The first record is the daemon's to write.
@@ -25,12 +31,11 @@ pub fn issue_operator(config: &Config, name: &OperatorName, csr_pem: &str) -> Re
         return Err(AppError::Starting);
     }
     let state = State::open(Arc::new(store), config.environment.clone())?;
-    let issued = authority.issue(Role::Operator, name.as_str(), csr_pem)?;
-    let now = SystemClock.now();
+    let issued = authority.issue_operator(role, name.as_str(), csr_pem)?;
+    let (now, not_after) = (SystemClock.now(), issued.not_after);
+    let certificate = OperatorCertificate { name: name.clone(), role, issued: now, not_after, revoked: None };
     // Recorded before it is handed out: what is out can be revoked.
-    state.change(|root| {
-        root.identities.issued(Role::Operator, name.as_str(), issued.serial, issued.not_after, now);
-    })?;
+    state.change(|root| root.identities.issued_operator(issued.serial, certificate.clone()))?;
     Ok(issued.chain_pem)
 }
 
@@ -75,7 +80,7 @@ mod tests {
         let config = config(folder.path());
         let (key, dana) = (KeyPair::generate().unwrap(), "dana".parse().unwrap());
         let csr = CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
-        let issue = || issue_operator(&config, &dana, &csr);
+        let issue = || issue_operator(&config, &dana, OperatorRole::Apply, &csr);
         assert!(starting(ca(&config)) && starting(issue()));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 
@@ -92,7 +97,9 @@ mod tests {
         store.put_root(&config.environment, &Root::default().to_json(), None).unwrap();
         assert!(issue().unwrap().contains("BEGIN CERTIFICATE"));
         let (text, _) = store.root(&config.environment).unwrap().unwrap();
-        assert!(Root::from_json(&text).unwrap().identities.members.contains_key("operator/dana"));
+        let recorded: Vec<_> = Root::from_json(&text).unwrap().identities.operators.into_values().collect();
+        let [certificate] = &recorded[..] else { panic!("{recorded:?}") };
+        assert_eq!((&certificate.name, certificate.role), (&dana, OperatorRole::Apply));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use tonic::service::Routes;
 
 use super::AppError;
 use crate::{
-    api::{AgentApi, HttpState, Hub, LARGEST_MESSAGE, OperatorApi, router},
+    api::{AgentApi, HttpState, Hub, LARGEST_MESSAGE, OperatorApi, Visitors, router},
     authz::{self, ControlPlanes, Gate},
     ca::{Authority, Rotation},
     cloud::Cloud,
@@ -199,7 +199,7 @@ pub fn start<L: Accept>(parts: Parts, grpc: L, http: Option<TcpListener>) -> Res
         let routes = router(HttpState { ctx: ctx.clone(), agent });
         let stopped = stop.clone().cancelled_owned();
         tasks.spawn(async move {
-            let serve = axum::serve(listener, routes).with_graceful_shutdown(stopped);
+            let serve = axum::serve(Visitors::new(listener), routes).with_graceful_shutdown(stopped);
             if let Err(error) = serve.await {
                 tracing::error!(%error, "the HTTP server ended");
             }

@@ -1,19 +1,19 @@
-//! The gate: a layer before every service that lets a request through when [`decide`] does, and puts its peer where the
-//! handlers find it. What is not in the table is denied.
+//! The gate: a layer before every service that lets a request through when [`decide`] does and its node did not call too
+//! often, and puts its peer where the handlers find it. What is not in the table is denied.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
 use futures::future::{Either, Ready, ready};
 use muster_ids::NodeName;
-use muster_proto::{Clock, Method, Peer, Revocations, tls::server::Connection};
+use muster_proto::{Clock, Method, Peer, Revocations, Role, tls::server::Connection};
 use tokio::sync::watch;
 use tonic::{Request, Status, body::Body, codegen::http};
 use tower::{Layer, Service};
 
-use super::decide;
+use super::{Limits, decide};
 
 /// Which nodes are control planes, by the newest blueprint.
 pub trait ControlPlanes: Send + Sync + 'static {
@@ -26,6 +26,7 @@ pub struct Gate {
     control_planes: Arc<dyn ControlPlanes>,
     revocations: watch::Receiver<Arc<Revocations>>,
     clock: Arc<dyn Clock>,
+    limits: Arc<Mutex<Limits>>,
 }
 
 impl Gate {
@@ -34,7 +35,7 @@ impl Gate {
         revocations: watch::Receiver<Arc<Revocations>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { control_planes, revocations, clock }
+        Self { control_planes, revocations, clock, limits: Arc::default() }
     }
 
     fn check(&self, request: &mut http::Request<Body>) -> Result<(), Status> {
@@ -45,6 +46,7 @@ impl Gate {
         let Some(connection) = request.extensions().get::<Connection>().cloned() else {
             return Err(Status::internal("the connection is unknown"));
         };
+        connection.called();
         let revocations = self.revocations.borrow().clone();
         let decided = decide(method, &connection, &revocations, &*self.control_planes, self.clock.now());
         if let Err(status) = &decided {
@@ -52,6 +54,11 @@ impl Gate {
             tracing::warn!(?method, address = %connection.address, peer, reason = status.message(), "a call was denied");
         }
         decided?;
+        if let Some(peer) = connection.peer.as_ref().filter(|peer| peer.role == Role::Agent) {
+            let now = tokio::time::Instant::now().into_std();
+            let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+            limits.take(method, &peer.name, now).map_err(|often| Status::resource_exhausted(often.to_string()))?;
+        }
         if let Some(peer) = connection.peer {
             request.extensions_mut().insert(peer);
         }

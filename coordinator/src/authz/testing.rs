@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use muster_ids::NodeName;
 use muster_proto::{
-    ManualClock, Realm, Revocations, Role,
+    ManualClock, OperatorRole, Realm, Revocations,
     tls::{self, Credentials, Trust, client, server::ServerTls},
     v1::Empty,
 };
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, codegen::http, service::Routes, transport::Channel};
 
 use super::{ControlPlanes, Gate, serve};
-use crate::ca::{Authority, Rotation};
+use crate::ca::{Authority, Issued, Rotation};
 
 pub(crate) const NOW: i64 = 1_800_000_000;
 pub(crate) const HOUR: i64 = 3600;
@@ -57,13 +57,17 @@ impl Lab {
     }
 
     pub(crate) async fn serve(&self, routes: Routes) -> Running {
+        self.serve_deaf(routes, self.revocations.clone()).await
+    }
+
+    /// A server whose connections are judged by `listener`'s revocations, and whose gate by the lab's.
+    pub(crate) async fn serve_deaf(&self, routes: Routes, listener: watch::Receiver<Arc<Revocations>>) -> Running {
         let clock: Arc<ManualClock> = Arc::new(self.clock.clone());
-        let (rotation, identity) =
-            Rotation::start(self.authority.clone(), self.revocations.clone(), clock.clone()).unwrap();
+        let (rotation, identity) = Rotation::start(self.authority.clone(), listener.clone(), clock.clone()).unwrap();
         let tls = ServerTls {
             realm: realm(),
             identity,
-            revocations: self.revocations.clone(),
+            revocations: listener,
             clock: clock.clone(),
             cut: CancellationToken::new(),
         };
@@ -75,10 +79,23 @@ impl Lab {
         Running { address, rotation, stop: Some(stop) }
     }
 
-    /// A certificate of this lab's CA.
-    pub(crate) fn credentials(&self, role: Role, name: &str) -> Credentials {
+    /// A certificate of this lab's CA for an agent.
+    pub(crate) fn agent(&self, name: &str) -> Credentials {
         let (key, csr) = request();
-        let issued = self.authority.issue(role, name, &csr).unwrap();
+        self.credentials(&key, self.authority.issue_agent(name, &csr).unwrap())
+    }
+
+    /// The same for an operator; without a role as before there were any.
+    pub(crate) fn operator(&self, role: Option<OperatorRole>, name: &str) -> Credentials {
+        let (key, csr) = request();
+        let issued = match role {
+            Some(role) => self.authority.issue_operator(role, name, &csr),
+            None => self.authority.issue_without_role(name, &csr),
+        };
+        self.credentials(&key, issued.unwrap())
+    }
+
+    fn credentials(&self, key: &KeyPair, issued: Issued) -> Credentials {
         Credentials::from_pem(&issued.chain_pem, &key.serialize_pem(), self.authority.ca_pem()).unwrap()
     }
 

@@ -13,7 +13,7 @@ use std::{
 use aws_lc_rs::rand;
 use muster_ids::Digest;
 use muster_proto::{
-    Clock, Identity, Realm, Role, Serial,
+    Clock, Identity, OperatorRole, Realm, Role, Serial,
     identity::COORDINATOR,
     signed::{CatalogSigner, SignatureError},
     tls::{self, Credentials, CredentialsError},
@@ -32,7 +32,7 @@ pub const LIFE: Duration = Duration::from_secs(24 * 3600);
 /// The root outlives every environment that is not rebuilt.
 const ROOT_LIFE: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
 /// Clocks of machines differ: a certificate is valid from a little before it is made.
-const SKEW: Duration = Duration::from_secs(300);
+pub const SKEW: Duration = Duration::from_secs(300);
 
 /// Why the authority could not be opened, or issued nothing.
 #[derive(Debug, thiserror::Error)]
@@ -129,24 +129,43 @@ impl Authority {
         Ok(self.catalog.sign(toml)?)
     }
 
-    /// A certificate for a caller's public key. Everything else in the request is ignored.
-    pub fn issue(&self, role: Role, name: &str, csr_pem: &str) -> Result<Issued, CaError> {
+    /// A certificate for an agent's public key. Everything else in the request is ignored.
+    pub fn issue_agent(&self, node: &str, csr_pem: &str) -> Result<Issued, CaError> {
         let request = CertificateSigningRequestParams::from_pem(csr_pem).map_err(CaError::Request)?;
-        self.make(role, name, &request.public_key)
+        self.make(Role::Agent, None, node, &request.public_key)
+    }
+
+    /// The same for an operator's, with a role.
+    pub fn issue_operator(&self, role: OperatorRole, name: &str, csr_pem: &str) -> Result<Issued, CaError> {
+        let request = CertificateSigningRequestParams::from_pem(csr_pem).map_err(CaError::Request)?;
+        self.make(Role::Operator, Some(role), name, &request.public_key)
+    }
+
+    /// An operator's as it was before there were roles.
+    #[cfg(test)]
+    pub(crate) fn issue_without_role(&self, name: &str, csr_pem: &str) -> Result<Issued, CaError> {
+        let request = CertificateSigningRequestParams::from_pem(csr_pem).map_err(CaError::Request)?;
+        self.make(Role::Operator, None, name, &request.public_key)
     }
 
     /// A fresh key and certificate for the coordinator itself.
     pub fn issue_own(&self) -> Result<Credentials, CaError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(CaError::Make)?;
-        let issued = self.make(Role::Coordinator, COORDINATOR, &key)?;
+        let issued = self.make(Role::Coordinator, None, COORDINATOR, &key)?;
         Ok(Credentials::from_pem(&issued.chain_pem, &key.serialize_pem(), &self.root_pem)?)
     }
 
-    fn make(&self, role: Role, name: &str, key: &impl PublicKeyData) -> Result<Issued, CaError> {
+    fn make(
+        &self,
+        role: Role,
+        operator: Option<OperatorRole>,
+        name: &str,
+        key: &impl PublicKeyData,
+    ) -> Result<Issued, CaError> {
         let mut bytes = [0; 16];
         rand::fill(&mut bytes).map_err(|_| CaError::Random)?;
-        let identity =
-            Identity { realm: self.realm.clone(), role, name: name.to_owned(), serial: Serial::from_random(bytes) };
+        let (realm, serial) = (self.realm.clone(), Serial::from_random(bytes));
+        let identity = Identity { realm, role, operator, name: name.to_owned(), serial };
         // Reading it back is the check that the name is one.
         let uri = identity.uri();
         if Identity::from_uri(&uri).as_ref() != Ok(&identity) {
@@ -257,7 +276,7 @@ mod tests {
         wish.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::Any];
         wish.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let csr = wish.serialize_request(&key).unwrap().pem().unwrap();
-        let issued = authority.issue(Role::Agent, "workers-1", &csr).unwrap();
+        let issued = authority.issue_agent("workers-1", &csr).unwrap();
 
         let der = tls::certificate_from_pem(&issued.chain_pem).unwrap();
         let leaf = Leaf::read(&der).unwrap();
@@ -272,14 +291,26 @@ mod tests {
     }
 
     #[test]
+    fn an_operators_certificate_says_its_role() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = authority(folder.path());
+        let csr = CertificateParams::default().serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap();
+        for role in OperatorRole::ALL {
+            let issued = authority.issue_operator(role, "dana", &csr).unwrap();
+            let leaf = Leaf::read(&tls::certificate_from_pem(&issued.chain_pem).unwrap()).unwrap();
+            assert_eq!((leaf.identity.role, leaf.identity.operator), (Role::Operator, Some(role)));
+        }
+    }
+
+    #[test]
     fn a_name_that_is_none_gets_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let authority = authority(folder.path());
         let csr = CertificateParams::default().serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap();
         for name in ["", "a/b", "workers-1/../../operator/dana", "Workers"] {
-            assert!(matches!(authority.issue(Role::Agent, name, &csr), Err(CaError::Name { .. })), "{name}");
+            assert!(matches!(authority.issue_agent(name, &csr), Err(CaError::Name { .. })), "{name}");
         }
-        assert!(matches!(authority.issue(Role::Agent, "workers-1", "no request"), Err(CaError::Request(_))));
+        assert!(matches!(authority.issue_agent("workers-1", "no request"), Err(CaError::Request(_))));
     }
 
     #[test]

@@ -4,5 +4,5 @@ mod authority;
 mod keys;
 mod rotation;
 
-pub use authority::{Authority, CaError, Issued, LIFE};
+pub use authority::{Authority, CaError, Issued, LIFE, SKEW};
 pub use rotation::{Rotation, RotationError, half_life};

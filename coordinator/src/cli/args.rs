@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::ArgValueCandidates;
+use muster_proto::OperatorRole;
 
 use super::complete;
 
@@ -41,6 +42,10 @@ pub struct Global {
     /// Do not ask
     #[arg(long, short, global = true)]
     pub yes: bool,
+    /// The operator's role to act with, where a certificate is issued: read, apply or admin; unsaid, the one that you have,
+    /// else admin
+    #[arg(long, global = true, env = "MUSTER_ROLE", value_name = "ROLE")]
+    pub role: Option<OperatorRole>,
 }
 
 impl Global {
@@ -95,6 +100,11 @@ pub enum Command {
         #[command(subcommand)]
         command: NodeCommand,
     },
+    /// Who may use the coordinator, and with which role
+    Operator {
+        #[command(subcommand)]
+        command: OperatorCommand,
+    },
     /// What happened: the newest hundred events, oldest first
     #[command(after_help = "Examples:\n  muster events --follow\n  muster events --after 41")]
     Events {
@@ -113,6 +123,9 @@ pub enum Command {
         /// Write to this file (mode 0600) instead of standard output
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// For a user who may look at everything but Secrets: the role apply is enough
+        #[arg(long)]
+        viewer: bool,
     },
     /// Take everything of a local environment down: its containers, volumes and networks, and nothing else
     #[command(after_help = "Example:\n  muster down --yes")]
@@ -185,6 +198,27 @@ pub enum NodeCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub enum OperatorCommand {
+    /// The certificates that were issued: name, role, serial number, until when, and which are revoked
+    #[command(after_help = "Example:\n  muster operator list --json | jq '.[] | select(.role == \"admin\")'")]
+    List,
+    /// Refuse an operator's certificates from now on, or the one with a serial number
+    ///
+    /// Open connections end within two seconds. A kubeconfig that was got before is good until its day is over.
+    #[command(
+        after_help = "Examples:\n  muster operator revoke dana\n  muster operator revoke 4f1c…, as `list` shows it"
+    )]
+    Revoke {
+        /// A name, for all that it holds now, or one serial number
+        #[arg(value_name = "NAME|SERIAL")]
+        whose: String,
+        /// Also the last admin's, and what the record does not know: after a restore
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub enum CoordinatorCommand {
     /// Run the coordinator (its container does this)
     ///
@@ -195,9 +229,9 @@ pub enum CoordinatorCommand {
         #[arg(long, value_name = "FILE", default_value = "/etc/muster/coordinator.toml")]
         config: PathBuf,
     },
-    /// Sign an operator's request from standard input; the chain goes to standard output
+    /// Sign an operator's request from standard input; the chain goes to standard output. Without --role it is an admin's
     #[command(
-        after_help = "Example, in the coordinator's container:\n  muster coordinator issue-operator --name dana < dana.csr > dana.pem"
+        after_help = "Example, in the coordinator's container:\n  muster coordinator issue-operator --name dana --role read < dana.csr > dana.pem"
     )]
     IssueOperator {
         #[arg(long, value_name = "FILE", default_value = "/etc/muster/coordinator.toml")]

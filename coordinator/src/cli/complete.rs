@@ -88,6 +88,7 @@ fn global() -> Global {
         environment: given(&["--environment", "-e"], "MUSTER_ENVIRONMENT"),
         json: false,
         yes: false,
+        role: None,
     }
 }
 

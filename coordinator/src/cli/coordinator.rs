@@ -3,7 +3,7 @@
 use std::{io::Read, path::Path};
 
 use anyhow::{Context, ensure};
-use muster_proto::v1;
+use muster_proto::{OperatorRole, v1};
 use serde_json::json;
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     args::{CoordinatorCommand, Global},
     connect, failure, remembered, render, site,
 };
-use crate::{app, local};
+use crate::{app, authz::Deed, local};
 
 /// Runs one of them.
 pub async fn run(global: &Global, command: CoordinatorCommand) -> anyhow::Result<Ended> {
@@ -24,7 +24,9 @@ pub async fn run(global: &Global, command: CoordinatorCommand) -> anyhow::Result
         CoordinatorCommand::IssueOperator { config, name } => {
             let mut csr = String::new();
             std::io::stdin().take(64 << 10).read_to_string(&mut csr).context("no request on standard input")?;
-            render::put(app::issue_operator(&app::Config::read(&config)?, &name.parse()?, &csr)?);
+            // As before there were roles; whoever enters the container may do everything anyway.
+            let role = global.role.unwrap_or(OperatorRole::Admin);
+            render::put(app::issue_operator(&app::Config::read(&config)?, &name.parse()?, role, &csr)?);
             Ok(Ended::Good)
         }
         CoordinatorCommand::Ca { config } => {
@@ -35,6 +37,7 @@ pub async fn run(global: &Global, command: CoordinatorCommand) -> anyhow::Result
         CoordinatorCommand::Restore { file, key, artefacts } => {
             let Some((_, site)) = site::load(global)? else { return Ok(Ended::Error) };
             let scope = local::start::scope(&site);
+            connect::may(global, &scope, Deed::Restore)?;
             let (manifest, list) = Advice::new(global, &scope).manifest(artefacts.as_deref())?;
             remembered::remember(&remembered::folder(&scope)?, &list)?;
             local::restore::restore(&site, &file, &key, &manifest).await?;

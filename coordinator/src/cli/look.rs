@@ -14,7 +14,8 @@ use super::{
 };
 use crate::status::Status;
 
-async fn client(global: &Global) -> anyhow::Result<Option<Client>> {
+/// A connection to the coordinator of the site's environment; none where the site cannot be read, which was said.
+pub async fn client(global: &Global) -> anyhow::Result<Option<Client>> {
     match site::load(global)? {
         Some((_, site)) => Ok(Some(connect::connect(global, &site).await?)),
         None => Ok(None),
@@ -125,12 +126,12 @@ pub fn line(event: &v1::Event) -> String {
 }
 
 /// `muster kubeconfig`: the private key is made here and goes into the file alone.
-pub async fn kubeconfig(global: &Global, output: Option<&Path>) -> anyhow::Result<Ended> {
+pub async fn kubeconfig(global: &Global, output: Option<&Path>, viewer: bool) -> anyhow::Result<Ended> {
     let Some((_, site)) = site::load(global)? else { return Ok(Ended::Error) };
     let mut client = connect::connect(global, &site).await?;
     let key = rcgen::KeyPair::generate().context("no key could be made")?;
     let csr_pem = rcgen::CertificateParams::default().serialize_request(&key)?.pem()?;
-    let reply = client.kubeconfig(v1::KubeconfigRequest { csr_pem }).await.map_err(failure)?.into_inner();
+    let reply = client.kubeconfig(v1::KubeconfigRequest { csr_pem, viewer }).await.map_err(failure)?.into_inner();
     let name = format!("{}-{}", site.cluster, site.environment);
     let encode = |text: &str| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text);
     let config = json!({

@@ -9,6 +9,7 @@ mod coordinator;
 mod follow;
 mod left;
 mod look;
+mod operator;
 mod program;
 mod progress;
 mod remembered;
@@ -105,8 +106,9 @@ async fn run(cli: Cli) -> anyhow::Result<Ended> {
         Command::Status { watch } => look::status(global, watch).await,
         Command::Nodes => look::nodes(global).await,
         Command::Node { command } => look::node(global, command).await,
+        Command::Operator { command } => operator::run(global, command).await,
         Command::Events { follow, after } => look::events(global, follow, after).await,
-        Command::Kubeconfig { output } => look::kubeconfig(global, output.as_deref()).await,
+        Command::Kubeconfig { output, viewer } => look::kubeconfig(global, output.as_deref(), viewer).await,
         Command::Down { unprotect } => up::down(global, unprotect).await,
         Command::Coordinator { command } => coordinator::run(global, command).await,
         Command::Completion { shell } => {

@@ -17,6 +17,7 @@ use super::{
     wait::Silent,
 };
 use crate::{
+    authz::Deed,
     local::{standing::Standing, start},
     plan::SavedPlan,
 };
@@ -109,6 +110,7 @@ pub async fn down(global: &Global, unprotect: bool) -> anyhow::Result<Ended> {
     if protected && !unprotect {
         bail!("environment {} is protected\n  help: add --unprotect if you mean it", scope.environment);
     }
+    connect::may(global, &scope, Deed::TakeDown)?;
     let engine = start::engine().await?;
     let found = engine.containers(&scope).await?.len();
     let volumes = engine.volumes(&scope).await?.len();

@@ -11,11 +11,13 @@ use muster_ids::{Digest, NodeName};
 use muster_proto::{Peer, Revocations, Role, Serial, tls::EXPIRED_FOR};
 use serde::{Deserialize, Serialize};
 
+use super::OperatorCertificate;
+
 /// How long the answer to an enrolment can be asked for again.
 const ASK_AGAIN: i64 = 600;
 /// How long a token waits for its machine.
 const TOKEN_LIFE: i64 = 24 * 3600;
-const GRACE: i64 = EXPIRED_FOR.as_secs().cast_signed();
+pub(super) const GRACE: i64 = EXPIRED_FOR.as_secs().cast_signed();
 
 /// Tokens, the newest certificates, and revocations.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,8 +25,10 @@ const GRACE: i64 = EXPIRED_FOR.as_secs().cast_signed();
 pub struct Identities {
     /// By the SHA-256 of the token; the token itself is with the machine alone.
     pub tokens: BTreeMap<Digest, Token>,
-    /// By role and name, `agent/workers-3`.
+    /// By role and name, `agent/workers-3`. Operators are in `operators`.
     pub members: BTreeMap<String, Member>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub operators: BTreeMap<Serial, OperatorCertificate>,
     pub revocations: Revocations,
 }
 
@@ -91,7 +95,7 @@ pub enum Refusal {
     TooLate(String),
 }
 
-fn key(role: Role, name: &str) -> String {
+pub(super) fn key(role: Role, name: &str) -> String {
     format!("{role}/{name}")
 }
 
@@ -143,7 +147,7 @@ impl Identities {
             Role::Agent => {}
             Role::Operator | Role::Coordinator => return Err(Refusal::NotRenewed(who())),
         }
-        if self.revocations.covers(peer.role, &peer.name, &peer.serial) {
+        if self.revocations.covers_peer(peer) {
             return Err(Refusal::Revoked(who()));
         }
         if now <= peer.not_after {
@@ -159,7 +163,7 @@ impl Identities {
         Ok(())
     }
 
-    /// Records a certificate that is about to be handed out.
+    /// Records an agent's certificate that is about to be handed out.
     pub fn issued(&mut self, role: Role, name: &str, serial: Serial, not_after: i64, now: i64) {
         let member = self.members.entry(key(role, name)).or_default();
         member.made.retain(|made| now - made.not_after <= GRACE);
@@ -180,13 +184,6 @@ impl Identities {
         self.members.remove(&key(Role::Agent, node.as_str()));
         self.revocations.nodes.insert(node.clone());
     }
-
-    /// What an operator holds now; the name itself stays usable.
-    pub fn revoke_operator(&mut self, name: &str) {
-        if let Some(member) = self.members.remove(&key(Role::Operator, name)) {
-            self.revocations.serials.extend(member.made.into_iter().map(|made| made.serial));
-        }
-    }
 }
 
 #[cfg(test)]
@@ -203,6 +200,7 @@ mod tests {
     fn peer(n: u8, not_after: i64) -> Peer {
         Peer {
             role: Role::Agent,
+            operator: None,
             name: "workers-1".to_owned(),
             serial: serial(n),
             not_before: not_after - DAY,
@@ -304,14 +302,5 @@ mod tests {
         for now in [NOW, NOW + DAY + 1] {
             assert!(matches!(Identities::default().may_renew(&operator, now), Err(Refusal::NotRenewed(_))));
         }
-    }
-
-    #[test]
-    fn a_revoked_operator_can_get_a_new_certificate() {
-        let mut identities = Identities::default();
-        identities.issued(Role::Operator, "dana", serial(1), NOW + DAY, NOW);
-        identities.revoke_operator("dana");
-        assert!(identities.revocations.covers(Role::Operator, "dana", &serial(1)));
-        assert!(!identities.revocations.covers(Role::Operator, "dana", &serial(2)));
     }
 }

@@ -2,10 +2,12 @@
 //! the node is not revoked.
 
 mod identities;
+mod operators;
 mod service;
 mod store;
 
 pub use identities::{Identities, Made, Member, Refusal, Token, Use};
+pub use operators::{NotRevoked, OperatorCertificate, Revoked, Whose};
 pub use service::{Enrolment, Vouch};
 pub use store::{IdentityStore, MemoryIdentities};
 

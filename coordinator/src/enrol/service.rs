@@ -122,7 +122,7 @@ impl enrolment_server::Enrolment for Enrolment {
                 "the provider has no running instance {instance} of {node} at {canonical}"
             )));
         }
-        let issued = self.authority.issue(Role::Agent, node.as_str(), &csr_pem).map_err(failed)?;
+        let issued = self.authority.issue_agent(node.as_str(), &csr_pem).map_err(failed)?;
         let (serial, not_after) = (issued.serial, issued.not_after);
         let node = self.change(|identities| {
             let node = identities.take(&token, key, &instance, now)?;
@@ -137,7 +137,7 @@ impl enrolment_server::Enrolment for Enrolment {
         let peer = authz::peer(&request)?.clone();
         let now = self.clock.now();
         self.read()?.may_renew(&peer, now).map_err(refuse)?;
-        let issued = self.authority.issue(peer.role, &peer.name, &request.get_ref().csr_pem).map_err(failed)?;
+        let issued = self.authority.issue_agent(&peer.name, &request.get_ref().csr_pem).map_err(failed)?;
         self.change(|identities| {
             identities.may_renew(&peer, now)?;
             identities.shown(&peer);

@@ -7,7 +7,7 @@ use std::{
 
 use muster_ids::{Digest, NodeName};
 use muster_proto::{
-    Role,
+    OperatorRole,
     tls::{Credentials, Trust, certificate_from_pem},
     v1::{
         Certificate, EnrolRequest, RenewRequest, enrolment_client::EnrolmentClient, enrolment_server::EnrolmentServer,
@@ -184,7 +184,7 @@ async fn a_revoked_node_renews_nothing() {
 #[tokio::test]
 async fn an_operator_renews_nothing() {
     let mut setup = setup(Ipv4Addr::LOCALHOST).await;
-    let stolen = setup.lab.credentials(Role::Operator, "dana");
+    let stolen = setup.lab.operator(Some(OperatorRole::Admin), "dana");
     setup.lab.clock.advance(20 * HOUR);
     assert_eq!(setup.renew(&stolen).await.unwrap_err().code(), Code::PermissionDenied);
     setup.lab.clock.advance(5 * HOUR);

@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use muster_ids::OperatorName;
-use muster_proto::identity::Realm;
+use muster_proto::{OperatorRole, identity::Realm};
 
 use super::start;
 use crate::cloud::docker::Scope;
@@ -13,8 +13,17 @@ use crate::cloud::docker::Scope;
 pub struct NoCoordinator(pub Realm);
 
 /// Signs a request. Returns the chain and the CA.
-pub async fn issue(realm: &Realm, name: &OperatorName, request_pem: &str) -> anyhow::Result<(String, String)> {
-    let args = ["/usr/local/bin/muster", "coordinator", "issue-operator", "--name", name.as_str()];
+pub async fn issue(
+    realm: &Realm,
+    name: &OperatorName,
+    role: OperatorRole,
+    request_pem: &str,
+) -> anyhow::Result<(String, String)> {
+    let mut args = vec!["/usr/local/bin/muster", "coordinator", "issue-operator", "--name", name.as_str()];
+    if role != OperatorRole::Admin {
+        // Unsaid it is admin, which a coordinator from before there were roles understands, too.
+        args.extend(["--role", role.as_str()]);
+    }
     let chain = exec(realm, &args, request_pem).await?;
     Ok((chain, ca(realm).await?))
 }

@@ -162,7 +162,9 @@ impl Root {
         if version > VERSION {
             return Err(RootError::Newer(version));
         }
-        serde_json::from_str(text).map_err(RootError::Damaged)
+        let mut root: Self = serde_json::from_str(text).map_err(RootError::Damaged)?;
+        root.identities.adopt_operators();
+        Ok(root)
     }
 
     pub fn to_json(&self) -> String {
@@ -330,6 +332,31 @@ mod tests {
         root.republish();
         assert!(root.generation_for(&node("workers-2")).counter > 6);
         assert!(root.generation_for(&node("workers-1")) > root.generation_for(&node("workers-2")));
+    }
+
+    #[test]
+    fn after_a_restore_agents_have_a_quarter_of_an_hour_to_be_heard() {
+        let (mut root, workers) = (Root::default(), node("workers-1"));
+        root.begin_instance(&workers, "t-1", Digest::of("token"), 0);
+        root.made.insert(workers.clone(), Made { token: "t-1".to_owned(), id: "i-1".to_owned() });
+        let instance = Instance {
+            id: "i-1".to_owned(),
+            token: "t-1".to_owned(),
+            incarnation: 1,
+            running: true,
+            started: true,
+            address: None,
+            pods: None,
+            image: "muster-node:1".to_owned(),
+            disks: vec![],
+        };
+        let now = 1_800_000_000;
+        assert!(root.waits_in_vain(&workers, &instance, now), "its token is long over");
+        root.begin_epoch(now);
+        // From the end of the minute that the epoch names.
+        let heard = now + 60 + 15 * 60;
+        assert!(!root.waits_in_vain(&workers, &instance, heard), "it may have enrolled after the backup");
+        assert!(root.waits_in_vain(&workers, &instance, heard + 1));
     }
 
     #[test]

@@ -31,6 +31,18 @@ fn a_wrong_command_line_ends_with_1_and_not_as_a_plan_with_changes() {
 }
 
 #[test]
+fn a_role_that_is_none_is_refused_with_the_three_that_are() {
+    let lines =
+        [&["status", "--role", "root"][..], &["coordinator", "issue-operator", "--name", "dana", "--role", "root"]];
+    for line in lines {
+        let output = muster(line);
+        assert_eq!(output.status.code(), Some(1), "{line:?}");
+        let said = text(&output.stderr);
+        assert!(said.contains("`root` is no role of operators: read, apply or admin"), "{said}");
+    }
+}
+
+#[test]
 fn with_json_an_error_is_one_object_too() {
     let output = muster(&["plan", "--nosuch", "--json"]);
     assert_eq!(output.status.code(), Some(1));

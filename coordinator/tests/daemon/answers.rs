@@ -75,7 +75,7 @@ async fn a_certificate_is_taken_from_the_control_plane_that_was_asked() {
     let lab = Lab::new().await;
     let [mut asked, other] = members(&lab).await;
     let mut operator = lab.operator();
-    let request = v1::KubeconfigRequest { csr_pem: crate::lab::request().1 };
+    let request = v1::KubeconfigRequest { csr_pem: crate::lab::request().1, viewer: false };
     let waiting = tokio::spawn(async move { operator.kubeconfig(request).await });
     let id = soon(asked.next(|push| if let Push::Sign(sign) = push { Some(sign.id) } else { None })).await;
 

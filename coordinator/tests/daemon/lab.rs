@@ -19,7 +19,7 @@ use muster_coordinator::{
 };
 use muster_ids::{Generation, NodeName};
 use muster_proto::{
-    Realm, Role, SystemClock,
+    OperatorRole, Realm, SystemClock,
     signed::CatalogKey,
     tls::{self, Credentials, Trust, client},
     v1::{
@@ -183,7 +183,7 @@ impl Lab {
 
     pub fn operator(&self) -> OperatorClient<Channel> {
         let (key, csr) = request();
-        let issued = self.authority.issue(Role::Operator, "dana", &csr).unwrap();
+        let issued = self.authority.issue_operator(OperatorRole::Admin, "dana", &csr).unwrap();
         let credentials =
             Credentials::from_pem(&issued.chain_pem, &key.serialize_pem(), self.authority.ca_pem()).unwrap();
         OperatorClient::new(self.channel(Some(credentials)))

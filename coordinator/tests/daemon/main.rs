@@ -5,5 +5,6 @@ mod cluster;
 mod crash;
 mod lab;
 mod life;
+mod operators;
 mod plans;
 mod services;

@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use age::secrecy::ExposeSecret as _;
-use muster_coordinator::{app, backup, status::Status};
+use muster_coordinator::{backup, state::Local, status::Status};
 use muster_proto::{Clock as _, SystemClock, v1};
 use tonic::Code;
 
@@ -32,11 +32,51 @@ async fn one_node_of_a_pool_disrupts_at_a_time_and_a_restart_forgets_no_turn() {
     one.client.clone().give_turn(turn("disrupt")).await.unwrap();
     assert!(two.client.clone().take_turn(turn("disrupt")).await.unwrap().into_inner().granted);
 
+    let worker = agents[3].client.clone().take_turn(turn("etcd")).await.unwrap_err();
+    assert_eq!(worker.code(), Code::PermissionDenied, "etcd's members are control planes");
     let etcd = agents[0].client.clone().take_turn(turn("etcd")).await.unwrap().into_inner();
     assert!(etcd.granted);
     assert!(!agents[1].client.clone().take_turn(turn("etcd")).await.unwrap().into_inner().granted);
     let unknown = agents[1].client.clone().take_turn(turn("everything")).await.unwrap_err();
     assert_eq!(unknown.code(), Code::InvalidArgument);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_would_never_end_ends_after_ten_minutes() {
+    let lab = Lab::new().await;
+    lab.publish(&site("hello")).await;
+    let agent = lab.agent("control-plane-1").await;
+    let for_ever = v1::TurnRequest { seconds: u32::MAX, ..turn("etcd") };
+    assert!(agent.client.clone().take_turn(for_ever).await.unwrap().into_inner().granted);
+    let kept = Local::open(&lab.folder.join(backup::LOCAL)).unwrap().turns().unwrap();
+    assert_eq!(kept, [("etcd".to_owned(), "control-plane-1".to_owned(), 600, "restart containerd".to_owned())]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn facts_and_reports_end_at_a_mebibyte() {
+    let lab = Lab::new().await;
+    let generation = lab.publish(&site("hello")).await;
+    let agent = lab.agent("workers-1").await;
+    let mut client = agent.client.clone();
+    // White space is JSON, too.
+    let long = |text: String, length: usize| text.clone() + &" ".repeat(length - text.len());
+    let facts = |length| v1::PullRequest {
+        facts_json: long(serde_json::to_string(&agent.facts()).unwrap(), length),
+        etag: String::new(),
+    };
+    let report = |length| v1::ReportRequest {
+        generation: Some(generation.into()),
+        report_json: long(serde_json::to_string(&converged()).unwrap(), length),
+        ..v1::ReportRequest::default()
+    };
+    client.pull(facts(1 << 20)).await.unwrap();
+    client.report(report(1 << 20)).await.unwrap();
+    let refused =
+        [client.pull(facts((1 << 20) + 1)).await.unwrap_err(), client.report(report((1 << 20) + 1)).await.unwrap_err()];
+    for refused in refused {
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().ends_with("1048577 bytes, and they end at 1048576"), "{refused}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,7 +142,8 @@ async fn kubernetes_users_are_numbered() {
     lab.up(&site("hello")).await;
     for number in [1, 2] {
         let (_, csr_pem) = request();
-        let reply = lab.operator().kubeconfig(v1::KubeconfigRequest { csr_pem }).await.unwrap().into_inner();
+        let reply =
+            lab.operator().kubeconfig(v1::KubeconfigRequest { csr_pem, viewer: false }).await.unwrap().into_inner();
         assert_eq!(reply.user, format!("muster:dana:{number}"));
         assert_eq!(reply.certificate_pem, format!("certificate of muster:dana:{number}"));
         assert_eq!(reply.server, "https://10.89.0.10:6443");
@@ -161,24 +202,6 @@ async fn drift_is_an_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_is_made_beside_the_running_daemon() {
-    let lab = Lab::new().await;
-    let config = toml::from_str::<app::Config>(&format!(
-        "cluster = \"easypay\"\nenvironment = \"local\"\naddress = \"127.0.0.1\"\nstate_dir = {:?}\n\
-         node_image = \"n\"\nservices_image = \"s\"\n",
-        lab.folder
-    ))
-    .unwrap();
-    let (key, csr) = request();
-    let chain = app::issue_operator(&config, &"erin".parse().unwrap(), &csr).unwrap();
-    let mut operator = lab.operator_with(&chain, &key);
-    assert!(operator.status(v1::StatusRequest {}).await.is_ok());
-    // The daemon writes on after another process wrote.
-    lab.publish(&site("hello")).await;
-    assert!(app::ca(&config).unwrap().contains("BEGIN CERTIFICATE"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_backup_on_an_empty_folder_goes_on_and_touches_no_agent() {
     let mut lab = Lab::new().await;
     let agents = lab.up(&site("hello")).await;
@@ -208,6 +231,9 @@ async fn a_backup_on_an_empty_folder_goes_on_and_touches_no_agent() {
     assert!(status.generation.unwrap() > later, "newer than all that agents saw");
     assert_eq!(restored.cloud.fake.world().instances.len(), 5, "nothing was made twice");
     assert!(agents[0].pull("").await.unwrap().is_some(), "its old certificate is still good");
+    // Leases that the backup does not know may hold still.
+    let waits = agents[3].client.clone().take_turn(turn("disrupt")).await.unwrap().into_inner();
+    assert!(!waits.granted && waits.held_by.contains("this coordinator was restored"), "{}", waits.held_by);
     let refused = restored.operator().backup(v1::BackupRequest { recipients: vec![] }).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
 }

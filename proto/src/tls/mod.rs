@@ -6,6 +6,7 @@
 
 pub mod client;
 mod credentials;
+pub mod guests;
 pub mod io;
 pub mod server;
 mod verify;

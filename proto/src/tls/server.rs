@@ -2,7 +2,8 @@
 //! handlers, and ends when that peer may no longer speak.
 //!
 //! A connection is cut, streams and all, as soon as its certificate is revoked, ends, or the server's own ends; and
-//! asked to come again after [`CONNECTION_AGE`] at most, which clients see as one failed call to retry.
+//! asked to come again after [`CONNECTION_AGE`] at most, which clients see as one failed call to retry. One without a
+//! certificate is cut when it calls nothing, when its call takes too long, or when others need its place (`guests`).
 
 use std::{
     future::Future,
@@ -19,7 +20,7 @@ use rustls::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::{Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -29,6 +30,7 @@ use tonic::transport::server::Connected;
 
 use super::{
     Credentials, TlsError, Trust, alpn,
+    guests::{Guests, PLACES, Place},
     io::{Accept, Wire},
     provider,
     verify::{ClientVerifier, SERVER_NAME, ServerVerifier},
@@ -42,8 +44,14 @@ use crate::{
 pub const CONNECTION_AGE: Duration = Duration::from_secs(6 * 3600);
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Handshakes at once: more wait in the kernel's queue.
-const HANDSHAKES: usize = 256;
+/// How long a connection without a certificate may last, from its handshake on.
+struct Visit {
+    first_call: Duration,
+    end: Duration,
+}
+
+/// An enrolment takes one call, which its agent gives up after 30 s.
+const VISIT: Visit = Visit { first_call: Duration::from_secs(10), end: Duration::from_secs(60) };
 /// How long an expired peer's connection lives: a renewal takes one call.
 const RENEWAL: i64 = 60;
 
@@ -102,10 +110,18 @@ pub struct ServerTls {
 }
 
 /// Whom a request comes from, in its extensions. Without a peer it is from someone who showed no certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Connection {
     pub address: SocketAddr,
     pub peer: Option<Peer>,
+    called: CancellationToken,
+}
+
+impl Connection {
+    /// It calls something: what nobody calls on is cut, where it showed no certificate.
+    pub fn called(&self) {
+        self.called.cancel();
+    }
 }
 
 /// The builder of the gRPC server, with what every server of ours has set.
@@ -127,9 +143,8 @@ pub fn incoming<L: Accept>(listener: L, tls: ServerTls) -> impl Stream<Item = io
 }
 
 async fn accept<L: Accept>(mut listener: L, tls: ServerTls, connections: mpsc::Sender<io::Result<PeerIo<L::Wire>>>) {
-    let places = Arc::new(Semaphore::new(HANDSHAKES));
+    let guests = Guests::new(PLACES);
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
             () = connections.closed() => return,
             accepted = listener.accept() => accepted,
@@ -143,10 +158,18 @@ async fn accept<L: Accept>(mut listener: L, tls: ServerTls, connections: mpsc::S
                 continue;
             }
         };
+        // The others wait in the kernel's queue meanwhile.
+        let place = tokio::select! {
+            () = connections.closed() => return,
+            place = guests.admit(address.ip()) => place,
+        };
         let (tls, connections) = (tls.clone(), connections.clone());
         tokio::spawn(async move {
-            let done = timeout(HANDSHAKE, handshake(wire, address, tls)).await;
-            drop(place);
+            let cut = place.cut();
+            let done = tokio::select! {
+                () = cut => return tracing::debug!(%address, "a connection made room in its handshake"),
+                done = timeout(HANDSHAKE, handshake(wire, address, tls, place)) => done,
+            };
             match done {
                 // A closed channel is a server that shuts down.
                 Ok(Ok(peer)) => drop(connections.send(Ok(peer)).await),
@@ -157,7 +180,7 @@ async fn accept<L: Accept>(mut listener: L, tls: ServerTls, connections: mpsc::S
     }
 }
 
-async fn handshake<W: Wire>(wire: W, address: SocketAddr, tls: ServerTls) -> io::Result<PeerIo<W>> {
+async fn handshake<W: Wire>(wire: W, address: SocketAddr, tls: ServerTls, place: Place) -> io::Result<PeerIo<W>> {
     let identity = tls.identity.borrow().clone();
     let stream = TlsAcceptor::from(identity.config).accept(wire).await?;
     let now = tls.clock.now();
@@ -173,8 +196,32 @@ async fn handshake<W: Wire>(wire: W, address: SocketAddr, tls: ServerTls) -> io:
         Some(peer) => peer.not_after.min(identity.not_after),
         None => identity.not_after,
     };
-    let ended = Box::pin(ended(peer.clone(), end, tls));
-    Ok(PeerIo { stream, connection: Connection { address, peer }, ended, cut: None })
+    // Whoever showed a certificate is no guest.
+    let place = peer.is_none().then_some(place);
+    let connection = Connection { address, peer: peer.clone(), called: CancellationToken::new() };
+    let leave = leave(place, connection.called.clone(), VISIT);
+    let ended = Box::pin(async move {
+        tokio::select! {
+            reason = ended(peer, end, tls) => reason,
+            reason = leave => reason,
+        }
+    });
+    Ok(PeerIo { stream, connection, ended, cut: None })
+}
+
+/// Returns when a guest has to go, with the reason; never for others. Its place is free then, or when this is dropped.
+async fn leave(place: Option<Place>, called: CancellationToken, visit: Visit) -> &'static str {
+    let Some(place) = place else { return std::future::pending().await };
+    let end = sleep(visit.end);
+    tokio::select! {
+        () = place.cut() => return "others need the place of one without a certificate",
+        () = sleep(visit.first_call) => return "it showed no certificate and called nothing",
+        () = called.cancelled() => {}
+    }
+    tokio::select! {
+        () = place.cut() => "others need the place of one without a certificate",
+        () = end => "it showed no certificate and took too long",
+    }
 }
 
 /// Returns when the connection may no longer be used, with the reason.
@@ -183,7 +230,7 @@ async fn ended(peer: Option<Peer>, end: i64, tls: ServerTls) -> &'static str {
     loop {
         let revoked = {
             let known = revocations.borrow_and_update();
-            peer.as_ref().is_some_and(|peer| known.covers(peer.role, &peer.name, &peer.serial))
+            peer.as_ref().is_some_and(|peer| known.covers_peer(peer))
         };
         if revoked {
             return "its certificate was revoked";
@@ -253,5 +300,37 @@ impl<W: Wire> AsyncWrite for PeerIo<W> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::IpAddr;
+
+    const LONG: Duration = Duration::from_secs(3600);
+    const SHORT: Duration = Duration::from_millis(20);
+
+    /// Why a guest goes who has as much time as `first_call` and `end` say.
+    async fn goes(called: CancellationToken, first_call: Duration, end: Duration) -> Option<&'static str> {
+        let guests = Guests::new(PLACES);
+        let place = guests.admit(IpAddr::from([10, 89, 1, 4])).await;
+        timeout(SHORT * 20, leave(Some(place), called, Visit { first_call, end })).await.ok()
+    }
+
+    #[tokio::test]
+    async fn a_guest_has_time_for_its_first_call_and_for_its_end() {
+        let called = CancellationToken::new();
+        let silent = goes(called.clone(), SHORT, LONG).await;
+        assert_eq!(silent, Some("it showed no certificate and called nothing"));
+        called.cancel();
+        assert_eq!(goes(called.clone(), SHORT, LONG).await, None);
+        assert_eq!(goes(called, LONG, SHORT).await, Some("it showed no certificate and took too long"));
+    }
+
+    #[tokio::test]
+    async fn whoever_showed_a_certificate_is_no_guest() {
+        let none = leave(None, CancellationToken::new(), Visit { first_call: SHORT, end: SHORT });
+        assert!(timeout(SHORT * 20, none).await.is_err());
     }
 }

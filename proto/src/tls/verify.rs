@@ -102,8 +102,7 @@ impl ClientCertVerifier for ClientVerifier {
         // The chain is leaf and root, and roots have no end here: judging as of the leaf's last second changes nothing else.
         let as_of = if now.as_secs() > end.as_secs() { end } else { now };
         let verified = self.inner.verify_client_cert(end_entity, intermediates, as_of)?;
-        let identity = &leaf.identity;
-        if self.revocations.borrow().covers(identity.role, &identity.name, &identity.serial) {
+        if self.revocations.borrow().covers(&leaf) {
             return Err(Error::InvalidCertificate(CertificateError::Revoked));
         }
         Ok(verified)

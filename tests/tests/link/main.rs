@@ -85,17 +85,24 @@ async fn drift_drafts_tickets_signatures_and_pauses() {
         csr_pem: "csr".to_owned(),
         user: "dana".to_owned(),
     }));
-    until("the ticket and the signature", || {
+    coordinator.push(push::Push::SignViewer(Sign {
+        id: "s2".to_owned(),
+        csr_pem: "csr".to_owned(),
+        user: "erin".to_owned(),
+    }));
+    until("the ticket and the signatures", || {
         let heard = coordinator.heard.lock().unwrap();
-        heard.offers.len() == 1 && heard.signed.len() == 1
+        heard.offers.len() == 1 && heard.signed.len() == 2
     })
     .await;
     let (offer, signed) = {
         let heard = coordinator.heard.lock().unwrap();
-        (heard.offers[0].clone(), heard.signed[0].clone())
+        let mut signed: Vec<_> = heard.signed.iter().map(|signed| signed.certificate_pem.clone()).collect();
+        signed.sort();
+        (heard.offers[0].clone(), signed)
     };
     assert_eq!(offer.ticket.unwrap().token, "for-workers-7");
-    assert_eq!(signed.certificate_pem, "csr of dana");
+    assert_eq!(signed, ["csr of dana: Admin", "csr of erin: View"]);
 
     coordinator.push(push::Push::PauseUntil(coordinator::NOW + 600));
     until("the paused converge", || node.engine.converged.lock().unwrap().last().unwrap().paused).await;
@@ -145,7 +152,8 @@ async fn both_certificates_rotate_under_load_and_no_call_fails() {
         let (link, going, calls) = (link.clone(), going.clone(), calls.clone());
         load.spawn(async move {
             while going.load(Ordering::SeqCst) {
-                link.pull("{}", None).await.unwrap();
+                // Of calls that are not limited.
+                link.report(None, "", None, None).await.unwrap();
                 calls.fetch_add(1, Ordering::SeqCst);
             }
         });

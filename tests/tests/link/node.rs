@@ -11,7 +11,7 @@ use std::{
 
 use futures::stream::BoxStream;
 use muster_agent::{
-    daemon::{Converge, Daemon, Meter, Notifier, Signed, Work},
+    daemon::{Converge, Daemon, Meter, Notifier, Rights, Signed, Work},
     link::{AgentConfig, CatalogCache, CredentialStore, Jitter, Keeper, Link},
     ports::JoinTicket,
 };
@@ -127,8 +127,8 @@ impl Work for Engine {
         Ok(JoinTicket { token: format!("for-{node}"), ca_hash: String::new(), certificate_key: None, expires: 1 })
     }
 
-    async fn sign(&self, csr_pem: &str, user: &str) -> Result<Signed, String> {
-        Ok(Signed { certificate_pem: format!("{csr_pem} of {user}"), ca_pem: "ca".to_owned() })
+    async fn sign(&self, csr_pem: &str, user: &str, rights: Rights) -> Result<Signed, String> {
+        Ok(Signed { certificate_pem: format!("{csr_pem} of {user}: {rights:?}"), ca_pem: "ca".to_owned() })
     }
 }
 

@@ -7,7 +7,7 @@ use futures::{StreamExt as _, stream::BoxStream};
 use muster_agent::{
     Context, Scope, StepError,
     converge::{Engine, Options},
-    daemon::{Converge, Daemon, Meter, Notifier, Signed, Work},
+    daemon::{Converge, Daemon, Meter, Notifier, Rights, Signed, Work},
     ledger::{self, LedgerFile},
     link::{
         AgentConfig, CatalogCache, CoordinatorSecrets, CoordinatorTickets, CoordinatorTurns, CredentialStore, Instance,
@@ -371,7 +371,7 @@ impl Work for Node {
         Ok(JoinTicket { token, ca_hash: "sha256:00".to_owned(), certificate_key, expires })
     }
 
-    async fn sign(&self, csr_pem: &str, user: &str) -> Result<Signed, String> {
+    async fn sign(&self, csr_pem: &str, user: &str, _: Rights) -> Result<Signed, String> {
         Ok(Signed { certificate_pem: format!("{csr_pem} of {user}"), ca_pem: "ca".to_owned() })
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use muster_coordinator::plan::SavedPlan;
 use muster_proto::{
-    Role,
+    OperatorRole,
     tls::{Credentials, Trust, certificate_from_pem, client},
     v1::{self, operator_client::OperatorClient, plan_event},
 };
@@ -112,7 +112,7 @@ fn connect(stage: &Stage) -> anyhow::Result<OperatorClient<Channel>> {
     let authority = authority(stage);
     let key = KeyPair::generate()?;
     let csr = CertificateParams::default().serialize_request(&key)?.pem()?;
-    let issued = authority.issue(Role::Operator, "dana", &csr)?;
+    let issued = authority.issue_operator(OperatorRole::Admin, "dana", &csr)?;
     let credentials = Credentials::from_pem(&issued.chain_pem, &key.serialize_pem(), authority.ca_pem())?;
     let trust = Trust::Ca(certificate_from_pem(authority.ca_pem())?);
     let config = client::config(Some(credentials), trust, &Stage::realm(), Arc::new(stage.clock.clone()))?;

@@ -174,10 +174,15 @@ impl Agent {
                     let offer = v1::JoinOffer { id: mint.id, ticket: Some(ticket), error: String::new() };
                     let _ = self.client.clone().offer_join(offer).await;
                 }
-                push::Push::Sign(sign) => {
+                push @ (push::Push::Sign(_) | push::Push::SignViewer(_)) => {
+                    let (sign, may) = match push {
+                        push::Push::SignViewer(sign) => (sign, ", who may look"),
+                        push::Push::Sign(sign) => (sign, ""),
+                        _ => return,
+                    };
                     let offer = v1::SignedOffer {
                         id: sign.id,
-                        certificate_pem: format!("certificate of {}", sign.user),
+                        certificate_pem: format!("certificate of {}{may}", sign.user),
                         ca_pem: "ca".to_owned(),
                         error: String::new(),
                     };
