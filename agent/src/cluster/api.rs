@@ -63,7 +63,7 @@ impl ApiError {
                 path: path.to_owned(),
                 code: status.code,
                 reason: status.reason.clone(),
-                message: status.message.clone(),
+                message: with_causes(&status),
             },
             error @ (kube::Error::SerdeError(_) | kube::Error::FromUtf8(_)) => {
                 Self::Unreadable { path: path.to_owned(), source: Box::new(error) }
@@ -71,6 +71,14 @@ impl ApiError {
             error => Self::Unreachable(Box::new(error)),
         }
     }
+}
+
+/// The message with what is behind it: of an eviction it names the disruption budget, which the message does not.
+fn with_causes(status: &kube::core::Status) -> String {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let causes = causes.map(|cause| cause.message.as_str()).filter(|cause| !cause.is_empty());
+    let missing = causes.filter(|cause| !status.message.contains(cause)).collect::<Vec<_>>();
+    if missing.is_empty() { status.message.clone() } else { format!("{} ({})", status.message, missing.join("; ")) }
 }
 
 impl From<ApiError> for StepError {

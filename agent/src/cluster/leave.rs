@@ -28,8 +28,8 @@ use crate::{Context, Done, StepError};
 /// What a node writes on its Node object once it has gone: its own name.
 pub const LEFT: &str = "muster.dev/left";
 
-/// How long pods may take in one go; then it is reported and tried again.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// How long pods may take in one go; then who stays is told, and it goes on.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Between two questions to etcd: an election takes about as long.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -165,12 +165,18 @@ async fn drain(ctx: &Context, client: &Client, name: &str) -> Result<String, Ste
             }
         }
         if begun.elapsed() > PATIENCE {
-            return Err(StepError::failed(format!("pods stay on {name}: {}", kept.join("; ")))
-                .help("a disruption budget that allows no disruption, or a pod that does not end; it is tried again")
-                .retry());
+            return Err(StepError::waits(stay(&kept)));
         }
         ctx.clock.sleep(Duration::from_millis(500)).await;
     }
+}
+
+/// What a drain waits for, each pod with the budget or the end that holds it.
+fn stay(kept: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let more = kept.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("pods to leave the node: {}{more}", kept[..kept.len().min(SHOWN)].join("; "))
 }
 
 /// Static pods go with the node, those of DaemonSets belong to it, and finished ones need no place.
@@ -244,6 +250,31 @@ mod tests {
         assert!(!must_move(&json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}})));
         assert!(!must_move(&json!({"metadata": {"ownerReferences": [{"kind": "DaemonSet"}]}})));
         assert!(!must_move(&json!({"metadata": {}, "status": {"phase": "Succeeded"}})));
+    }
+
+    #[test]
+    fn a_drain_names_the_pods_that_stay_and_what_holds_them() {
+        let kept: Vec<String> = (1..=7).map(|n| format!("shop/web-{n}: it is ending")).collect();
+        assert_eq!(stay(&kept[..1]), "pods to leave the node: shop/web-1: it is ending");
+        assert!(stay(&kept).ends_with("shop/web-5: it is ending and 2 more"), "{}", stay(&kept));
+    }
+
+    /// As the API server answers an eviction that a budget forbids.
+    #[tokio::test]
+    async fn an_eviction_that_is_refused_names_the_budget() {
+        let service = tower::service_fn(|_: http::Request<kube::client::Body>| {
+            let answer = json!({
+                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "TooManyRequests", "code": 429,
+                "message": "Cannot evict pod as it would violate the pod's disruption budget.",
+                "details": {"causes": [{"reason": "DisruptionBudget",
+                    "message": "The disruption budget web needs 2 healthy pods and has 2 currently"}]},
+            });
+            let body = kube::client::Body::from(answer.to_string().into_bytes());
+            async move { Ok::<_, std::convert::Infallible>(http::Response::builder().status(429).body(body).unwrap()) }
+        });
+        let pod = json!({"metadata": {"namespace": "shop", "name": "web-1"}});
+        let why = evict(&Client::new(service, "default"), &pod).await.unwrap().unwrap();
+        assert!(why.contains("disruption budget web needs 2 healthy pods"), "{why}");
     }
 
     #[test]
