@@ -8,13 +8,13 @@ mod objects;
 
 use std::collections::BTreeMap;
 
-use muster_ids::{AppName, DiskName, EndpointName};
+use muster_ids::{AppName, DiskName, EndpointName, PoolName};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
     diagnostic::Diagnostic,
-    kinds::manifest::ManifestSpec,
+    kinds::{cluster_member::MemberRole, manifest::ManifestSpec},
     shape::{self, Rules, nearest},
     site::Site,
     template::Engine,
@@ -81,6 +81,8 @@ pub(crate) struct ComponentTable {
     pub(crate) secrets: BTreeMap<String, String>,
     /// The endpoint that leads to it.
     pub(crate) endpoint: Option<EndpointName>,
+    /// The pool whose nodes it runs on, whatever the pool's taints. Absent: every node of a worker pool without taints.
+    pub(crate) pool: Option<PoolName>,
     /// A disk that outlives pod and node, and where it is mounted.
     pub(crate) disk: Option<DiskMount>,
     /// Components of this application that may reach it; an endpoint always may. Absent: everyone may.
@@ -219,6 +221,9 @@ fn check(table: &AppTable, node: &Node, site: &Site, errors: &mut Vec<Diagnostic
                 Some(_) => {}
             }
         }
+        if let Some(pool) = &spec.pool {
+            place(name, spec, pool, node, site, &mut error);
+        }
         if let Some(disk) = &spec.disk {
             if !site.disks.contains_key(&disk.name) {
                 let known: Vec<&str> = site.disks.keys().map(DiskName::as_str).collect();
@@ -296,5 +301,47 @@ fn check(table: &AppTable, node: &Node, site: &Site, errors: &mut Vec<Diagnostic
                 );
             }
         }
+    }
+}
+
+/// What takes an error: its message, its place, the words at the place, and the way out.
+type Told<'a> = dyn FnMut(String, At, String, Option<String>) + 'a;
+
+/// A pool that is there, of workers, with room, and the one that the component's endpoint and disk are at.
+fn place(name: &str, spec: &ComponentTable, pool: &PoolName, node: &Node, site: &Site, error: &mut Told<'_>) {
+    let at = node.at(&[name, "pool"]);
+    let workers = site.pools.iter().filter(|(_, pool)| pool.member == MemberRole::Worker);
+    let workers: Vec<&str> = workers.map(|(name, _)| name.as_str()).collect();
+    let Some(found) = site.pools.get(pool).filter(|_| workers.contains(&pool.as_str())) else {
+        let message = match site.pools.contains_key(pool) {
+            true => format!("the pool `{pool}` is of control planes, where no application runs"),
+            false => format!("there is no pool `{pool}`"),
+        };
+        let help = nearest(pool.as_str(), workers.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+        error(message, at, format!("expected one of: {}", workers.join(", ")), help);
+        return;
+    };
+    let asked = spec.memory.as_deref().and_then(crate::formats::size);
+    if let (Some(asked), Some(has)) = (asked, found.memory)
+        && asked > has
+    {
+        let message = format!("no node of the pool {pool} has room for {name}");
+        let help = format!("nodes of {pool} have {}Mi: ask for less, or give the pool more", has >> 20);
+        error(message, node.at(&[name, "memory"]), "more than a whole node".to_owned(), Some(help));
+    }
+    let endpoint = spec.endpoint.as_ref().and_then(|endpoint| Some((endpoint, site.endpoints.get(endpoint)?)));
+    if let Some((endpoint, leads)) = endpoint.filter(|(_, leads)| leads.to != *pool) {
+        let message = format!("the endpoint {endpoint} leads to {}, and {name} runs on {pool}", leads.to);
+        error(
+            message,
+            at,
+            "nobody would answer there".to_owned(),
+            Some(format!("write to = \"{pool}\" for the endpoint")),
+        );
+    }
+    let disk = spec.disk.as_ref().and_then(|mount| Some((&mount.name, site.disks.get(&mount.name)?)));
+    if let Some((disk, held)) = disk.filter(|(_, held)| held.pool != *pool) {
+        let message = format!("the disk {disk} is at a node of {}, and {name} runs on {pool}", held.pool);
+        error(message, at, "away from its disk".to_owned(), Some(format!("write pool = \"{pool}\" for the disk, too")));
     }
 }

@@ -213,7 +213,14 @@ impl Maker<'_> {
         if !volumes.is_empty() {
             pod["spec"]["volumes"] = volumes.into();
         }
+        let tolerated = self.tolerations(spec);
+        if let Some(pool) = &spec.pool {
+            pod["spec"]["nodeSelector"] = json!({ "muster.dev/pool": pool });
+        }
         if spec.disk.is_some() {
+            if !tolerated.is_empty() {
+                pod["spec"]["tolerations"] = tolerated.into();
+            }
             return json!({
                 "apiVersion": "apps/v1",
                 "kind": "StatefulSet",
@@ -230,17 +237,15 @@ impl Maker<'_> {
             pod["spec"]["topologySpreadConstraints"] = json!([self.spread(name, spec)]);
         }
         // A node that is gone gives its pods back in half a minute and not in five.
-        pod["spec"]["tolerations"] = ["not-ready", "unreachable"]
-            .iter()
-            .map(|taint| {
-                json!({
-                    "key": format!("node.kubernetes.io/{taint}"),
-                    "operator": "Exists",
-                    "effect": "NoExecute",
-                    "tolerationSeconds": 30,
-                })
+        let passing = ["not-ready", "unreachable"].iter().map(|taint| {
+            json!({
+                "key": format!("node.kubernetes.io/{taint}"),
+                "operator": "Exists",
+                "effect": "NoExecute",
+                "tolerationSeconds": 30,
             })
-            .collect();
+        });
+        pod["spec"]["tolerations"] = passing.chain(tolerated).collect();
         json!({
             "apiVersion": "apps/v1",
             "kind": "Deployment",
@@ -256,6 +261,19 @@ impl Maker<'_> {
         })
     }
 
+    /// Of the taints of the pool that it is put on.
+    fn tolerations(&self, spec: &ComponentTable) -> Vec<Json> {
+        let pool = spec.pool.as_ref().and_then(|pool| self.site.pools.get(pool));
+        let tolerated = |taint: &String| {
+            let (left, effect) = taint.rsplit_once(':')?;
+            Some(match left.split_once('=') {
+                Some((key, value)) => json!({ "key": key, "operator": "Equal", "value": value, "effect": effect }),
+                None => json!({ "key": left, "operator": "Exists", "effect": effect }),
+            })
+        };
+        pool.map(|pool| pool.taints.iter().filter_map(tolerated).collect()).unwrap_or_default()
+    }
+
     /// Pods on different nodes, even while a cluster is born and only one node is there yet.
     fn spread(&self, name: &AppName, spec: &ComponentTable) -> Json {
         // Where a taint keeps them out there is no place for them either.
@@ -263,7 +281,10 @@ impl Maker<'_> {
             let closed = |taint: &String| taint.ends_with(":NoSchedule") || taint.ends_with(":NoExecute");
             pool.member == MemberRole::Worker && !pool.taints.iter().any(closed)
         };
-        let workers: u32 = self.site.pools.values().filter(open).map(|pool| pool.min).sum();
+        let workers: u32 = match spec.pool.as_ref().and_then(|pool| self.site.pools.get(pool)) {
+            Some(pool) => pool.min,
+            None => self.site.pools.values().filter(open).map(|pool| pool.min).sum(),
+        };
         json!({
             "maxSkew": 1,
             "minDomains": spec.replicas.min(workers).max(1),

@@ -1,5 +1,7 @@
 //! Sites that are unusual and right: what the checks must not refuse.
 
+mod apps;
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::path::Path;
