@@ -52,39 +52,6 @@ content = "{ apiVersion: v1, kind: Namespace, metadata: { name: '{{ watcher.name
     }
 }
 
-/// Where there is none written a free one is chosen, which needs a blueprint.
-#[test]
-fn an_endpoint_needs_no_address() {
-    let text = "\n[endpoint.shop]\nto = \"workers\"\nlisten = 80\nport = 30081\n";
-    let site = site(&[("muster.toml", text)]);
-    let address = |name: &str| site.endpoints[&name.parse().unwrap()].address;
-    assert_eq!((address("shop"), address("api")), (None, None));
-    assert_eq!(address("web"), Some("10.89.0.11".parse().unwrap()));
-}
-
-/// What nothing reads and was meant to be read is said; what is another format, or old, is somebody's own.
-#[test]
-fn a_name_that_nearly_ends_in_toml_is_warned_of() {
-    let meant =
-        ["apps/shop.tml", "roles/extra.TOML", "environments/eu.tolm", "apps/inner/cart.tom", "roles/more.toml1"];
-    let others =
-        ["apps/shop.toml.bak", "apps/README.md", "roles/x.yml", "roles/files/a.tml", "apps/motd.tmpl", "apps/tml"];
-    let named = ("roles/worker.toml", "\n[[file]]\npath = \"/etc/named\"\nsource = \"named.tml\"\n");
-    let mut all: Vec<(&str, &str)> = meant.iter().chain(&others).map(|path| (*path, "a = 1\n")).collect();
-    all.extend([named, ("roles/named.tml", "x")]);
-    let said: Vec<String> = site(&all).warnings.iter().map(ToString::to_string).collect();
-    let of = |path: &str| said.iter().find(|warning| warning.starts_with(path));
-    for path in meant {
-        let warning = of(path).unwrap_or_else(|| panic!("{path}: {said:?}"));
-        let right = path.rsplit_once('.').unwrap().0;
-        assert!(
-            warning.contains(&format!("{path}:1:1")) && warning.contains(&format!("call it {right}.toml")),
-            "{warning}"
-        );
-    }
-    assert_eq!(said.len(), meant.len(), "{said:?}");
-}
-
 #[test]
 fn two_endpoints_may_lead_to_one_component() {
     let text = "\n[endpoint.inside]\nto = \"workers\"\nlisten = 8080\nport = 30080\naddress = \"10.89.0.12\"\n";
@@ -253,7 +220,10 @@ absent = true
 [[timezone]]
 name = "Etc/GMT+5"
 "#;
-    site(&[("roles/worker.toml", text), ("roles/files/ca.crt", &format!("Internal CA\n{}", include_str!("ca.crt")))]);
+    site(&[
+        ("roles/worker.toml", text),
+        ("roles/files/ca.crt", &format!("Internal CA\n{}", include_str!("../ca.crt"))),
+    ]);
 }
 
 /// Every byte of a file that is no text is in the catalog, and comes back from it.
