@@ -135,6 +135,19 @@ mod tests {
     }
 
     #[test]
+    fn whether_a_node_serves_is_told_by_one_alone() {
+        let ready = |ready| Report { node_ready: ready, ..Report::default() };
+        let told = |speaks| {
+            let told = news(Some(&ready(Some(true))), &Report { started: 1, ..ready(Some(false)) }, speaks);
+            told.into_iter().map(|(_, what, _)| what).collect::<Vec<_>>()
+        };
+        assert_eq!(told(true), ["not ready"]);
+        assert!(told(false).is_empty(), "the control plane that leads says it, with the cause");
+        // That it has left only the node itself knows.
+        assert_eq!(news(Some(&ready(Some(true))), &Report { started: 1, ..ready(None) }, false).len(), 1);
+    }
+
+    #[test]
     fn membership_needs_proof() {
         assert!(!is_member(&Report { converged: true, ..Report::default() }));
         assert!(is_member(&Report { node_ready: Some(false), ..Report::default() }));
