@@ -20,7 +20,17 @@ pub struct Asker {
 struct Second {
     /// When it began: milliseconds since the epoch.
     at: i64,
+    asked: u32,
     failed: u32,
+}
+
+/// What a pod met within some moments.
+#[derive(Debug, Default)]
+pub struct Met {
+    /// The end of the last second in which names were not to be had: a quarter of the questions or more had no answer.
+    pub outage: Option<i64>,
+    /// Questions without an answer in the other seconds: a packet that was lost while proxies learned of another server.
+    pub strays: u32,
 }
 
 /// Milliseconds since the epoch, as the pods count: all nodes have this machine's clock.
@@ -77,13 +87,21 @@ pub fn end() -> anyhow::Result<()> {
 }
 
 impl Asker {
-    /// The end of the last second within these moments in which a question had no answer.
-    pub fn last_failure(&self, from: i64, to: i64) -> anyhow::Result<Option<i64>> {
+    /// What it met within these moments.
+    pub fn met(&self, from: i64, to: i64) -> anyhow::Result<Met> {
         let log = kubectl(&["logs", &self.pod])?;
         let seconds: Vec<Second> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let within = seconds.iter().filter(|second| (from..to).contains(&second.at));
         ensure!(within.clone().count() > 5, "{} on {} asked for no names:\n{log}", self.pod, self.node);
-        Ok(within.filter(|second| second.failed > 0).map(|second| second.at + 1000).max())
+        let mut met = Met::default();
+        for second in within {
+            if second.failed * 4 >= second.asked && second.failed > 0 {
+                met.outage = met.outage.max(Some(second.at + 1000));
+            } else {
+                met.strays += second.failed;
+            }
+        }
+        Ok(met)
     }
 }
 

@@ -77,6 +77,14 @@ impl ClusterReport {
         members.iter().filter(|member| member.state == MemberState::Voter).count()
     }
 
+    /// Whether etcd would be without a quorum for want of this node's vote; none where that is not known, or where it is the
+    /// only member.
+    pub fn holds_the_quorum(&self, node: &str) -> Option<bool> {
+        let members = self.members.as_ref().filter(|members| members.len() > 1)?;
+        let votes = members.iter().any(|member| member.node == node && member.state == MemberState::Voter);
+        Some(votes && !self.spare_vote())
+    }
+
     /// Whether one member more may fail.
     pub fn spare_vote(&self) -> bool {
         let members = self.members.as_deref().unwrap_or_default();
@@ -109,5 +117,11 @@ mod tests {
             assert_eq!(members(states).spare_vote(), spare, "{states:?}");
         }
         assert!(!ClusterReport::default().spare_vote(), "nobody knows");
+        // One of three is silent: it may be disturbed itself, and the other two may not.
+        let one_silent = members(&[Voter, Silent, Voter]);
+        let holds: Vec<_> = ["n-0", "n-1", "n-2", "w-1"].map(|node| one_silent.holds_the_quorum(node)).into();
+        assert_eq!(holds, [Some(true), Some(false), Some(true), Some(false)]);
+        assert_eq!(members(&[Voter]).holds_the_quorum("n-0"), None, "it is all there is");
+        assert_eq!(ClusterReport::default().holds_the_quorum("n-0"), None);
     }
 }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::{
     api::{self, ApiError},
-    bootstrap, documents, kubeadm,
+    bootstrap, documents, kubeadm, node,
 };
 use crate::{Context, Done, StepError};
 
@@ -40,7 +40,9 @@ pub async fn seen(client: &Client, spec: &ClusterMemberSpec) -> Result<(String, 
     let set = api::find(client, SET).await?;
     let service = api::find(client, SERVICE).await?;
     let former = api::find(client, DEPLOYMENT).await?;
-    let prefers = service.is_some_and(|service| service["spec"]["trafficDistribution"] == "PreferSameNode");
+    let prefers = service.is_some_and(|service| {
+        !may_prefer(&spec.kubernetes) || service["spec"]["trafficDistribution"] == "PreferSameNode"
+    });
     let has = set.filter(|_| prefers && !former.as_ref().is_some_and(is_kubeadms)).as_ref().and_then(marked);
     Ok((wanted, has))
 }
@@ -58,9 +60,19 @@ fn marked(set: &Value) -> Option<String> {
     (set["metadata"]["generation"].as_u64() == generation.parse().ok()).then(|| digest.to_owned())
 }
 
-/// The Deployment that kubeadm makes, and no other of its name.
+/// Whether a Service of this version of Kubernetes may prefer the asking node (KEP 3015: on by default from 1.34).
+fn may_prefer(kubernetes: &str) -> bool {
+    let mut numbers = kubernetes.split('.').map(|number| number.parse::<u32>().unwrap_or_default());
+    (numbers.next(), numbers.next()) >= (Some(1), Some(34))
+}
+
+/// The Deployment that kubeadm makes, and no other of its name: others' have its label, too.
 fn is_kubeadms(deployment: &Value) -> bool {
-    deployment["metadata"]["labels"]["k8s-app"] == "kube-dns"
+    let metadata = &deployment["metadata"];
+    let mut managers = metadata["managedFields"].as_array().into_iter().flatten();
+    metadata["labels"]["k8s-app"] == "kube-dns"
+        && metadata["labels"]["app.kubernetes.io/managed-by"].is_null()
+        && managers.any(|one| one["manager"] == "kubeadm")
 }
 
 /// What a newborn cluster has from its start.
@@ -70,7 +82,7 @@ pub async fn furnish(
     spec: &ClusterMemberSpec,
     documents: &str,
 ) -> Result<(), StepError> {
-    let objects = objects(ctx, documents).await?;
+    let objects = objects(ctx, documents, may_prefer(&spec.kubernetes)).await?;
     futures::future::try_join_all(objects.iter().map(|object| put(ctx, client, object))).await?;
     note(client, spec).await
 }
@@ -82,7 +94,12 @@ pub async fn write(ctx: &Context, spec: &ClusterMemberSpec) -> Result<Done, Step
     furnish(ctx, &client, spec, &documents).await?;
     let Some(former) = api::find(&client, DEPLOYMENT).await?.filter(is_kubeadms) else { return Ok(Done::default()) };
     let begun = Instant::now();
-    while !api::find(&client, SET).await?.as_ref().is_some_and(serves) {
+    loop {
+        let nodes = api::get(&client, "/api/v1/nodes").await?;
+        let ready = node::list(&nodes["items"]).filter(|node| node::is_ready(node)).count() as u64;
+        if api::find(&client, SET).await?.is_some_and(|set| serves(&set, ready)) {
+            break;
+        }
         if begun.elapsed() > ROLLED_OUT {
             return Err(StepError::waits("cluster DNS to be ready on the nodes; the former servers go after it"));
         }
@@ -99,30 +116,29 @@ pub async fn write(ctx: &Context, spec: &ClusterMemberSpec) -> Result<Done, Step
     })
 }
 
-/// Its pods are there wherever a node serves. A node that is down has one that never is ready.
-fn serves(set: &Value) -> bool {
+/// Its pods are there wherever a node is ready. A node that is down has one that never is.
+fn serves(set: &Value, ready: u64) -> bool {
     let number = |key: &str| set["status"][key].as_u64().unwrap_or_default();
     let current = set["status"]["observedGeneration"] == set["metadata"]["generation"];
-    // More than the former two, or all there are.
-    current && number("numberReady") > 0 && number("numberReady") >= number("desiredNumberScheduled").min(3)
+    current && number("numberReady") > 0 && number("numberReady") >= ready
 }
 
-/// What the leader tells of it.
-pub async fn look(client: &Client) -> Option<Dns> {
-    let set = api::find(client, SET).await.ok()??;
+/// What the leader tells of it, of so many nodes; none where the API does not say.
+pub async fn look(client: &Client, nodes: u32) -> Option<Dns> {
+    let Some(set) = api::find(client, SET).await.ok()? else { return Some(Dns { wanted: nodes.max(1), ready: 0 }) };
     let number = |key: &str| u32::try_from(set["status"][key].as_u64().unwrap_or_default()).unwrap_or(u32::MAX);
     Some(Dns { wanted: number("desiredNumberScheduled"), ready: number("numberReady") })
 }
 
 /// kubeadm's objects of CoreDNS, with the Deployment made a DaemonSet.
-async fn objects(ctx: &Context, documents: &str) -> Result<Vec<Value>, StepError> {
+async fn objects(ctx: &Context, documents: &str, prefer: bool) -> Result<Vec<Value>, StepError> {
     let printed = kubeadm::print(ctx, &["init", "phase", "addon", "coredns", "--print-manifest"], documents).await?;
     let mut objects = manifest::documents(&printed)
         .map_err(|error| StepError::failed("what kubeadm prints of CoreDNS cannot be read").because(error))?;
     for object in &mut objects {
         match object["kind"].as_str() {
             Some("Deployment") => *object = daemon_set(object),
-            Some("Service") => object["spec"]["trafficDistribution"] = json!("PreferSameNode"),
+            Some("Service") if prefer => object["spec"]["trafficDistribution"] = json!("PreferSameNode"),
             _other => {}
         }
     }
@@ -155,14 +171,7 @@ async fn put(ctx: &Context, client: &Client, object: &Value) -> Result<(), StepE
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let path = match object["kind"].as_str().unwrap_or_default() {
         "ConfigMap" => {
-            return match api::create(client, CONFIGMAPS, object).await {
-                Err(error) if error.is_conflict() => Ok(()),
-                // The namespace comes with the API server's first second.
-                Err(error) if error.is_not_found() || error.passes() => {
-                    bootstrap::apply_when_possible(ctx, client, &(format!("{CONFIGMAPS}/{name}"), object.clone())).await
-                }
-                created => Ok(created.map(drop)?),
-            };
+            return create(ctx, client, object).await;
         }
         "ClusterRole" => format!("/apis/rbac.authorization.k8s.io/v1/clusterroles/{name}"),
         "ClusterRoleBinding" => format!("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/{name}"),
@@ -174,6 +183,19 @@ async fn put(ctx: &Context, client: &Client, object: &Value) -> Result<(), StepE
         }
     };
     bootstrap::apply_when_possible(ctx, client, &(path, object.clone())).await
+}
+
+/// Makes what is not there. What is there is never written over: it is the admin's.
+async fn create(ctx: &Context, client: &Client, object: &Value) -> Result<(), StepError> {
+    for _ in 0..100 {
+        match api::create(client, CONFIGMAPS, object).await {
+            Err(error) if error.is_conflict() => return Ok(()),
+            // The namespace comes with the API server's first second.
+            Err(error) if error.is_not_found() || error.passes() => ctx.clock.sleep(Duration::from_millis(100)).await,
+            created => return created.map(drop).map_err(StepError::from),
+        }
+    }
+    Err(StepError::waits("the API server to take the settings of cluster DNS"))
 }
 
 /// Notes what the DaemonSet was made of: a later change by hand is seen by the generation.
@@ -211,6 +233,39 @@ mod tests {
     }
 
     #[test]
+    fn a_deployment_of_others_is_not_kubeadms_and_old_versions_prefer_nobody() {
+        let deployment = |manager: &str, by: Option<&str>| {
+            json!({"metadata": {"labels": {"k8s-app": "kube-dns", "app.kubernetes.io/managed-by": by},
+                "managedFields": [{"manager": manager}]}})
+        };
+        assert!(is_kubeadms(&deployment("kubeadm", None)));
+        assert!(!is_kubeadms(&deployment("helm", None)) && !is_kubeadms(&deployment("kubeadm", Some("Helm"))));
+        assert!(may_prefer("1.34.4") && may_prefer("1.35.0") && !may_prefer("1.33.9") && !may_prefer("x"));
+    }
+
+    /// An API server that is away for a moment is no reason to write over what the admin wrote.
+    #[tokio::test(start_paused = true)]
+    async fn an_admins_corefile_is_never_written_over() {
+        use std::sync::{Arc, Mutex};
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let mut seen = seen.lock().unwrap();
+            seen.push(request.method().clone());
+            // First an election, then the object is there.
+            let code = if seen.len() < 3 { 500 } else { 409 };
+            let answer = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code,
+                "reason": "x", "message": "etcdserver: request timed out"});
+            let body = kube::client::Body::from(answer.to_string().into_bytes());
+            async move { Ok::<_, std::convert::Infallible>(http::Response::builder().status(code).body(body).unwrap()) }
+        });
+        let ctx = crate::adapters::fake::FakeMachine::new().node("n-1");
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "coredns"}});
+        put(&ctx, &Client::new(service, "default"), &map).await.unwrap();
+        assert_eq!(*asked.lock().unwrap(), [http::Method::POST, http::Method::POST, http::Method::POST]);
+    }
+
+    #[test]
     fn a_change_by_hand_shows_in_the_generation() {
         let set = |generation: u64| json!({"metadata": {"generation": generation, "annotations": {MARK: "ab@3"}}});
         assert_eq!(marked(&set(3)).as_deref(), Some("ab"));
@@ -224,14 +279,14 @@ mod tests {
             json!({"metadata": {"generation": 2}, "status": {
                 "observedGeneration": observed, "desiredNumberScheduled": wanted, "numberReady": ready}})
         };
-        for (seen, good) in [
-            (set(2, 5, 5), true),
-            (set(2, 5, 2), false),
-            (set(1, 5, 5), false),
-            (set(2, 1, 1), true),
-            (set(2, 0, 0), false),
+        for (seen, nodes, good) in [
+            (set(2, 5, 5), 5, true),
+            (set(2, 5, 2), 5, false),
+            (set(1, 5, 5), 5, false),
+            (set(2, 3, 2), 2, true),
+            (set(2, 0, 0), 0, false),
         ] {
-            assert_eq!(serves(&seen), good, "{seen}");
+            assert_eq!(serves(&seen, nodes), good, "{seen}");
         }
     }
 }

@@ -122,6 +122,8 @@ fn cluster(spec: &ClusterMemberSpec, fragments: &Fragments, etcd: Etcd<'_>) -> V
             "kubernetesVersion": format!("v{}", spec.kubernetes),
             "controlPlaneEndpoint": spec.api_endpoint,
             "imageRepository": spec.image_repository,
+            // Where the agent looks for its data, and makes it.
+            "etcd": {"local": {"dataDir": "/var/lib/etcd"}},
             "networking": {"podSubnet": spec.pods, "serviceSubnet": spec.services, "dnsDomain": "cluster.local"},
         }),
     );

@@ -46,7 +46,10 @@ pub fn watch(ctx: Context, catalog: Arc<Catalog>) -> BoxStream<'static, Resource
                 },
                 Signal::Objects { set: name, text } => sources.push(set(ctx.clone(), name, &text, id.clone())),
                 Signal::Node(name) => sources.push(nodes::own(ctx.clone(), name).map(to(&id)).boxed()),
-                Signal::Cluster => sources.push(nodes::all(ctx.clone()).map(to(&id)).boxed()),
+                Signal::Cluster => {
+                    sources.push(nodes::all(ctx.clone()).map(to(&id)).boxed());
+                    sources.push(nodes::dns(ctx.clone()).map(to(&id)).boxed());
+                }
                 Signal::Path(_)
                 | Signal::Inside(_)
                 | Signal::Unit(_)

@@ -50,6 +50,7 @@ pub async fn begin(ctx: &Context, spec: &ClusterMemberSpec, documents: &str) -> 
     unmount(ctx).await?;
     made?;
     let member = format!("{MAKING}/member");
+    run(ctx, &["sync", "--file-system", MAKING]).await?;
     run(ctx, &["mv", "--no-target-directory", &member, ETCD_DATA]).await?;
     run(ctx, &["sync", ETCD]).await?;
     ctx.files.remove(MAKING, true)?;

@@ -49,6 +49,8 @@ pub enum FragmentError {
         "{file} has kind `{kind}`: ClusterConfiguration, KubeletConfiguration or KubeProxyConfiguration was expected"
     )]
     UnknownKind { file: String, kind: String },
+    #[error("{file} puts etcd's data into {folder}: it is in /var/lib/etcd on every control plane")]
+    DataDir { file: String, folder: String },
     #[error("{file} has apiVersion `{found}`: `{expected}` was expected")]
     ApiVersion { file: String, found: String, expected: &'static str },
 }
@@ -102,6 +104,11 @@ fn fragment(file: &str, value: Value) -> Result<(DocumentKind, Map<String, Value
                 expected: kind.api_version(),
             });
         }
+    }
+    if let Some(folder) = table.get("etcd").and_then(|etcd| etcd["local"]["dataDir"].as_str())
+        && folder != "/var/lib/etcd"
+    {
+        return Err(FragmentError::DataDir { file: file.to_owned(), folder: folder.to_owned() });
     }
     Ok((kind, table))
 }

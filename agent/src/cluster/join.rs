@@ -231,7 +231,8 @@ pub(super) async fn take_turn(ctx: &Context, reason: &str) -> Result<Box<dyn Hel
             }
             Taken::HeldBy(held_by) => tracing::debug!(held_by, "waits for the turn to change etcd"),
         }
-        ctx.clock.sleep(Duration::from_millis(200)).await;
+        // The coordinator answers so many questions a minute.
+        ctx.clock.sleep(Duration::from_millis(700)).await;
     }
 }
 

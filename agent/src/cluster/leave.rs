@@ -21,7 +21,7 @@ use super::{
     api::{self, ApiError},
     documents, etcd,
     etcd::Etcd,
-    join, kubeadm, lease, membership, node, reach,
+    join, kubeadm, lease, lost, membership, node, reach,
 };
 use crate::{Context, Done, StepError};
 
@@ -61,13 +61,26 @@ pub async fn give_up_vote(ctx: &Context, spec: &ClusterMemberSpec) -> Result<(),
         return Ok(());
     }
     let turn = join::take_turn(ctx, "leaves etcd").await?;
-    let left = leave_etcd(ctx, spec).await;
+    let left = leave_etcd(ctx, spec, || Ok(())).await;
     turn.give().await;
     left
 }
 
-/// Takes this node's vote out of etcd. kubeadm's reset would, while it finds this node's pods in the API.
-async fn leave_etcd(ctx: &Context, spec: &ClusterMemberSpec) -> Result<(), StepError> {
+/// The same for a member whose data is gone, unless it is there again by the time that it has the turn.
+pub async fn give_up_lost_vote(ctx: &Context, spec: &ClusterMemberSpec) -> Result<(), StepError> {
+    let turn = join::take_turn(ctx, "lost etcd's data and leaves").await?;
+    let left = leave_etcd(ctx, spec, || lost::still(ctx)).await;
+    turn.give().await;
+    left
+}
+
+/// Takes this node's vote out of etcd, where `may` still says so at the last moment. kubeadm's reset would, while it finds
+/// this node's pods in the API.
+async fn leave_etcd(
+    ctx: &Context,
+    spec: &ClusterMemberSpec,
+    may: impl Fn() -> Result<(), StepError>,
+) -> Result<(), StepError> {
     let address: Ipv4Addr =
         spec.address.parse().map_err(|_| StepError::failed(format!("`{}` is no IPv4 address", spec.address)))?;
     let there = |path: &str| ctx.files.stat(path).map(|stat| stat.is_some());
@@ -95,7 +108,9 @@ async fn leave_etcd(ctx: &Context, spec: &ClusterMemberSpec) -> Result<(), StepE
     }
     let others: Vec<String> =
         members.iter().filter(|other| other.id != member.id).flat_map(|other| other.client_urls.clone()).collect();
-    Ok(Etcd::connect(&*ctx.files, &others).await?.remove(member.id).await?)
+    let others = Etcd::connect(&*ctx.files, &others).await?;
+    may()?;
+    Ok(others.remove(member.id).await?)
 }
 
 /// The member that goes with this node; none where etcd knows none, or ends with the node that leaves. Who begins anew

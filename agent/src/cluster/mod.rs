@@ -23,6 +23,7 @@ pub mod join;
 pub mod kubeadm;
 pub mod lease;
 pub mod leave;
+pub mod lost;
 pub mod membership;
 mod midwife;
 pub mod network;

@@ -42,7 +42,7 @@ pub async fn watch(ctx: &Context, client: &Client, seen: &Seen) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut nodes, mut etcd) = (Nodes::default(), Members::default());
-    let mut report = ClusterReport::default();
+    let (mut report, mut missed) = (ClusterReport::default(), false);
     loop {
         tokio::select! {
             change = changes.try_next() => match change {
@@ -53,8 +53,16 @@ pub async fn watch(ctx: &Context, client: &Client, seen: &Seen) {
                 }
             },
             _ = ticks.tick() => {
-                let dns = async { timeout(ANSWER, dns::look(client)).await.ok().flatten() };
-                (report.members, report.dns) = futures::join!(etcd.look(ctx), dns);
+                let count = nodes.known.as_ref().map_or(0, BTreeMap::len);
+                let looked = timeout(ANSWER, dns::look(client, u32::try_from(count).unwrap_or(u32::MAX)));
+                let (members, looked) = futures::join!(etcd.look(ctx), looked);
+                report.members = members;
+                // Once is no silence on a busy machine.
+                (report.dns, missed) = match (looked.ok().flatten(), missed) {
+                    (Some(dns), _) => (Some(dns), false),
+                    (None, false) => (report.dns, true),
+                    (None, true) => (None, true),
+                };
             }
         }
         if let Some(known) = &nodes.known {
@@ -112,12 +120,17 @@ fn condition(node: &Node) -> NodeCondition {
         Some(condition) if condition.status == "True" => None,
         Some(condition) => {
             let said = [condition.reason.as_deref(), condition.message.as_deref()];
-            Some(said.into_iter().flatten().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": "))
+            Some(shown(&said.into_iter().flatten().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": ")))
         }
         None => Some("kubelet has not said yet whether it is ready".to_owned()),
     };
     let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or_default();
     NodeCondition { ready: why.is_none(), why, cordoned }
+}
+
+/// What a kubelet says of itself, at a length for people: it may write whatever it likes.
+fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
 }
 
 /// etcd's members, with a connection to each.
@@ -208,6 +221,8 @@ mod tests {
         let why = Some("R: Kubelet stopped posting node status.".to_owned());
         assert_eq!(silent, NodeCondition { ready: false, why, cordoned: true });
         assert!(!condition(&Node::default()).ready);
+        let long = condition(&node("n", "False", &"\u{1b}[2J".repeat(1000), false)).why.unwrap();
+        assert!(long.chars().count() == 300 && !long.contains('\u{1b}'));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
     cluster::{
         KUBERNETES, birth, burial, dns, etcd, join, kubeadm,
         lease::{self, Holder},
-        leave, membership, node, reach, settings,
+        leave, lost, membership, node, reach, settings,
     },
 };
 
@@ -90,6 +90,7 @@ fn files(ctx: &Context) -> Result<Files, StepError> {
         bootstrap_conf: there(&format!("{KUBERNETES}/bootstrap-kubelet.conf"))?,
         manifests,
         etcd_data: there("/var/lib/etcd/member")?,
+        etcd_log: lost::has_log(ctx)?,
     })
 }
 
@@ -167,6 +168,8 @@ async fn become_member(
     start: Start,
     way: Way,
 ) -> Result<Done, StepError> {
+    // What cannot be read is told before anything is thrown away.
+    kubeadm::fragments(ctx, spec)?;
     kubeadm::wait_for_others(ctx).await?;
     let mut note = match way {
         Way::Fresh => blank(spec, start),
@@ -184,7 +187,14 @@ async fn become_member(
             blank(spec, start)
         }
         Way::Rejoin => {
-            leave::give_up_vote(ctx, spec).await?;
+            let noted = membership::read(&*ctx.files)?.is_some_and(|note| note.stage == Stage::Member);
+            if noted && role == MemberRole::ControlPlane {
+                lost::for_good(ctx).await?;
+                leave::give_up_lost_vote(ctx, spec).await?;
+                lost::still(ctx)?;
+            } else {
+                leave::give_up_vote(ctx, spec).await?;
+            }
             kubeadm::reset(ctx).await?;
             blank(spec, start)
         }

@@ -115,7 +115,11 @@ impl AgentApi {
         let lasts = lease(request.seconds);
         let now = ctx.instant();
         let mut turns = ctx.turns();
+        let votes = ctx.cluster.fresh(ctx.now()).and_then(|told| told.report.holds_the_quorum(node.as_str()));
         let judge = |holders: &BTreeSet<NodeName>| match turn {
+            Turn::Disrupt if votes == Some(true) => {
+                Err("etcd has no vote to spare: its other members first".to_owned())
+            }
             Turn::Etcd => alone(holders),
             Turn::Disrupt => match may_disrupt(node, &blueprint, &policy, holders, &ready) {
                 muster_planner::Turn::Granted => Ok(()),
@@ -174,7 +178,9 @@ impl AgentApi {
         let published = ctx.current().map_err(published)?;
         for (name, plan) in &published.blueprint.nodes {
             let member = ctx.local.node(name).map_err(local)?.report.is_some_and(|report| report.node_ready.is_some());
-            if plan.state == NodeState::InService && member && !report.nodes.contains_key(name.as_str()) {
+            let was_there = before.as_ref().is_none_or(|before| before.report.nodes.contains_key(name.as_str()));
+            let gone = was_there && !report.nodes.contains_key(name.as_str());
+            if plan.state == NodeState::InService && member && gone {
                 // Its agent registers it again, and may not have heard.
                 ctx.hub.push(name, v1::push::Push::Converge(v1::Empty {}));
             }

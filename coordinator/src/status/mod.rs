@@ -205,9 +205,13 @@ impl ControlPlaneStatus {
         }
         let missing = self.missing.iter();
         troubles.extend(missing.map(|node| (Some(node.clone()), "etcd: it is no member, and has no vote".to_owned())));
-        if let Some(dns) = self.dns.filter(|dns| dns.ready < dns.wanted) {
-            let text = format!("cluster DNS: {} of {} nodes have their server ready", dns.ready, dns.wanted);
-            troubles.push((None, text));
+        match self.dns {
+            None => troubles.push((None, "cluster DNS: the API server does not say how it is".to_owned())),
+            Some(dns) if dns.ready < dns.wanted => {
+                let text = format!("cluster DNS: {} of {} nodes have their server ready", dns.ready, dns.wanted);
+                troubles.push((None, text));
+            }
+            Some(_) => {}
         }
         troubles
     }

@@ -72,6 +72,12 @@ async fn what_the_leader_sees_is_in_status_at_once() {
 
     let status = tell(|report| report.dns = Some(Dns { wanted: 5, ready: 4 })).await;
     assert!(!status.written() && status.text().contains("cluster DNS: 4 of 5"), "{}", status.text());
+    let status = tell(|report| report.dns = None).await;
+    assert!(
+        !status.written() && status.text().contains("cluster DNS: the API server does not say"),
+        "{}",
+        status.text()
+    );
     assert!(tell(|_| {}).await.written(), "all is mended");
 
     let events = lab.running.as_ref().unwrap().ctx.local.events(0, 100).unwrap();

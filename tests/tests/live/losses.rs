@@ -1,7 +1,7 @@
 //! One dead node is nobody's outage: each node lost in each way, while people pay and pods on every node ask for names.
 //!
 //! CI loses the first control plane and the database's node, as far as it has time; `MUSTER_LOSSES=all` loses each node in all
-//! ways, for the record in docs/birth.md.
+//! ways, and `MUSTER_LOSSES=workers-1,workers-2` these, for the record in docs/birth.md.
 
 use std::{
     fmt,
@@ -70,16 +70,18 @@ impl Way {
 /// The losses of CI, or all.
 pub fn nodes_are_lost(lab: &mut Lab) -> anyhow::Result<()> {
     let holder = disk_holder(lab)?;
-    let all = std::env::var("MUSTER_LOSSES").is_ok_and(|which| which == "all");
-    let losses: Vec<(String, Way)> = if all {
+    let which = std::env::var("MUSTER_LOSSES").unwrap_or_default();
+    let losses: Vec<(String, Way)> = if !which.is_empty() {
         let nodes = lab.json(&["nodes"])?;
         let names = nodes.as_array().context("nodes --json is a list")?.iter();
         let names = names.filter_map(|node| node["name"].as_str()).map(str::to_owned);
+        let names = names.filter(|name| which == "all" || which.split(',').any(|one| one == name));
         names.flat_map(|node| Way::ALL.map(|way| (node.clone(), way))).collect()
     } else {
         // Cut off it took the whole cluster's names along, when both servers of cluster DNS ran there.
         vec![("control-plane-1".to_owned(), Way::Network), (holder, Way::Freezing)]
     };
+    ensure!(!losses.is_empty(), "MUSTER_LOSSES={which} names no node");
     names::ask(lab)?;
     for (node, way) in losses {
         lose(lab, &node, way).with_context(|| format!("{node} lost by {way}"))?;
@@ -106,16 +108,17 @@ fn lose(lab: &Lab, node: &str, way: Way) -> anyhow::Result<()> {
     wait(PATIENCE, || lab.pays())?;
     let summary = payments.finish(lab)?;
     let last = summary.last_failure_ms.map(|last| last as f64 / 1000.0 - lost.as_secs_f64());
-    let mut worst: Option<f64> = None;
+    let (mut worst, mut strays) = (None::<f64>, 0);
     for asker in askers.iter().filter(|asker| asker.node != node) {
         // Until the node is given back: what follows is its new start.
-        let failed = asker.last_failure(lost_at, lost_at + LOST.as_millis() as i64)?;
-        worst = failed.map(|failed| (failed - lost_at) as f64 / 1000.0).into_iter().chain(worst).reduce(f64::max);
+        let met = asker.met(lost_at, lost_at + LOST.as_millis() as i64)?;
+        strays += met.strays;
+        worst = met.outage.map(|until| (until - lost_at) as f64 / 1000.0).into_iter().chain(worst).reduce(f64::max);
     }
     let text = |seconds: Option<f64>| seconds.map_or("none".to_owned(), |seconds| format!("{seconds:.1} s"));
     println!(
-        "  {node} {way}{}: {} of {} payments failed, the last sent after {}; the last name not to be had after {}; named in \
-         status after {:.1} s; whole again after {:.1} s",
+        "  {node} {way}{}: {} of {} payments failed, the last sent after {}; names were not to be had until {} after it, and \
+         {strays} questions more had no answer; named in status after {:.1} s; whole again after {:.1} s",
         if has_database { " (database)" } else { "" },
         summary.failed,
         summary.sent,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use muster_ids::NodeName;
-use muster_plan::cluster::{ClusterReport, Member, MemberState, NodeCondition};
+use muster_plan::cluster::{ClusterReport, Dns, Member, MemberState, NodeCondition};
 
 /// A ticket that a control plane minted.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ impl Cluster {
         ClusterReport {
             nodes: self.members.keys().map(|node| (node.to_string(), condition(node))).collect(),
             members: Some(self.etcd.iter().map(member).collect()),
-            dns: None,
+            dns: Some(Dns { wanted: 1, ready: 1 }),
         }
     }
 

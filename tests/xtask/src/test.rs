@@ -89,9 +89,11 @@ pub fn live(progress: &Progress, root: &Path, lab: &Lab) -> Result<()> {
     })?;
     progress.stage("sets of objects on a bare API server", || ignored(root, &["--test", "api"], &[], lab))?;
     progress.stage("live tests", || {
-        cargo(root)
-            .args(["test", "--workspace", "--test", "live"])
-            .env("MUSTER_LIVE", "1")
+        // More losses than usual may be asked for, fewer may not.
+        let more = std::env::var("MUSTER_LOSSES").is_ok_and(|losses| losses == "all");
+        let live = cargo(root).args(["test", "--workspace", "--test", "live"]);
+        let live = if more { live } else { live.without_env("MUSTER_LOSSES") };
+        live.env("MUSTER_LIVE", "1")
             .env("DOCKER_HOST", docker::host())
             .env("MUSTER_ARTEFACTS", lab.manifest)
             .env("MUSTER_BIN", lab.muster)

@@ -214,10 +214,10 @@ pub fn obstacle(spec: &ClusterMemberSpec, observed: &Observed) -> Option<Obstacl
     })
 }
 
-/// Whether a member lost etcd's data. It has the others' once it joined anew; started without it, etcd might begin a
+/// Whether a member lost etcd's data: its write-ahead log, for an etcd that ends for want of it has made the folder again. It has the others' once it joined anew; started without it, etcd might begin a
 /// cluster of its own behind the load balancer.
 fn emptied(spec: &ClusterMemberSpec, membership: &Membership, files: &Files) -> bool {
-    membership.stage == Stage::Member && spec.role == MemberRole::ControlPlane && !files.etcd_data
+    membership.stage == Stage::Member && spec.role == MemberRole::ControlPlane && !files.etcd_log
 }
 
 /// What has to change; none for a member with its labels and static pods.
@@ -241,6 +241,10 @@ pub fn diff(spec: &ClusterMemberSpec, observed: &Observed) -> Option<Change> {
     if !repairs.is_empty() {
         return if repairs.len() > 1 { Some(Change::Several(repairs)) } else { repairs.pop() };
     }
+    if !observed.remains.is_empty() {
+        // The dead first, alone and without a turn: their votes count against every turn and every join.
+        return Some(Change::Bury { nodes: observed.remains.clone() });
+    }
     let configure = observed.kubelet.as_ref().filter(|seen| membership.kubelet.as_ref() != Some(&seen.now));
     let proxy = observed.proxy.as_ref().filter(|(wanted, has)| has.as_ref() != Some(wanted));
     let dns = observed.dns.as_ref().filter(|(wanted, has)| has.as_ref() != Some(wanted));
@@ -254,8 +258,6 @@ pub fn diff(spec: &ClusterMemberSpec, observed: &Observed) -> Option<Change> {
         observed.node.node().and_then(|node| mark(spec, membership, node)),
         mark_workers(spec, &observed.workers),
         secure.then_some(Change::SecureEtcd),
-        // Last, because it may wait for another.
-        (!observed.remains.is_empty()).then(|| Change::Bury { nodes: observed.remains.clone() }),
     ]
     .into_iter()
     .flatten()

@@ -6,7 +6,7 @@ use futures::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::Node};
 use kube::{
     Api,
     runtime::{WatchStreamExt, watcher},
@@ -31,6 +31,30 @@ pub fn own(ctx: Context, name: String) -> BoxStream<'static, ()> {
         }
     };
     stream::once(nodes).flat_map(move |nodes| changes(nodes, config.clone(), Touch::Own)).boxed()
+}
+
+/// The servers of cluster DNS, while this node leads: changed by somebody, or gone.
+pub fn dns(ctx: Context) -> BoxStream<'static, ()> {
+    let sets = async move { Api::<DaemonSet>::namespaced(leading(&ctx).await, "kube-system") };
+    let config = watcher::Config::default().fields("metadata.name=coredns");
+    let changes = move |sets: Api<DaemonSet>| {
+        let events = watcher(sets, config.clone()).default_backoff();
+        events
+            .scan(None, |known: &mut Option<Option<i64>>, event| {
+                let touched = match event {
+                    Ok(watcher::Event::Apply(set) | watcher::Event::InitApply(set)) => {
+                        let generation = Some(set.metadata.generation);
+                        std::mem::replace(known, generation) != generation
+                    }
+                    Ok(watcher::Event::Delete(_)) => known.take().is_some(),
+                    Ok(watcher::Event::InitDone) => known.is_none(),
+                    Ok(watcher::Event::Init) | Err(_) => false,
+                };
+                std::future::ready(Some(touched))
+            })
+            .filter_map(|touched| std::future::ready(touched.then_some(())))
+    };
+    stream::once(sets).flat_map(changes).boxed()
 }
 
 /// All, while this node leads.

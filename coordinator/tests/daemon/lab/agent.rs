@@ -6,7 +6,7 @@ use muster_catalog::{Catalog, Facts, Spec, kinds::cluster_member::Start};
 use muster_ids::Generation;
 use muster_plan::{
     Outcome, Report, Row, StepReport,
-    cluster::{ClusterReport, Member, MemberState, NodeCondition},
+    cluster::{ClusterReport, Dns, Member, MemberState, NodeCondition},
 };
 use muster_proto::{
     Clock as _, SystemClock,
@@ -125,8 +125,9 @@ impl Agent {
         let member = |name: &String| Member { node: name.clone(), state: MemberState::Voter };
         let members = members.map(member).collect();
         let well = NodeCondition { ready: true, why: None, cordoned: false };
+        let wanted = u32::try_from(names.len()).unwrap();
         let nodes = names.into_iter().map(|name| (name, well.clone())).collect();
-        ClusterReport { nodes, members: Some(members), dns: None }
+        ClusterReport { nodes, members: Some(members), dns: Some(Dns { wanted, ready: wanted }) }
     }
 
     pub async fn report_cluster(&self, report: &ClusterReport) -> Result<(), GrpcStatus> {

@@ -116,7 +116,10 @@ pub struct Files {
     pub bootstrap_conf: bool,
     /// Static pods that have a manifest: `etcd`, `kube-apiserver`, …
     pub manifests: BTreeSet<String>,
+    /// `/var/lib/etcd/member` is there.
     pub etcd_data: bool,
+    /// A segment of etcd's write-ahead log is there.
+    pub etcd_log: bool,
 }
 
 impl Files {

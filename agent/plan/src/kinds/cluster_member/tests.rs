@@ -44,6 +44,7 @@ fn all_files() -> Files {
         bootstrap_conf: false,
         manifests: STATIC_PODS.iter().map(|p| (*p).to_owned()).collect(),
         etcd_data: true,
+        etcd_log: true,
     }
 }
 
@@ -165,7 +166,7 @@ fn etcds_manifest_is_not_put_back_where_its_data_is_gone() {
     observed.files.manifests.remove("etcd");
     assert_eq!(obstacle(&spec, &observed), None);
     assert!(matches!(diff(&spec, &observed), Some(Change::Restore { .. })));
-    observed.files.etcd_data = false;
+    (observed.files.etcd_data, observed.files.etcd_log) = (false, false);
     assert_eq!(way(diff(&spec, &observed)), (Start::Join, Way::Rejoin));
     observed.files.manifests.clear();
     assert_eq!(way(diff(&spec, &observed)), (Start::Join, Way::Rejoin));
@@ -179,7 +180,8 @@ fn etcds_manifest_is_not_put_back_where_its_data_is_gone() {
 fn a_control_plane_that_lost_etcds_data_begins_anew_by_a_turn_unless_nobody_else_has_it() {
     let observed = Observed {
         membership: Some(note(ControlPlane, Start::Init, Stage::Member, 0)),
-        files: Files { etcd_data: false, ..all_files() },
+        // etcd ended for want of its log, and made the folder before it did.
+        files: Files { etcd_log: false, ..all_files() },
         ..Observed::default()
     };
     let mut spec = spec(ControlPlane, Start::Join);
