@@ -2,15 +2,14 @@
 //!
 //! The data may be away for a moment only: a folder that an admin moves, a mount that is not there yet.
 
-use std::time::Duration;
-
 use super::join::ETCD_DATA;
 use crate::{Context, StepError};
 
 const ETCD: &str = "/var/lib/etcd";
-/// So long it must be gone.
-const HOLDS: Duration = Duration::from_secs(10);
-const LOOK: Duration = Duration::from_millis(500);
+/// Since when it is gone: seconds since the epoch. A boot looks anew.
+const SINCE: &str = "/run/muster/etcd-lost";
+/// So many seconds it must be gone.
+const HOLDS: i64 = 10;
 
 /// Whether a segment of the write-ahead log is there. The folder alone says nothing: an etcd that ends for want of its log
 /// makes it anew before it ends.
@@ -31,15 +30,33 @@ fn elsewhere(manifest: &str) -> bool {
     })
 }
 
-/// Waits until it is sure, and refuses where it may be there again, or somewhere else.
-pub async fn for_good(ctx: &Context) -> Result<(), StepError> {
-    let mut waited = Duration::ZERO;
-    while waited < HOLDS {
-        still(ctx)?;
-        ctx.clock.sleep(LOOK).await;
-        waited += LOOK;
+/// Good once it was gone for a while. Until then it is told, so that somebody may put it back.
+pub fn for_good(ctx: &Context) -> Result<(), StepError> {
+    if let Err(error) = still(ctx) {
+        forget(ctx)?;
+        return Err(error);
     }
-    still(ctx)
+    let now = ctx.clock.now();
+    let since = ctx.files.read(SINCE)?.and_then(|text| String::from_utf8_lossy(&text).trim().parse::<i64>().ok());
+    match since.filter(|since| *since <= now) {
+        Some(since) if now - since >= HOLDS => Ok(()),
+        Some(_) => Err(gone()),
+        None => {
+            ctx.files.write(SINCE, format!("{now}\n").as_bytes(), 0o600, 0, 0)?;
+            Err(gone())
+        }
+    }
+}
+
+fn gone() -> StepError {
+    StepError::waits(format!(
+        "etcd's data, which is gone: not there again within {HOLDS} s, this node gives up its vote and joins anew"
+    ))
+}
+
+/// What was done about it is done.
+pub fn forget(ctx: &Context) -> Result<(), StepError> {
+    Ok(ctx.files.remove(SINCE, false)?)
 }
 
 /// Refuses where there is something to lose.
@@ -93,15 +110,25 @@ mod tests {
         assert!(elsewhere(&manifest("--data-dir=/data/etcd")) && elsewhere(&manifest("--wal-dir=/fast/wal")));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn data_that_comes_back_is_not_thrown_away() {
+    #[test]
+    fn data_that_comes_back_is_not_thrown_away() {
         let machine = FakeMachine::new();
         let ctx = machine.node("n-1");
-        for_good(&ctx).await.unwrap();
+        let sure = || for_good(&ctx).is_ok();
+        assert!(!sure() && !sure());
         machine.files.put("/var/lib/etcd/member/snap/db", "made by an etcd that ended");
-        for_good(&ctx).await.unwrap();
+        let since = |seconds: i64| machine.files.put(SINCE, &format!("{}\n", ctx.clock.now() - seconds));
+        since(HOLDS - 2);
+        assert!(!sure());
+        since(HOLDS);
+        assert!(sure());
         machine.files.put("/var/lib/etcd/member/wal/0000000000000000-0000000000000000.wal", "");
-        assert!(matches!(for_good(&ctx).await, Err(StepError::Skip(_))));
-        assert!(has_log(&ctx).unwrap());
+        assert!(matches!(for_good(&ctx), Err(StepError::Skip(_))) && has_log(&ctx).unwrap());
+        // Gone another time, it is looked at anew.
+        ctx.files.remove("/var/lib/etcd/member/wal", true).unwrap();
+        assert!(!sure());
+        // A clock that was set back says nothing.
+        since(-100);
+        assert!(!sure());
     }
 }

@@ -189,13 +189,14 @@ async fn become_member(
         Way::Rejoin => {
             let noted = membership::read(&*ctx.files)?.is_some_and(|note| note.stage == Stage::Member);
             if noted && role == MemberRole::ControlPlane {
-                lost::for_good(ctx).await?;
+                lost::for_good(ctx)?;
                 leave::give_up_lost_vote(ctx, spec).await?;
                 lost::still(ctx)?;
             } else {
                 leave::give_up_vote(ctx, spec).await?;
             }
             kubeadm::reset(ctx).await?;
+            lost::forget(ctx)?;
             blank(spec, start)
         }
     };

@@ -5,6 +5,7 @@
 
 mod change;
 mod failure;
+mod gone;
 mod leave;
 mod losses;
 mod readme;
@@ -39,6 +40,8 @@ const STEPS: &[Step] = &[
     ("what_leaves_the_site_is_deleted", leave::sets),
     ("an_agent_is_killed_in_a_converge", failure::agent_killed),
     ("one_dead_node_is_nobodys_outage", losses::nodes_are_lost),
+    ("a_node_object_that_is_deleted_is_registered_again", gone::node_object),
+    ("etcds_data_lost_on_a_control_plane_is_named_and_had_anew", gone::etcd_data),
     ("a_control_plane_stops_and_starts", failure::control_plane_stops),
     ("a_front_end_is_killed", failure::front_end_killed),
     ("the_load_balancer_is_killed", failure::load_balancer_killed),
