@@ -89,15 +89,18 @@ pub fn of(ctx: &Context) -> Result<Status, StatusError> {
         status.generation = Some(publication.generation);
         // A birth that the blueprint does not know yet is about to become a newer generation.
         status.settled &= root.born == blueprint.born;
+        let leader = ctx.cluster.fresh(now).map(|told| told.from);
         for (name, plan) in &blueprint.nodes {
             let view = ctx.local.node(name)?;
             let node = node(ctx, &root, name, plan, &view, now);
             // Who does not answer any more led in the past.
             let leads = view.report.filter(|_| node.connected);
             for workload in leads.into_iter().flat_map(|report| report.workloads) {
-                // Several may say that nobody answers them.
-                if !status.workloads.contains(&workload) {
-                    status.workloads.push(workload);
+                // One that led before says it, too, for a while: who leads now knows better.
+                match status.workloads.iter_mut().find(|told| told.name == workload.name) {
+                    Some(told) if leader.as_ref() == Some(name) => *told = workload,
+                    Some(_) => {}
+                    None => status.workloads.push(workload),
                 }
             }
             status.nodes.push(node);
