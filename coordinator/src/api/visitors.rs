@@ -168,9 +168,9 @@ mod tests {
         for _ in 0..256 + 20 {
             crowd.push(TcpStream::connect(address).await.unwrap());
         }
-        assert!(timeout(Duration::from_secs(1), got(address, "/healthz")).await.unwrap().ends_with("ok"));
+        assert!(timeout(Duration::from_secs(5), got(address, "/healthz")).await.unwrap().ends_with("ok"));
         let mut said = Vec::new();
-        drop(timeout(Duration::from_secs(1), crowd[0].read_to_end(&mut said)).await.expect("the oldest went"));
+        drop(timeout(Duration::from_secs(5), crowd[0].read_to_end(&mut said)).await.expect("the oldest went"));
         assert!(timeout(SHORT, crowd[256].read_to_end(&mut said)).await.is_err(), "the youngest are here");
     }
 }

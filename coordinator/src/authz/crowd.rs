@@ -37,6 +37,9 @@ fn ports() -> Routes {
         .into()
 }
 
+/// A bound on a wait, and no measure: behind a queue of the crowd's it would be some ten seconds.
+const PROMPT: Duration = Duration::from_secs(5);
+
 /// Both ends of all connections are this process's.
 fn many_files() {
     let mut limit = getrlimit(Resource::Nofile);
@@ -73,7 +76,7 @@ async fn at_most(most: usize, crowd: &[TcpStream]) {
             sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(Duration::from_secs(5), fewer).await.unwrap_or_else(|_| panic!("{} are open, at most {most}", open()));
+    timeout(Duration::from_secs(30), fewer).await.unwrap_or_else(|_| panic!("{} are open, at most {most}", open()));
 }
 
 /// How long a call takes on a connection of its own.
@@ -94,12 +97,12 @@ async fn thousands_of_idle_connections_keep_no_agent_out() {
     // 2,000 from the address that agents of this test have, 2,400 from twelve others.
     let mut idle = crowd(2000, &[Ipv4Addr::LOCALHOST.into()], server.address).await;
     let alone = takes(&lab, &server).await;
-    assert!(alone < Duration::from_secs(1), "among those of its own address: {alone:?}");
+    assert!(alone < PROMPT, "among those of its own address: {alone:?}");
     at_most(256 + 200, &idle).await;
     let others: Vec<IpAddr> = (1..=12).map(|last| [127, 0, 1, last].into()).collect();
     idle.extend(crowd(2400, &others, server.address).await);
     let all = takes(&lab, &server).await;
-    assert!(all < Duration::from_secs(1), "among those of all: {all:?}");
+    assert!(all < PROMPT, "among those of all: {all:?}");
     at_most(2048 + 200, &idle).await;
     assert_eq!(call(before, Method::AgentReport.path()).await.unwrap(), port, "one with a certificate is never cut");
     drop(idle);
@@ -118,7 +121,7 @@ async fn a_guest_that_calls_nothing_is_cut_and_one_that_calls_is_not() {
     let wire = TcpStream::connect(server.address).await.unwrap();
     let mut speechless = TlsConnector::from(config).connect(SERVER_NAME.try_into().unwrap(), wire).await.unwrap();
     sleep(Duration::from_secs(11)).await;
-    let soon = Duration::from_secs(1);
+    let soon = PROMPT;
     let mut said = Vec::new();
     let end = timeout(soon, silent.read_to_end(&mut said)).await.expect("a handshake that never began ends");
     assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
