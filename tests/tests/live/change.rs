@@ -231,6 +231,13 @@ pub fn application(lab: &mut Lab) -> anyhow::Result<()> {
 pub fn broken(lab: &mut Lab) -> anyhow::Result<()> {
     let payments = Payments::start(lab, "broken")?;
     lab.edit("apps/easypay.toml", |text| text.replacen("easypay-web:1.4.0", "easypay-web:1.4.0-nowhere", 1))?;
+    lab.expect(&["apply", "--yes", "--no-wait"], &[0])?;
+    wait(SOON, || {
+        let status = lab.json(&["status"])?;
+        ensure!(status["workloads"][0]["name"] == "easypay/web" && status["as_written"] == false, "{status}");
+        Ok(())
+    })?;
+    // Nothing differs from the site by now; what is not rolled out is not as written all the same.
     let began = Instant::now();
     let output = lab.muster(&["apply", "--yes"])?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
