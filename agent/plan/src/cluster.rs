@@ -71,25 +71,14 @@ pub struct Dns {
 }
 
 impl ClusterReport {
-    /// Votes that count: of members that answer.
-    pub fn votes(&self) -> usize {
+    /// Whether etcd would be without a quorum for want of this node's vote. The only member is nobody's to spare.
+    pub fn holds_the_quorum(&self, node: &str) -> bool {
         let members = self.members.as_deref().unwrap_or_default();
-        members.iter().filter(|member| member.state == MemberState::Voter).count()
-    }
-
-    /// Whether etcd would be without a quorum for want of this node's vote; none where that is not known, or where it is the
-    /// only member.
-    pub fn holds_the_quorum(&self, node: &str) -> Option<bool> {
-        let members = self.members.as_ref().filter(|members| members.len() > 1)?;
-        let votes = members.iter().any(|member| member.node == node && member.state == MemberState::Voter);
-        Some(votes && !self.spare_vote())
-    }
-
-    /// Whether one member more may fail.
-    pub fn spare_vote(&self) -> bool {
-        let members = self.members.as_deref().unwrap_or_default();
+        let votes = |member: &&Member| member.state == MemberState::Voter;
+        let answering = members.iter().filter(votes).count();
         let voters = members.iter().filter(|member| member.state != MemberState::Learner).count();
-        self.votes() > voters / 2 + 1
+        let spare = answering > voters / 2 + 1;
+        members.len() > 1 && !spare && members.iter().filter(votes).any(|member| member.node == node)
     }
 }
 
@@ -105,23 +94,21 @@ mod tests {
     #[test]
     fn a_vote_is_to_spare_only_while_a_majority_stays_without_it() {
         use MemberState::{Learner, Silent, Unstarted, Voter};
-        for (states, spare) in [
-            (&[Voter][..], false),
-            (&[Voter, Voter], false),
-            (&[Voter, Voter, Voter], true),
-            (&[Voter, Voter, Silent], false),
-            (&[Voter, Voter, Unstarted], false),
-            (&[Voter, Voter, Voter, Learner], true),
-            (&[Voter, Voter, Voter, Voter, Silent], true),
+        for (states, holds) in [
+            (&[Voter, Voter][..], true),
+            (&[Voter, Voter, Voter], false),
+            (&[Voter, Voter, Silent], true),
+            (&[Voter, Voter, Unstarted], true),
+            (&[Voter, Voter, Voter, Learner], false),
+            (&[Voter, Voter, Voter, Voter, Silent], false),
+            // It is all there is.
+            (&[Voter], false),
         ] {
-            assert_eq!(members(states).spare_vote(), spare, "{states:?}");
+            assert_eq!(members(states).holds_the_quorum("n-0"), holds, "{states:?}");
         }
-        assert!(!ClusterReport::default().spare_vote(), "nobody knows");
-        // One of three is silent: it may be disturbed itself, and the other two may not.
+        // Who has no vote that counts may be disturbed.
         let one_silent = members(&[Voter, Silent, Voter]);
-        let holds: Vec<_> = ["n-0", "n-1", "n-2", "w-1"].map(|node| one_silent.holds_the_quorum(node)).into();
-        assert_eq!(holds, [Some(true), Some(false), Some(true), Some(false)]);
-        assert_eq!(members(&[Voter]).holds_the_quorum("n-0"), None, "it is all there is");
-        assert_eq!(ClusterReport::default().holds_the_quorum("n-0"), None);
+        assert!(!one_silent.holds_the_quorum("n-1") && !one_silent.holds_the_quorum("w-1"));
+        assert!(!ClusterReport::default().holds_the_quorum("n-0"), "nobody knows");
     }
 }

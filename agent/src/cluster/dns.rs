@@ -5,19 +5,19 @@
 //! prefers the asking node's (`trafficDistribution: PreferSameNode`): a node that dies takes the names of nobody else, with
 //! no health check to wait for. Where a node's own server is not ready, another node's answers.
 //!
-//! The Corefile is the admin's once it is there. The rest is put back by whoever leads.
+//! The Corefile is the admin's once it is there, and so is what the servers have of memory and CPU. The rest is put back by
+//! whoever leads.
 
 use std::time::{Duration, Instant};
 
 use kube::Client;
 use muster_catalog::kinds::{cluster_member::ClusterMemberSpec, manifest};
-use muster_ids::Digest;
 use muster_plan::cluster::Dns;
 use serde_json::{Value, json};
 
 use super::{
     api::{self, ApiError},
-    bootstrap, documents, kubeadm, node,
+    bootstrap, documents, kubeadm, node, settings,
 };
 use crate::{Context, Done, StepError};
 
@@ -49,9 +49,7 @@ pub async fn seen(client: &Client, spec: &ClusterMemberSpec) -> Result<(String, 
 
 fn wanted(spec: &ClusterMemberSpec) -> String {
     let of = format!("{VERSION} {} {} {}", spec.kubernetes, spec.image_repository, spec.services);
-    let mut digest = Digest::of(of).to_string();
-    digest.truncate(16);
-    digest
+    settings::digest(of)
 }
 
 /// The digest that was noted, unless the specification was changed after it.
@@ -82,7 +80,11 @@ pub async fn furnish(
     spec: &ClusterMemberSpec,
     documents: &str,
 ) -> Result<(), StepError> {
-    let objects = objects(ctx, documents, may_prefer(&spec.kubernetes)).await?;
+    let mut objects = objects(ctx, documents, may_prefer(&spec.kubernetes)).await?;
+    // A server that reads many Services needs more than kubeadm says, and no site says how much.
+    if let Ok(Some(live)) = api::find(client, SET).await {
+        objects.iter_mut().filter(|object| object["kind"] == "DaemonSet").for_each(|set| keep_resources(set, &live));
+    }
     futures::future::try_join_all(objects.iter().map(|object| put(ctx, client, object))).await?;
     note(client, spec).await
 }
@@ -167,12 +169,22 @@ fn daemon_set(deployment: &Value) -> Value {
     })
 }
 
+/// What an admin gave the servers of memory and CPU stays.
+fn keep_resources(set: &mut Value, live: &Value) {
+    let containers =
+        |set: &Value| set["spec"]["template"]["spec"]["containers"].as_array().cloned().unwrap_or_default();
+    let live = containers(live);
+    for container in set["spec"]["template"]["spec"]["containers"].as_array_mut().into_iter().flatten() {
+        if let Some(same) = live.iter().find(|live| live["name"] == container["name"]) {
+            container["resources"] = same["resources"].clone();
+        }
+    }
+}
+
 async fn put(ctx: &Context, client: &Client, object: &Value) -> Result<(), StepError> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let path = match object["kind"].as_str().unwrap_or_default() {
-        "ConfigMap" => {
-            return create(ctx, client, object).await;
-        }
+        "ConfigMap" => return create(ctx, client, object).await,
         "ClusterRole" => format!("/apis/rbac.authorization.k8s.io/v1/clusterroles/{name}"),
         "ClusterRoleBinding" => format!("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/{name}"),
         "ServiceAccount" => format!("/api/v1/namespaces/kube-system/serviceaccounts/{name}"),
@@ -230,6 +242,22 @@ mod tests {
         assert_eq!(pod["containers"], deployment["spec"]["template"]["spec"]["containers"]);
         assert_eq!((&pod["tolerations"], &pod["affinity"]), (&json!([{"operator": "Exists"}]), &Value::Null));
         assert_eq!(set["spec"]["replicas"], Value::Null);
+    }
+
+    #[test]
+    fn what_an_admin_gave_the_servers_of_memory_stays() {
+        let set = |name: &str, memory: &str| {
+            let container = json!({"name": name, "image": memory, "resources": {"limits": {"memory": memory}}});
+            json!({"kind": "DaemonSet", "spec": {"template": {"spec": {"containers": [container]}}}})
+        };
+        let kept = |live: &Value| {
+            let mut wanted = set("coredns", "170Mi");
+            keep_resources(&mut wanted, live);
+            wanted["spec"]["template"]["spec"]["containers"][0].clone()
+        };
+        let one = kept(&set("coredns", "1Gi"));
+        assert_eq!((&one["resources"]["limits"]["memory"], &one["image"]), (&json!("1Gi"), &json!("170Mi")));
+        assert_eq!(kept(&set("other", "1Gi"))["resources"]["limits"]["memory"], "170Mi");
     }
 
     #[test]

@@ -93,7 +93,7 @@ fn cluster(spec: &ClusterMemberSpec, fragments: &Fragments, etcd: Etcd<'_>) -> V
                     // Each node's range comes from its catalog.
                     {"name": "allocate-node-cidrs", "value": "false"},
                     // A node that says nothing for 20 s is not ready, and its pods get no more requests: after 50 s by
-                    // default, of which half go to somebody who is not there. Four of its signs of life may be lost.
+                    // default, of which half go to somebody who is not there. Two of its signs of life in a row may be lost.
                     {"name": "node-monitor-grace-period", "value": "20s"},
                     {"name": "node-monitor-period", "value": "2s"},
                     // A disk's volume and its claim are bound by two workers that get in each other's way, and what

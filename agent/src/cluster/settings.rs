@@ -37,7 +37,8 @@ pub fn kubelet(ctx: &Context, spec: &ClusterMemberSpec) -> Result<SettingsSeen, 
     Ok(SettingsSeen { now, differences })
 }
 
-fn digest(content: impl AsRef<[u8]>) -> String {
+/// As it is noted: short, for people who look at it.
+pub(super) fn digest(content: impl AsRef<[u8]>) -> String {
     let mut digest = Digest::of(content).to_string();
     digest.truncate(16);
     digest

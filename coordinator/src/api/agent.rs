@@ -115,11 +115,10 @@ impl AgentApi {
         let lasts = lease(request.seconds);
         let now = ctx.instant();
         let mut turns = ctx.turns();
-        let votes = ctx.cluster.fresh(ctx.now()).and_then(|told| told.report.holds_the_quorum(node.as_str()));
+        let told = ctx.cluster.fresh(ctx.now());
+        let holds_the_quorum = told.is_some_and(|told| told.report.holds_the_quorum(node.as_str()));
         let judge = |holders: &BTreeSet<NodeName>| match turn {
-            Turn::Disrupt if votes == Some(true) => {
-                Err("etcd has no vote to spare: its other members first".to_owned())
-            }
+            Turn::Disrupt if holds_the_quorum => Err("etcd has no vote to spare: its other members first".to_owned()),
             Turn::Etcd => alone(holders),
             Turn::Disrupt => match may_disrupt(node, &blueprint, &policy, holders, &ready) {
                 muster_planner::Turn::Granted => Ok(()),
@@ -360,17 +359,10 @@ impl agent_server::Agent for AgentApi {
 
     async fn report_cluster(&self, request: Request<v1::ClusterSeen>) -> Result<Response<v1::Empty>, Status> {
         let node = node_of(&request)?;
-        let text = &request.get_ref().report_json;
-        if text.len() > LARGEST_REPORT {
-            return Err(Status::invalid_argument("a report of the cluster ends at 1 MiB"));
-        }
-        self.cluster_is(&node, json("the report of the cluster", text)?)?;
+        self.cluster_is(&node, bounded("the report of the cluster", &request.get_ref().report_json)?)?;
         Ok(Response::new(v1::Empty {}))
     }
 }
-
-/// A report of what the cluster is may be so long: Nodes are some hundred bytes each.
-const LARGEST_REPORT: usize = 1 << 20;
 
 /// An answer to a question that was not asked of this node, or is over.
 fn answered(taken: bool) -> Result<Response<v1::Empty>, Status> {

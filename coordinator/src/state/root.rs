@@ -334,12 +334,9 @@ mod tests {
         assert!(root.generation_for(&node("workers-1")) > root.generation_for(&node("workers-2")));
     }
 
-    #[test]
-    fn after_a_restore_agents_have_a_quarter_of_an_hour_to_be_heard() {
-        let (mut root, workers) = (Root::default(), node("workers-1"));
-        root.begin_instance(&workers, "t-1", Digest::of("token"), 0);
-        root.made.insert(workers.clone(), Made { token: "t-1".to_owned(), id: "i-1".to_owned() });
-        let instance = Instance {
+    /// The one that was made with the token `t-1`.
+    fn instance() -> Instance {
+        Instance {
             id: "i-1".to_owned(),
             token: "t-1".to_owned(),
             incarnation: 1,
@@ -349,7 +346,15 @@ mod tests {
             pods: None,
             image: "muster-node:1".to_owned(),
             disks: vec![],
-        };
+        }
+    }
+
+    #[test]
+    fn after_a_restore_agents_have_a_quarter_of_an_hour_to_be_heard() {
+        let (mut root, workers) = (Root::default(), node("workers-1"));
+        root.begin_instance(&workers, "t-1", Digest::of("token"), 0);
+        root.made.insert(workers.clone(), Made { token: "t-1".to_owned(), id: "i-1".to_owned() });
+        let instance = instance();
         let now = 1_800_000_000;
         assert!(root.waits_in_vain(&workers, &instance, now), "its token is long over");
         root.begin_epoch(now);
@@ -404,17 +409,7 @@ mod tests {
         let token = Digest::of("token");
         root.begin_instance(&workers, "t-1", token, 10);
         root.made.insert(workers.clone(), Made { token: "t-1".to_owned(), id: "i-1".to_owned() });
-        let instance = Instance {
-            id: "i-1".to_owned(),
-            token: "t-1".to_owned(),
-            incarnation: 1,
-            running: true,
-            started: true,
-            address: None,
-            pods: None,
-            image: "muster-node:1".to_owned(),
-            disks: vec![],
-        };
+        let instance = instance();
         let late = 10 + DAY + 1;
         assert!(!root.waits_in_vain(&workers, &instance, late - 1), "its token is good");
         assert!(root.waits_in_vain(&workers, &instance, late));

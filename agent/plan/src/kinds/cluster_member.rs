@@ -214,8 +214,8 @@ pub fn obstacle(spec: &ClusterMemberSpec, observed: &Observed) -> Option<Obstacl
     })
 }
 
-/// Whether a member lost etcd's data: its write-ahead log, for an etcd that ends for want of it has made the folder again. It has the others' once it joined anew; started without it, etcd might begin a
-/// cluster of its own behind the load balancer.
+/// Whether a member lost etcd's data: its write-ahead log, for an etcd that ends for want of it makes the folder again. It has
+/// the others' once it joined anew; started without it, etcd might begin a cluster of its own behind the load balancer.
 fn emptied(spec: &ClusterMemberSpec, membership: &Membership, files: &Files) -> bool {
     membership.stage == Stage::Member && spec.role == MemberRole::ControlPlane && !files.etcd_log
 }
