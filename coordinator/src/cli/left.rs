@@ -53,7 +53,7 @@ mod tests {
     #[test]
     fn what_is_left_is_said_with_the_command_that_removes_it() {
         let images = ["muster-node:a".to_owned(), "muster-services:b".to_owned()];
-        let said: Vec<String> = listed(&images, Some(Path::new("/root/my state/muster/easypay-local")))
+        let said: Vec<String> = listed(&images, Some(Path::new("/home/dana/my state/muster/easypay-local")))
             .iter()
             .map(Left::to_string)
             .collect();
@@ -61,7 +61,7 @@ mod tests {
             said,
             [
                 "Left: 2 images that all local environments share. Remove with: docker image rm muster-node:a muster-services:b",
-                "Left: this environment's operator key, and where its artefacts are. Remove with: rm -r '/root/my state/muster/easypay-local'",
+                "Left: this environment's operator key, and where its artefacts are. Remove with: rm -r '/home/dana/my state/muster/easypay-local'",
             ]
         );
         assert_eq!(listed(&[], None), []);

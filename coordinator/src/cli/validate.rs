@@ -37,6 +37,12 @@ pub fn validate(global: &Global) -> anyhow::Result<Ended> {
     let warnings =
         once_each(sites.iter().filter_map(|(name, site)| Some((name, site.as_ref().ok()?.warnings.as_slice()))));
     let good: Vec<&Site> = sites.values().filter_map(|site| site.as_ref().ok()).collect();
+    if !global.json {
+        // Before the errors too: a file that nothing reads may be why something is not there.
+        for Found { diagnostic, environments } in &warnings {
+            eprintln!("warning{}: {diagnostic}\n", of(environments, &all));
+        }
+    }
     if !errors.is_empty() {
         wrong(global, &errors, &all, &good)?;
         return Ok(Ended::Error);
@@ -45,9 +51,6 @@ pub fn validate(global: &Global) -> anyhow::Result<Ended> {
         let environments: Vec<_> = good.iter().map(|site| said(site)).collect();
         render::print_json(&json!({ "valid": true, "site": files.digest(), "environments": environments }))?;
     } else {
-        for Found { diagnostic, environments } in &warnings {
-            eprintln!("warning{}: {diagnostic}\n", of(environments, &all));
-        }
         good.iter().for_each(|site| render::say(line(&files, site)));
     }
     Ok(Ended::Good)

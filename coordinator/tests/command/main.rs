@@ -4,7 +4,10 @@ use std::process::{Command, Output};
 
 fn muster(line: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
-    command.args(line).env_remove("MUSTER_SITE").env_remove("MUSTER_ENVIRONMENT").output().unwrap()
+    for variable in ["MUSTER_SITE", "MUSTER_ENVIRONMENT", "MUSTER_ROLE"] {
+        command.env_remove(variable);
+    }
+    command.args(line).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -40,6 +43,21 @@ fn a_role_that_is_none_is_refused_with_the_three_that_are() {
         let said = text(&output.stderr);
         assert!(said.contains("`root` is no role of operators: read, apply or admin"), "{said}");
     }
+}
+
+/// A name that is nearly right is why the others' errors are there.
+#[test]
+fn a_file_that_nothing_reads_is_told_beside_errors_that_come_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = dir.path().join("site");
+    let path = site.to_str().unwrap();
+    assert!(muster(&["init", path]).status.success());
+    std::fs::rename(site.join("apps/easypay.toml"), site.join("apps/easypay.tml")).unwrap();
+    let output = muster(&["validate", "--site", path]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    let (warning, error) = (said.find("call it apps/easypay.toml"), said.find("the site has no application `easypay`"));
+    assert!(warning.is_some() && error.is_some() && warning < error, "{said}");
 }
 
 #[test]
