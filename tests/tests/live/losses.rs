@@ -4,11 +4,11 @@
 //! ways, and `MUSTER_LOSSES=workers-1,workers-2` these, for the record in docs/birth.md.
 
 use std::{
-    fmt,
+    fmt, fs,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use muster_tests::{
     lab::{Lab, PREFIX, Payments, on_node, run, wait},
     names::{self, Asker},
@@ -49,7 +49,7 @@ impl Way {
         match self {
             Self::Power => run("docker", &["kill", &container]).map(drop),
             Self::Network => on_node(node, &["ip", "link", "set", "eth0", "down"]).map(drop),
-            Self::Freezing => run("docker", &["pause", &container]).map(drop),
+            Self::Freezing => freeze(&container, true),
         }
     }
 
@@ -59,12 +59,27 @@ impl Way {
         match self {
             Self::Power => run("docker", &["start", &container]).map(drop),
             Self::Network => on_node(node, &["ip", "link", "set", "eth0", "up"]).map(drop),
-            Self::Freezing => {
-                let paused = run("docker", &["inspect", "--format", "{{.State.Paused}}", &container])?;
-                if paused.trim() == "true" { run("docker", &["unpause", &container]).map(drop) } else { Ok(()) }
-            }
+            Self::Freezing => freeze(&container, false),
         }
     }
+}
+
+/// Freezes a machine behind Docker's back, as a kernel that hangs does: one that Docker knows to be paused is woken by the
+/// coordinator, often before anybody can have missed it.
+fn freeze(container: &str, frozen: bool) -> anyhow::Result<()> {
+    let pid = run("docker", &["inspect", "--format", "{{.State.Pid}}", container])?;
+    let groups = fs::read_to_string(format!("/proc/{}/cgroup", pid.trim()))?;
+    let of = |controller: &str| groups.lines().find_map(|line| line.split_once(controller)).map(|(_, path)| path);
+    let (file, text) = match (of(":freezer:"), of("0::")) {
+        (Some(path), _) => (format!("/sys/fs/cgroup/freezer{path}/freezer.state"), if frozen { "FROZEN" } else { "THAWED" }),
+        // systemd moves itself below the container's own group.
+        (None, Some(path)) => {
+            let path = path.trim_end_matches("/init.scope");
+            (format!("/sys/fs/cgroup{path}/cgroup.freeze"), if frozen { "1" } else { "0" })
+        }
+        (None, None) => bail!("no group to freeze in {groups}"),
+    };
+    fs::write(&file, text).with_context(|| format!("{text} to {file}"))
 }
 
 /// The losses of CI, or all.
