@@ -78,6 +78,8 @@ pub struct NodeInput {
     pub start: Start,
     /// Nodes that died and have not left the cluster.
     pub gone: Vec<Gone>,
+    /// Names of nodes that the cluster refuses for good.
+    pub refused: BTreeSet<NodeName>,
     pub endpoints: BTreeMap<EndpointName, IpAddr>,
     /// Sets of Kubernetes objects that left the site: the control plane that leads deletes what is left of them.
     pub left_sets: BTreeSet<String>,

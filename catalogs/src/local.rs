@@ -3,7 +3,10 @@
 //! The file looks like a role's, and its errors, edges and owners are found as in a site. Templates know `facts`
 //! only; what needs a cluster is refused.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 use muster_ids::{Generation, NodeName, PoolName, RoleName};
@@ -123,6 +126,7 @@ pub fn local(
         peers: Vec::new(),
         start: Start::Join,
         gone: Vec::new(),
+        refused: BTreeSet::new(),
         endpoints: BTreeMap::new(),
         left_sets: [].into(),
         disks: Vec::new(),

@@ -183,6 +183,7 @@ fn made_up(
         peers: others.take(MOST_PEERS).cloned().collect(),
         start: Start::Join,
         gone: Vec::new(),
+        refused: BTreeSet::new(),
         endpoints: site
             .endpoints
             .keys()

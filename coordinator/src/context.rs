@@ -229,7 +229,7 @@ impl Context {
     }
 
     /// Nodes that the blueprint takes out and that are gone from the cluster: a draining node's agent has done its step to
-    /// leave and no longer sees a membership; of a lost one a control plane says so, whose catalog names it.
+    /// leave and no longer sees a membership; of a lost or revoked one a control plane says so, whose catalog names it.
     fn left(&self, root: &Root) -> Result<BTreeSet<NodeName>, LocalError> {
         let Some(current) = &root.current else { return Ok(BTreeSet::new()) };
         let Ok(blueprint) = self.library.blueprint(&current.blueprint) else { return Ok(BTreeSet::new()) };
@@ -241,7 +241,7 @@ impl Context {
                     let view = self.local.node(name)?;
                     view.generation >= current.generation && view.report.as_ref().is_some_and(has_left)
                 }
-                NodeState::Lost => self.buried(&blueprint, current.generation)?,
+                NodeState::Lost | NodeState::Revoked => self.buried(&blueprint, current.generation)?,
             };
             if answered {
                 left.insert(name.clone());

@@ -17,9 +17,9 @@ use muster_catalog::kinds::cluster_member::ClusterMemberSpec;
 use muster_plan::kinds::cluster_member::{Membership, Stage};
 
 use super::{
-    KUBERNETES, LOCAL_API, api, bootstrap, client, dns,
-    documents::{self, Etcd},
-    encryption, first, kubeadm, membership, midwife, node, settings,
+    KUBERNETES, LOCAL_API, api, bootstrap, client, dns, documents, encryption,
+    first::{self, First},
+    kubeadm, membership, midwife, node, settings,
 };
 use crate::{Context, StepError};
 
@@ -30,14 +30,14 @@ const LATER: &str = "etcd,wait-control-plane,upload-config,upload-certs,mark-con
 pub(super) const LOCAL_ADMIN: &str = "/run/muster/admin.conf";
 
 pub async fn begin(ctx: &Context, spec: &ClusterMemberSpec, note: &mut Membership) -> Result<(), StepError> {
-    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, Etcd::Member);
+    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?);
     if note.stage < Stage::Prepared {
         encryption::ensure(&*ctx.files)?;
         // A second attempt finds the files of the first and its kubelet's port taken: the checks passed then.
         let skip = if note.resumed > 0 { format!("preflight,{LATER}") } else { LATER.to_owned() };
         kubeadm::run(ctx, &["init", "--skip-phases", &skip], &documents).await?;
         // kubelet brings the other static pods' images meanwhile; an API server waits for its etcd for twenty seconds.
-        first::begin(ctx, spec, &documents).await?;
+        first::begin(ctx, spec, &documents, First::Alone).await?;
         kubeadm::run(ctx, &["init", "phase", "etcd", "local"], &documents).await?;
         membership::reach(&*ctx.files, note, Stage::Prepared)?;
     }
@@ -152,10 +152,13 @@ pub async fn secure_etcd(ctx: &Context, spec: &ClusterMemberSpec) -> Result<(), 
     midwife::secured(ctx).await
 }
 
-/// Whether etcd's manifest begins a cluster where there is no data.
-pub fn begins_a_cluster(ctx: &Context) -> Result<bool, StepError> {
+/// Whether etcd's manifest lets it do without its data: begin a cluster, or come back as a member that has forgotten all.
+pub fn does_without_data(ctx: &Context) -> Result<bool, StepError> {
     let Some(manifest) = ctx.files.read(&format!("{KUBERNETES}/manifests/etcd.yaml"))? else { return Ok(false) };
-    Ok(!String::from_utf8_lossy(&manifest).contains(midwife::EXISTING))
+    let manifest = String::from_utf8_lossy(&manifest);
+    // An argument a line, in YAML's list.
+    let words = manifest.lines().map(|line| line.trim().trim_start_matches("- "));
+    Ok(!midwife::needs_its_data(words))
 }
 
 /// Puts the static pods' manifests back, from the configuration alone.
@@ -164,7 +167,7 @@ pub async fn restore(
     spec: &ClusterMemberSpec,
     manifests: &std::collections::BTreeSet<String>,
 ) -> Result<(), StepError> {
-    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, Etcd::Member);
+    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?);
     for manifest in manifests {
         let phase: &[&str] = match manifest.as_str() {
             // With data in place etcd ignores the initial members that this writes. Were it to go before etcd starts,

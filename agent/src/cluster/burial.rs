@@ -1,10 +1,15 @@
-//! What the cluster still has of nodes that died: nobody else can take it away.
+//! What the cluster still has of nodes that died, or that nobody trusts any more: nobody else can take it away.
 //!
 //! A node that leaves does it all by itself ([`super::leave`]). One whose instance is gone cannot: its vote would count in
 //! etcd for ever, and its Node object would stay. The coordinator proved by two readings of the provider that the instance
 //! does not exist, and named it in the catalogs of the control planes; the one that leads removes what is left. As long
 //! as kubelet's last words are believed (Ready), nothing is done: either the cluster has not noticed yet, or the node
 //! lives.
+//!
+//! Of a node that was revoked nothing is believed: it may run and say that it is Ready. Its name is refused first
+//! ([`super::refuse`]), or its kubelet made its Node anew; then its vote goes, its Node, and the pods that were bound to it,
+//! with which the node loses what it may read. Pods of StatefulSets end when its machine is gone for sure: there is one of
+//! each. A revoked control plane that leads leads no longer.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +23,7 @@ use super::{
     etcd::{self, Etcd, Member},
     join,
     lease::{self, Holder},
-    node,
+    node, refuse,
 };
 use crate::{Context, Done, StepError};
 
@@ -35,7 +40,8 @@ pub async fn remains(ctx: &Context, spec: &ClusterMemberSpec) -> Result<BTreeSet
     let mut remains = BTreeSet::new();
     for gone in &spec.gone {
         let member = !etcd::of_node(&members, &gone.name, &gone.address).is_empty();
-        if member || api::find(&client, &node::path(&gone.name)).await?.is_some() {
+        let node = api::find(&client, &node::path(&gone.name)).await?.is_some();
+        if member || node || !bound(&client, gone).await?.is_empty() {
             remains.insert(gone.name.clone());
         }
     }
@@ -45,20 +51,27 @@ pub async fn remains(ctx: &Context, spec: &ClusterMemberSpec) -> Result<BTreeSet
 /// Removes etcd's members first: the vote of the dead counts against the living.
 pub async fn bury(ctx: &Context, spec: &ClusterMemberSpec, nodes: &BTreeSet<String>) -> Result<Done, StepError> {
     let client = ctx.kube.client().await?;
-    if let Holder::Other(leader) = lease::ensure(&client, ctx.scope.node.as_str(), ctx.clock.now()).await? {
+    if let Holder::Other(leader) = lead(ctx, spec, &client).await? {
         let nodes = nodes.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
         return Err(StepError::Skip(Skip::Waits { what: format!("{leader}, which leads, to remove {nodes}") }));
     }
     let mut notes = Vec::new();
+    if spec.gone.iter().any(|gone| gone.revoked) {
+        refuse::write(&client, &spec.refused).await?;
+    }
     for gone in spec.gone.iter().filter(|gone| nodes.contains(&gone.name)) {
         let object = api::find(&client, &node::path(&gone.name)).await?;
-        if object.as_ref().is_some_and(node::is_ready) {
+        if !gone.revoked && object.as_ref().is_some_and(node::is_ready) {
             return Err(StepError::waits(format!("the cluster to notice that {} is gone", gone.name)));
         }
         notes.extend(bury_member(ctx, gone).await?);
         if let Some(object) = object {
-            delete(&client, &object).await?;
+            delete(&client, &object, gone.revoked).await?;
             notes.push(format!("the Node {} removed", gone.name));
+        }
+        match end_pods(&client, gone).await? {
+            0 => {}
+            ended => notes.push(format!("{ended} pods of {} ended", gone.name)),
         }
     }
     Ok(Done { notes })
@@ -92,13 +105,55 @@ fn own_etcd(ctx: &Context) -> Result<Etcd, StepError> {
     Etcd::at(&*ctx.files, &etcd::client_url("127.0.0.1"))
 }
 
-/// What was read and nothing else: a node that came back has another UID.
-async fn delete(client: &Client, object: &Value) -> Result<(), StepError> {
+/// Who leads, this node where that can be. Who was revoked leads no longer.
+async fn lead(ctx: &Context, spec: &ClusterMemberSpec, client: &Client) -> Result<Holder, StepError> {
+    let own = ctx.scope.node.as_str();
+    let holder = lease::ensure(client, own, ctx.clock.now()).await?;
+    let revoked = |leader: &String| spec.gone.iter().any(|gone| gone.revoked && gone.name == *leader);
+    match &holder {
+        Holder::Other(leader) if revoked(leader) => {
+            lease::resign(client, leader).await?;
+            Ok(lease::ensure(client, own, ctx.clock.now()).await?)
+        }
+        Holder::Other(_) | Holder::This | Holder::Nobody => Ok(holder),
+    }
+}
+
+/// Pods that are bound to it and may end. Of a StatefulSet's there is one of each: it ends when the machine has, or two
+/// would write.
+async fn bound(client: &Client, gone: &Gone) -> Result<Vec<Value>, StepError> {
+    let pods = api::get(client, &format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{}", gone.name)).await?;
+    let only_one = |pod: &Value| {
+        let owners = &pod["metadata"]["ownerReferences"];
+        node::list(owners).any(|owner| owner["kind"] == "StatefulSet")
+    };
+    Ok(node::list(&pods["items"]).filter(|pod| !(gone.revoked && only_one(pod))).cloned().collect())
+}
+
+/// At once: who would have to end them is not there to be asked, or not to be asked.
+async fn end_pods(client: &Client, gone: &Gone) -> Result<usize, StepError> {
+    let pods = bound(client, gone).await?;
+    for pod in &pods {
+        let metadata = &pod["metadata"];
+        let [namespace, name] = ["namespace", "name"].map(|key| metadata[key].as_str().unwrap_or_default());
+        let options = json!({
+            "apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0,
+            "preconditions": {"uid": metadata["uid"]},
+        });
+        api::delete(client, &format!("/api/v1/namespaces/{namespace}/pods/{name}"), &options).await?;
+    }
+    Ok(pods.len())
+}
+
+/// What was read and nothing else: a node that came back has another UID. One that was revoked goes whatever was written to it
+/// since.
+async fn delete(client: &Client, object: &Value, revoked: bool) -> Result<(), StepError> {
     let metadata = &object["metadata"];
-    let options = json!({
-        "apiVersion": "v1", "kind": "DeleteOptions",
-        "preconditions": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]},
-    });
+    let mut preconditions = json!({"uid": metadata["uid"]});
+    if !revoked {
+        preconditions["resourceVersion"] = metadata["resourceVersion"].clone();
+    }
+    let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions});
     let name = metadata["name"].as_str().unwrap_or_default();
     api::delete(client, &node::path(name), &options).await?;
     tracing::info!(node = name, "the Node of a dead node was deleted");

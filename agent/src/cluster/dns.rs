@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::{
     api::{self, ApiError},
-    bootstrap, documents, kubeadm, node, settings,
+    bootstrap, documents, kubeadm, mark, node, settings,
 };
 use crate::{Context, Done, StepError};
 
@@ -25,8 +25,6 @@ const SET: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets/coredns";
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/kube-system/deployments/coredns";
 const SERVICE: &str = "/api/v1/namespaces/kube-system/services/kube-dns";
 const CONFIGMAPS: &str = "/api/v1/namespaces/kube-system/configmaps";
-/// On the DaemonSet: what it was made of, and the generation that Kubernetes gave it then.
-const MARK: &str = "muster.dev/settings";
 /// The pods' label beside kubeadm's, whose Deployment has the same one otherwise.
 const POD: &str = "muster.dev/dns";
 /// Goes up when what is made here changes.
@@ -43,19 +41,13 @@ pub async fn seen(client: &Client, spec: &ClusterMemberSpec) -> Result<(String, 
     let prefers = service.is_some_and(|service| {
         !may_prefer(&spec.kubernetes) || service["spec"]["trafficDistribution"] == "PreferSameNode"
     });
-    let has = set.filter(|_| prefers && !former.as_ref().is_some_and(is_kubeadms)).as_ref().and_then(marked);
+    let has = set.filter(|_| prefers && !former.as_ref().is_some_and(is_kubeadms)).as_ref().and_then(mark::of);
     Ok((wanted, has))
 }
 
 fn wanted(spec: &ClusterMemberSpec) -> String {
     let of = format!("{VERSION} {} {} {}", spec.kubernetes, spec.image_repository, spec.services);
     settings::digest(of)
-}
-
-/// The digest that was noted, unless the specification was changed after it.
-fn marked(set: &Value) -> Option<String> {
-    let (digest, generation) = set["metadata"]["annotations"][MARK].as_str()?.split_once('@')?;
-    (set["metadata"]["generation"].as_u64() == generation.parse().ok()).then(|| digest.to_owned())
 }
 
 /// Whether a Service of this version of Kubernetes may prefer the asking node (KEP 3015: on by default from 1.34).
@@ -86,13 +78,13 @@ pub async fn furnish(
         objects.iter_mut().filter(|object| object["kind"] == "DaemonSet").for_each(|set| keep_resources(set, &live));
     }
     futures::future::try_join_all(objects.iter().map(|object| put(ctx, client, object))).await?;
-    note(client, spec).await
+    Ok(mark::note(client, SET, &wanted(spec)).await?)
 }
 
 /// Makes it so on a cluster that lives; kubeadm's Deployment goes when the nodes have servers of their own.
 pub async fn write(ctx: &Context, spec: &ClusterMemberSpec) -> Result<Done, StepError> {
     let client = ctx.kube.client().await?;
-    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, documents::Etcd::Member);
+    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?);
     furnish(ctx, &client, spec, &documents).await?;
     let Some(former) = api::find(&client, DEPLOYMENT).await?.filter(is_kubeadms) else { return Ok(Done::default()) };
     let begun = Instant::now();
@@ -210,16 +202,6 @@ async fn create(ctx: &Context, client: &Client, object: &Value) -> Result<(), St
     Err(StepError::waits("the API server to take the settings of cluster DNS"))
 }
 
-/// Notes what the DaemonSet was made of: a later change by hand is seen by the generation.
-async fn note(client: &Client, spec: &ClusterMemberSpec) -> Result<(), StepError> {
-    let set = api::get(client, SET).await?;
-    let mark = format!("{}@{}", wanted(spec), set["metadata"]["generation"]);
-    let patch = json!({
-        "metadata": {"annotations": {MARK: mark}, "resourceVersion": set["metadata"]["resourceVersion"]},
-    });
-    api::merge(client, SET, &patch).await.map(drop).map_err(StepError::from)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -291,14 +273,6 @@ mod tests {
         let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "coredns"}});
         put(&ctx, &Client::new(service, "default"), &map).await.unwrap();
         assert_eq!(*asked.lock().unwrap(), [http::Method::POST, http::Method::POST, http::Method::POST]);
-    }
-
-    #[test]
-    fn a_change_by_hand_shows_in_the_generation() {
-        let set = |generation: u64| json!({"metadata": {"generation": generation, "annotations": {MARK: "ab@3"}}});
-        assert_eq!(marked(&set(3)).as_deref(), Some("ab"));
-        assert_eq!(marked(&set(4)), None);
-        assert_eq!(marked(&json!({"metadata": {"generation": 3}})), None);
     }
 
     #[test]

@@ -24,14 +24,8 @@ pub const CRI_SOCKET: &str = "unix:///run/containerd/containerd.sock";
 /// The API server's port on each control plane.
 pub const API_PORT: u16 = 6443;
 
-/// What this node's etcd is when it starts with a manifest of these documents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Etcd<'a> {
-    /// Of others, all as `name=peer URL,…` with this node among them.
-    Joins(&'a str),
-    /// It has data. Without it it must not begin a cluster of its own.
-    Member,
-}
+/// How many members of etcd may learn at once: two may be on their way in, and a learner counts for no quorum.
+pub const MAX_LEARNERS: &str = "2";
 
 /// The secrets of a join.
 #[derive(Clone)]
@@ -43,14 +37,14 @@ pub struct JoinSecrets {
 
 /// InitConfiguration, ClusterConfiguration, KubeletConfiguration and KubeProxyConfiguration: what `kubeadm init`
 /// and its phases read, and what restores a control plane's static pods.
-pub fn init(spec: &ClusterMemberSpec, fragments: &Fragments, etcd: Etcd<'_>) -> String {
+pub fn init(spec: &ClusterMemberSpec, fragments: &Fragments) -> String {
     let init = json!({
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "InitConfiguration",
         "nodeRegistration": registration(spec),
         "localAPIEndpoint": {"advertiseAddress": spec.address, "bindPort": API_PORT},
     });
-    [init, cluster(spec, fragments, etcd), kubelet(fragments), proxy(fragments)]
+    [init, cluster(spec, fragments), kubelet(fragments), proxy(fragments)]
         .iter()
         .map(|document| format!("{document:#}\n"))
         .collect::<Vec<_>>()
@@ -76,7 +70,7 @@ pub fn proxy(fragments: &Fragments) -> Value {
     typed(DocumentKind::KubeProxyConfiguration, "kubeproxy.config.k8s.io/v1alpha1", body)
 }
 
-fn cluster(spec: &ClusterMemberSpec, fragments: &Fragments, etcd: Etcd<'_>) -> Value {
+fn cluster(spec: &ClusterMemberSpec, fragments: &Fragments) -> Value {
     let mut names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
     names.extend(spec.api_names.iter().cloned());
     let mut document = fragments.merge_into(
@@ -101,16 +95,12 @@ fn cluster(spec: &ClusterMemberSpec, fragments: &Fragments, etcd: Etcd<'_>) -> V
                     {"name": "pvclaimbinder-sync-period", "value": "2s"},
                 ],
             },
-            // Two may be on their way in: a learner counts for no quorum.
-            "etcd": {"local": {"dataDir": "/var/lib/etcd", "extraArgs": [{"name": "max-learners", "value": "2"}]}},
+            "etcd": {"local": {"dataDir": "/var/lib/etcd", "extraArgs": [{"name": "max-learners", "value": MAX_LEARNERS}]}},
         }),
     );
-    let existing = json!({"name": "initial-cluster-state", "value": "existing"});
-    let arguments = match etcd {
-        Etcd::Joins(others) => json!([{"name": "initial-cluster", "value": others}, existing]),
-        Etcd::Member => json!([existing]),
-    };
-    merge(&mut document, &json!({"etcd": {"local": {"extraArgs": arguments}}}));
+    // Its data is made before kubelet starts it: without it it must not begin a cluster of its own.
+    let existing = json!([{"name": "initial-cluster-state", "value": "existing"}]);
+    merge(&mut document, &json!({"etcd": {"local": {"extraArgs": existing}}}));
     if !is_control_plane(spec) {
         // A CA without its key looks like somebody else's CA to kubeadm, which then wants the control plane's keys.
         document["certificatesDir"] = json!(NO_PKI);
@@ -251,6 +241,7 @@ pub(crate) mod tests {
             settings: None,
             ignore_preflight: vec!["SystemVerification".into()],
             gone: vec![],
+            refused: Default::default(),
             workers: vec![],
             control_planes: 3,
             tries: false,
@@ -266,18 +257,14 @@ pub(crate) mod tests {
                 .to_owned(),
         )])
         .unwrap();
-        insta::assert_snapshot!("init", init(&spec(MemberRole::ControlPlane), &fragments, Etcd::Member));
-        let joining = init(&spec(MemberRole::ControlPlane), &fragments, Etcd::Joins("a=https://10.0.0.1:2380"));
-        assert!(joining.contains("initial-cluster-state") && joining.contains("max-learners"), "{joining}");
+        insta::assert_snapshot!("init", init(&spec(MemberRole::ControlPlane), &fragments));
     }
 
     #[test]
     fn no_etcd_that_kubelet_starts_begins_a_cluster() {
-        let existing = |etcd| {
-            let documents = init(&spec(MemberRole::ControlPlane), &Fragments::default(), etcd);
-            documents.contains("initial-cluster-state") && documents.contains("existing")
-        };
-        assert!(existing(Etcd::Member) && existing(Etcd::Joins("a=https://10.0.0.1:2380")));
+        let documents = init(&spec(MemberRole::ControlPlane), &Fragments::default());
+        assert!(documents.contains("initial-cluster-state") && documents.contains("existing"), "{documents}");
+        assert!(documents.contains("max-learners"), "{documents}");
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //!   ticket → CA by its digest → checks, certificates
 //!     worker:         → kubelet starts → it has its certificate → labels
 //!     control plane:  → kubelet's certificate, signed here: the CA has come → kubelet starts, by the load balancer
-//!                     → key for Secrets → [turn: dead members go; announced; etcd starts ∥ the other static pods]
-//!                     → etcd serves → it votes → API ready → labels
+//!                     → key for Secrets → [turn: dead members go; announced; etcd's first start finds the cluster]
+//!                     → etcd ∥ the other static pods: etcd serves → it votes → API ready → labels
 //! ```
 //!
 //! kubeadm has a joining control plane's kubelet ask its own API server for a certificate, which is not there yet, and
@@ -31,6 +31,7 @@ use super::{
     documents::{self, JoinSecrets},
     encryption,
     etcd::{self, Etcd, peer_url},
+    first::{self, First},
     kubeadm, membership, midwife, node, settings,
 };
 use crate::{
@@ -114,7 +115,7 @@ async fn wait_endpoint(ctx: &Context, spec: &ClusterMemberSpec, ca_hash: &str) -
 /// Starts a control plane's kubelet with a certificate signed here. Until its own API server is there it dials the load
 /// balancer.
 async fn start_kubelet(ctx: &Context, spec: &ClusterMemberSpec) -> Result<(), StepError> {
-    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, documents::Etcd::Member);
+    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?);
     credentials(ctx, &documents, &format!("https://{}", spec.api_endpoint)).await?;
     // kubelet looks for a folder that is not there only now and then.
     ctx.files.make_dir(&format!("{KUBERNETES}/manifests"))?;
@@ -130,7 +131,7 @@ async fn credentials(ctx: &Context, documents: &str, server: &str) -> Result<(),
 /// Makes a control plane's lost `kubelet.conf` anew, signed here. A kubelet that runs has its own in memory and goes on;
 /// one that ended for want of it starts.
 pub async fn renew_credentials(ctx: &Context, spec: &ClusterMemberSpec) -> Result<(), StepError> {
-    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, documents::Etcd::Member);
+    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?);
     credentials(ctx, &documents, LOCAL_API).await?;
     Ok(ctx.units.start("kubelet.service").await?)
 }
@@ -188,13 +189,13 @@ async fn announce(
         add(ctx, others, address).await?;
     }
     let members = others.members().await?;
-    let first = midwife::initial_cluster(&members, &spec.name, address);
-    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, documents::Etcd::Joins(&first));
+    let cluster = midwife::initial_cluster(&members, &spec.name, address);
+    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?);
+    first::begin(ctx, spec, &documents, First::Joins(&cluster)).await?;
     futures::try_join!(
         kubeadm::run(ctx, &["init", "phase", "etcd", "local"], &documents),
         kubeadm::run(ctx, &["init", "phase", "control-plane", "all"], &documents),
     )?;
-    midwife::found(ctx).await?;
     Ok(notes)
 }
 

@@ -36,27 +36,18 @@ pub fn initial_cluster(members: &[Member], name: &str, address: Ipv4Addr) -> Str
 
 /// What etcd says of itself on its metrics' port, where it answers from its first moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Vitals {
+pub(super) struct Vitals {
     has_leader: bool,
     snapshots: f64,
     applying: bool,
     revision: f64,
 }
 
-/// Waits until the member has found the cluster: from then on the others may change.
-pub async fn found(ctx: &Context) -> Result<(), StepError> {
-    let begun = Instant::now();
-    while begun.elapsed() < START {
-        if let Some(vitals) = vitals().await
-            && (vitals.has_leader || vitals.snapshots > 0.0)
-        {
-            return Ok(());
-        }
-        ctx.clock.sleep(Duration::from_millis(50)).await;
+impl Vitals {
+    /// It has found its cluster, and applied some of what that has written.
+    pub(super) fn follows(self) -> bool {
+        self.has_leader && !self.applying && self.revision > 1.0
     }
-    Err(StepError::failed("this node's etcd did not find its cluster within two minutes")
-        .help("`journalctl -u kubelet` on the node: does etcd run? Can it reach port 2380 of the other control planes?")
-        .retry())
 }
 
 /// Waits until the member serves clients, with one new start where its first words were lost.
@@ -69,7 +60,7 @@ pub async fn serving(ctx: &Context) -> Result<(), StepError> {
             tracing::info!(took = begun.elapsed().as_millis(), restarted, "this node's etcd serves");
             return Ok(());
         }
-        let up_to_date = vitals().await.is_some_and(|v| v.snapshots > 0.0 && !v.applying && v.revision > 1.0);
+        let up_to_date = vitals(OWN).await.is_some_and(|v| v.snapshots > 0.0 && !v.applying && v.revision > 1.0);
         let since = caught_up.get_or_insert_with(Instant::now);
         if !up_to_date {
             caught_up = None;
@@ -82,13 +73,27 @@ pub async fn serving(ctx: &Context) -> Result<(), StepError> {
 }
 
 /// What an etcd is told that must find its own data.
-pub(super) const EXISTING: &str = "--initial-cluster-state=existing";
+const EXISTING: &str = "--initial-cluster-state=existing";
+const MEMBERS: &str = "--initial-cluster=";
 
-/// Waits until an etcd serves that was started to begin no cluster.
+/// Whether an etcd that is told this starts in no cluster at all where its data is gone: it begins none, and knows of no
+/// others.
+pub(super) fn needs_its_data<'a>(mut words: impl Iterator<Item = &'a str>) -> bool {
+    let (mut exists, mut others) = (false, false);
+    for word in &mut words {
+        exists |= word == EXISTING;
+        others |= word.strip_prefix(MEMBERS).is_some_and(|members| members.contains(','));
+    }
+    exists && !others
+}
+
+/// Waits until an etcd serves that was started so that it needs its data.
 pub async fn secured(ctx: &Context) -> Result<(), StepError> {
     let own = Etcd::at(&*ctx.files, "https://127.0.0.1:2379")?;
     let begun = Instant::now();
-    let secure = |words: &[&[u8]]| is_etcd(words) && words.contains(&EXISTING.as_bytes());
+    let secure = |words: &[&[u8]]| {
+        is_etcd(words) && needs_its_data(words.iter().filter_map(|word| std::str::from_utf8(word).ok()))
+    };
     while begun.elapsed() < START {
         let asked = tokio::time::timeout(Duration::from_millis(500), own.serves());
         if !processes::find(&*ctx.files, secure)?.is_empty() && asked.await == Ok(true) {
@@ -126,8 +131,11 @@ pub async fn vote(ctx: &Context, cluster: &Etcd, address: Ipv4Addr) -> Result<()
     }
 }
 
-async fn vitals() -> Option<Vitals> {
-    let metrics = client::anonymous("http://127.0.0.1:2381", None).ok()?;
+/// kubelet's etcd.
+const OWN: &str = "http://127.0.0.1:2381";
+
+pub(super) async fn vitals(at: &str) -> Option<Vitals> {
+    let metrics = client::anonymous(at, None).ok()?;
     let request = http::Request::get("/metrics").body(Vec::new()).ok()?;
     let text = tokio::time::timeout(Duration::from_secs(1), metrics.request_text(request)).await.ok()?.ok()?;
     Some(read(&text))
@@ -177,6 +185,20 @@ mod tests {
         let expected = Vitals { has_leader: true, snapshots: 2.0, applying: false, revision: 1809.0 };
         assert_eq!(read(text), expected);
         assert_eq!(read(""), Vitals::default());
+    }
+
+    #[test]
+    fn an_etcd_that_knows_others_or_begins_a_cluster_does_without_its_data() {
+        let own = "--initial-cluster=a=https://10.0.0.1:2380";
+        let others = "--initial-cluster=a=https://10.0.0.1:2380,b=https://10.0.0.2:2380";
+        for (words, good) in [
+            ([own, EXISTING].as_slice(), true),
+            (&[own], false),
+            (&[own, "--initial-cluster-state=new"], false),
+            (&[EXISTING, others], false),
+        ] {
+            assert_eq!(needs_its_data(words.iter().copied()), good, "{words:?}");
+        }
     }
 
     #[test]

@@ -61,7 +61,7 @@ fn compare(path: &str, wanted: &Value, there: &Value, differences: &mut Vec<Stri
 
 /// Writes kubelet's file and starts it anew.
 pub async fn configure(ctx: &Context, spec: &ClusterMemberSpec) -> Result<Done, StepError> {
-    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, documents::Etcd::Member);
+    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?);
     let client = ctx.kube.client().await?;
     kubeadm::run(ctx, &["init", "phase", "kubelet-start"], &documents).await?;
     renewed(ctx, &client, &spec.name).await?;
@@ -110,7 +110,7 @@ pub async fn proxy(
 
 /// Writes kube-proxy's settings by kubeadm, and marks its pods.
 pub async fn write_proxy(ctx: &Context, spec: &ClusterMemberSpec, wanted: &str) -> Result<Done, StepError> {
-    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?, documents::Etcd::Member);
+    let documents = documents::init(spec, &kubeadm::fragments(ctx, spec)?);
     let client = ctx.kube.client().await?;
     let admin = birth::with_server(&birth::read(ctx, "admin.conf")?, LOCAL_API)?;
     ctx.files.write(birth::LOCAL_ADMIN, admin.as_bytes(), 0o600, 0, 0)?;

@@ -12,7 +12,7 @@ use crate::{
     cluster::{
         KUBERNETES, birth, burial, dns, etcd, join, kubeadm,
         lease::{self, Holder},
-        leave, lost, membership, node, reach, settings,
+        leave, lost, membership, node, reach, refuse, settings,
     },
 };
 
@@ -45,8 +45,8 @@ pub async fn observe(ctx: &Context, spec: &ClusterMemberSpec) -> Result<Observed
     let remains = if member && whole { burial::remains(ctx, spec).await? } else { BTreeSet::new() };
     let kubelet = if member && files.kubelet_conf { Some(settings::kubelet(ctx, spec)?) } else { None };
     let mut observed = Observed { membership, files, node, remains, kubelet, ..Observed::default() };
-    if member && whole && spec.role == MemberRole::ControlPlane && birth::begins_a_cluster(ctx)? {
-        observed.newborn_etcd = votes(ctx).await;
+    if member && whole && spec.role == MemberRole::ControlPlane && birth::does_without_data(ctx)? {
+        observed.loose_etcd = votes(ctx).await;
     }
     if member
         && whole
@@ -56,6 +56,9 @@ pub async fn observe(ctx: &Context, spec: &ClusterMemberSpec) -> Result<Observed
     {
         observed.proxy = settings::proxy(ctx, &client, spec).await?;
         observed.dns = Some(dns::seen(&client, spec).await?);
+        if !spec.refused.is_empty() {
+            observed.refused = Some(refuse::seen(&client, &spec.refused).await?);
+        }
         observed.workers = node::workers(&client, &spec.workers).await?;
     }
     Ok(observed)
@@ -106,6 +109,10 @@ pub async fn apply(ctx: &Context, spec: &ClusterMemberSpec, change: &Change) -> 
         Change::Configure { differences: _ } => settings::configure(ctx, spec).await,
         Change::Proxy { wanted } => settings::write_proxy(ctx, spec, wanted).await,
         Change::Dns { wanted: _ } => dns::write(ctx, spec).await,
+        Change::Refuse { names } => {
+            refuse::write(&ctx.kube.client().await?, names).await?;
+            Ok(Done::default())
+        }
         Change::Register => register(ctx, spec).await,
         Change::SecureEtcd => {
             birth::secure_etcd(ctx, spec).await?;

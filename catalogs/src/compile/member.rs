@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json, json};
 use super::{Compiler, context::api};
 use crate::{
     kinds::{
-        cluster_member::{Gone, MemberRole, Worker},
+        cluster_member::{MemberRole, Worker},
         pod_network::{Mode, Peer},
     },
     role,
@@ -56,11 +56,10 @@ impl Compiler<'_> {
             map.insert("control_planes".to_owned(), json!(pools.map(|pool| pool.min).sum::<u32>()));
         }
         // Who leads cleans up; who leads is not known here.
-        let gone: &[Gone] = match self.pool.member {
-            MemberRole::ControlPlane => &node.gone,
-            MemberRole::Worker => &[],
-        };
-        map.insert("gone".to_owned(), json!(gone));
+        if self.pool.member == MemberRole::ControlPlane {
+            map.insert("gone".to_owned(), json!(node.gone));
+            map.insert("refused".to_owned(), json!(node.refused));
+        }
         map.insert("workers".to_owned(), json!(self.workers()));
     }
 

@@ -46,9 +46,13 @@ pub struct ClusterMemberSpec {
     /// How many control planes the site wants.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub control_planes: u32,
-    /// Nodes that died and have not left: the control plane that leads removes what the cluster still has of them.
+    /// Nodes that died and have not left, and nodes that were revoked: the control plane that leads removes what the cluster
+    /// still has of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gone: Vec<Gone>,
+    /// Names of nodes that the cluster refuses for good.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<String>,
     /// What the control plane that leads keeps on the workers' Node objects, because they may not themselves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub workers: Vec<Worker>,
@@ -78,13 +82,16 @@ pub struct Worker {
     pub taints: Vec<String>,
 }
 
-/// A node whose instance is gone for sure.
+/// A node whose instance is gone for sure, or that was revoked and may run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Gone {
     pub name: String,
     /// Its address, which nobody else has yet.
     pub address: String,
+    /// Its instance may run, and what it says of itself counts for nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub revoked: bool,
 }
 
 /// The static pods of a control plane.

@@ -62,6 +62,7 @@ pub fn node(site: &Site, pool: &str, facts: Facts) -> NodeInput {
         }],
         start: Start::Join,
         gone: Vec::new(),
+        refused: Default::default(),
         endpoints: site
             .endpoints
             .keys()

@@ -34,6 +34,9 @@ pub struct Blueprint {
     /// Those that it had once and has no more. They stay here, because an agent may be away for long.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub left_sets: BTreeSet<String>,
+    /// Names of revoked nodes: their kubelets' certificates cannot be called back, so the cluster refuses the names for good.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub refused: BTreeSet<NodeName>,
 }
 
 impl Blueprint {
@@ -107,6 +110,9 @@ pub enum NodeState {
     InService,
     /// Its pods are being moved; then it leaves the cluster.
     Draining,
+    /// Nobody trusts it any more: the control plane that leads takes it out of the cluster, whatever it says itself. A
+    /// worker's instance goes at once, a control plane's once its vote is gone.
+    Revoked,
     /// Its instance is gone for sure and it has not left: the control plane that leads removes it from the cluster.
     Lost,
     /// Left the cluster; its instance goes.

@@ -199,7 +199,13 @@ fn disks(blueprint: &Blueprint, findings: &mut Vec<Finding>) {
         match blueprint.nodes.get(&node) {
             None => findings.push(Finding::DiskWithoutNode { disk, node }),
             Some(holder) if !holder.disks.contains(&disk) => findings.push(Finding::DiskMismatch { disk, node }),
-            Some(holder) if holder.state != NodeState::InService => {
+            // Of one that was revoked they go to another when nobody can write to them any more.
+            Some(holder)
+                if !matches!(
+                    holder.state,
+                    NodeState::InService | NodeState::Revoked | NodeState::Lost | NodeState::Retired
+                ) =>
+            {
                 findings.push(Finding::DiskOnLeavingNode { disk, node });
             }
             Some(_) => {}
@@ -242,6 +248,7 @@ pub fn check_change(parent: &Blueprint, child: &Blueprint, seen: &Seen) -> Vec<F
     hold((&child.cluster, &child.environment) == (&parent.cluster, &parent.environment), "the environment");
     hold(child.network == parent.network, "the subnet");
     hold(child.born || !parent.born, "the birth");
+    hold(child.refused.is_superset(&parent.refused), "the names that are refused");
     for (pool, last) in &parent.last_ordinal {
         hold(child.last_ordinal.get(pool).is_some_and(|now| now >= last), &format!("the last number of pool {pool}"));
     }
@@ -262,12 +269,20 @@ pub fn check_change(parent: &Blueprint, child: &Blueprint, seen: &Seen) -> Vec<F
                 hold(new.state >= old.state || again, &format!("{name} back into service"));
                 hold(new.incarnation >= old.incarnation, &format!("the incarnation of {name}"));
                 hold(same == (new.token == old.token), &format!("the token of {name}"));
-                hold(!same || new.disks == old.disks, &format!("the disks of {name} on one instance"));
+                let handed_on = old.state >= NodeState::Lost && new.disks.iter().all(|disk| old.disks.contains(disk));
+                hold(!same || new.disks == old.disks || handed_on, &format!("the disks of {name} on one instance"));
             }
         }
     }
     for (name, disk) in &parent.disks {
-        let kept = child.disks.get(name).is_some_and(|now| now.size >= disk.size && now.node == disk.node);
+        let gone = |node: &NodeName| {
+            parent.nodes.get(node).is_none_or(|old| old.state >= NodeState::Lost)
+                && !seen.latest.instances.contains_key(node)
+        };
+        let kept = child
+            .disks
+            .get(name)
+            .is_some_and(|now| now.size >= disk.size && (now.node == disk.node || gone(&disk.node)));
         hold(kept, &format!("the place of disk {name}"));
     }
     findings

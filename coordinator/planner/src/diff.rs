@@ -123,6 +123,7 @@ fn node_rows(policy: &Policy, parent: Option<&Blueprint>, next: &Blueprint, seen
                 let detail = match node.state {
                     NodeState::InService | NodeState::Draining => "drained first",
                     NodeState::Lost => "it died",
+                    NodeState::Revoked => "it was revoked",
                     NodeState::Retired => "no member yet",
                 };
                 rows.push(row(CloudAction::Destroy, what, vec![detail.to_owned()], reason));

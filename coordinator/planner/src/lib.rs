@@ -10,6 +10,7 @@ pub mod inventory;
 pub mod plan;
 pub mod policy;
 pub mod report;
+pub mod revoke;
 pub mod steps;
 pub mod turns;
 
@@ -20,5 +21,6 @@ pub use inventory::{Inventory, Seen};
 pub use plan::{AddressTaken, Input, addresses_taken, plan};
 pub use policy::Policy;
 pub use report::{PlanReport, Waiting};
+pub use revoke::{NotRevocable, may_revoke};
 pub use steps::{Step, steps};
 pub use turns::{Turn, may_disrupt};

@@ -50,6 +50,7 @@ pub struct StepReport {
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
     Birth,
+    Revoke,
     Retire,
     Forget,
     Adopt,
@@ -72,6 +73,8 @@ pub enum Waiting {
     Leave { node: NodeName },
     /// The leading control plane removes it from the cluster, because it cannot leave by itself any more.
     Burial { node: NodeName },
+    /// The leading control plane takes it out of the cluster, because it was revoked.
+    Revocation { node: NodeName },
     /// Its instance is being removed.
     Removal { node: NodeName },
     /// Others of the pool must be Ready first.
@@ -114,6 +117,9 @@ impl fmt::Display for Waiting {
             Self::Leave { node } => write!(f, "{node} is being drained and has not left the cluster yet"),
             Self::Burial { node } => {
                 write!(f, "{node} is gone: the control plane that leads removes it from the cluster")
+            }
+            Self::Revocation { node } => {
+                write!(f, "{node} was revoked: the control plane that leads takes it out of the cluster")
             }
             Self::Removal { node } => write!(f, "the instance of {node} is being removed"),
             Self::Ready { pool, nodes } => write!(f, "pool {pool} waits for {} to be Ready", list(nodes)),

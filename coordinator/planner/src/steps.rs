@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use muster_catalog::kinds::cluster_member::MemberRole;
 use muster_ids::{Digest, DiskName, EndpointName, NodeName};
 use serde::{Deserialize, Serialize};
 
@@ -156,7 +157,7 @@ fn instance_needs(plan: &NodePlan, node: &NodeName, seen: &Seen) -> Option<Step>
         NodeState::InService => true,
         // One that is there must run to leave; nobody is made in order to leave.
         NodeState::Draining => false,
-        NodeState::Lost | NodeState::Retired => return None,
+        NodeState::Lost | NodeState::Revoked | NodeState::Retired => return None,
     };
     match seen.latest.instances.get(node) {
         Some(instance) if instance.started && instance.token == plan.token => {
@@ -179,9 +180,13 @@ fn removals(blueprint: &Blueprint, seen: &Seen) -> Vec<Step> {
     }) else {
         return vec![];
     };
-    let retired = |node: &NodeName| {
-        blueprint.nodes.get(node).filter(|plan| plan.state == NodeState::Retired).map(|plan| plan.token.as_str())
+    let goes = |plan: &&NodePlan| match plan.state {
+        NodeState::Retired => true,
+        // Where etcd's others lack its vote it has to answer until they do without.
+        NodeState::Revoked => plan.member == MemberRole::Worker,
+        NodeState::InService | NodeState::Draining | NodeState::Lost => false,
     };
+    let retired = |node: &NodeName| blueprint.nodes.get(node).filter(goes).map(|plan| plan.token.as_str());
     let instances = seen.latest.instances.iter().filter(|(node, instance)| {
         retired(node) == Some(instance.token.as_str())
             && earlier.instances.get(*node).is_some_and(|before| before.id == instance.id)

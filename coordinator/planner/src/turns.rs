@@ -81,7 +81,7 @@ pub fn may_disrupt(
     let by: Vec<NodeName> = blueprint
         .nodes
         .iter()
-        .filter(|(other, theirs)| *other != node && theirs.pool == plan.pool && theirs.state < NodeState::Lost)
+        .filter(|(other, theirs)| *other != node && theirs.pool == plan.pool && theirs.state < NodeState::Revoked)
         .filter(|(other, _)| holders.contains(*other) || (serves && !ready.contains(*other)))
         .map(|(other, _)| other.clone())
         .collect();
@@ -102,7 +102,7 @@ pub fn may_disrupt(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod fixture {
     use std::collections::BTreeMap;
 
     use muster_ids::{Digest, Generation};
@@ -110,11 +110,11 @@ mod tests {
     use super::*;
     use crate::blueprint::NetworkPlan;
 
-    fn names(all: &[&str]) -> BTreeSet<NodeName> {
+    pub(crate) fn names(all: &[&str]) -> BTreeSet<NodeName> {
         all.iter().map(|name| name.parse().unwrap()).collect()
     }
 
-    fn node(pool: &str, state: NodeState) -> NodePlan {
+    pub(crate) fn node(pool: &str, state: NodeState) -> NodePlan {
         NodePlan {
             pool: pool.parse().unwrap(),
             member: MemberRole::Worker,
@@ -131,7 +131,7 @@ mod tests {
         }
     }
 
-    fn blueprint(nodes: &[(&str, NodePlan)]) -> Blueprint {
+    pub(crate) fn blueprint(nodes: &[(&str, NodePlan)]) -> Blueprint {
         Blueprint {
             parent: None,
             generation: Generation::default(),
@@ -146,8 +146,21 @@ mod tests {
             born: true,
             sets: BTreeSet::new(),
             left_sets: BTreeSet::new(),
+            refused: BTreeSet::new(),
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use muster_ids::Digest;
+
+    use super::{
+        fixture::{blueprint, names, node},
+        *,
+    };
 
     /// One of each pool at a time.
     fn policy() -> Policy {

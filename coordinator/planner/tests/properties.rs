@@ -4,14 +4,14 @@
 mod common;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     hash::{BuildHasher as _, RandomState},
 };
 
 use common::World;
 use muster_catalog::kinds::cluster_member::MemberRole;
 use muster_ids::NodeName;
-use muster_planner::{Blueprint, Waiting, blueprint::NodeState, rows, steps};
+use muster_planner::{Blueprint, Waiting, blueprint::NodeState, may_revoke, rows, steps};
 use proptest::{prelude::*, test_runner::RngSeed};
 
 #[derive(Debug, Clone)]
@@ -29,6 +29,7 @@ enum Event {
     Stop(usize),
     Lose(usize),
     Unready(usize),
+    Revoke(usize),
     Backup(usize),
     Restore(usize),
 }
@@ -48,6 +49,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0usize..8).prop_map(Event::Stop),
         2 => (0usize..8).prop_map(Event::Lose),
         1 => (0usize..8).prop_map(Event::Unready),
+        1 => (0usize..8).prop_map(Event::Revoke),
         1 => (0usize..2).prop_map(Event::Backup),
         1 => (0usize..2).prop_map(Event::Restore),
     ]
@@ -111,6 +113,14 @@ impl Run {
                     self.world.cluster().ready.remove(&node);
                 }
             }
+            Event::Revoke(index) => {
+                let node = self.nth(*index);
+                if let (Some(node), Some(blueprint)) = (node, &self.world.blueprint)
+                    && may_revoke(&node, blueprint, &self.world.seen.cluster.ready).is_ok()
+                {
+                    self.world.revoked.insert(node);
+                }
+            }
             Event::Backup(_) if world.blueprint.is_none() => {}
             Event::Backup(slot) => self.backups[*slot] = Some(self.world.clone()),
             Event::Restore(slot) => {
@@ -134,7 +144,13 @@ impl Run {
             assert_eq!(shown, vec![]);
         }
         if let Some(parent) = &parent {
-            keeps_majority(parent, &next, &ready);
+            keeps_majority(parent, &next, &ready, &self.world.revoked);
+            let back = self
+                .world
+                .revoked
+                .iter()
+                .find(|node| next.nodes.get(*node).is_some_and(|plan| plan.state < NodeState::Revoked));
+            assert_eq!(back, None, "it was revoked and serves");
         }
     }
 
@@ -154,9 +170,10 @@ impl Run {
 }
 
 /// A control plane that was taken out of service by choice left a majority of ready ones behind.
-fn keeps_majority(parent: &Blueprint, next: &Blueprint, ready: &std::collections::BTreeSet<NodeName>) {
+fn keeps_majority(parent: &Blueprint, next: &Blueprint, ready: &BTreeSet<NodeName>, revoked: &BTreeSet<NodeName>) {
     let taken = parent
         .control_planes()
+        .filter(|(name, _)| !revoked.contains(*name))
         .filter(|(name, _)| next.nodes.get(*name).is_some_and(|node| node.state != NodeState::InService));
     if taken.count() > 0 && parent.born {
         let left: Vec<_> = next.control_planes().map(|(name, _)| name).collect();

@@ -100,6 +100,7 @@ impl Session {
                 world.cluster().ready.remove(&node.parse().ok()?);
             }
             ["left", node] => world.leave(&node.parse().ok()?),
+            ["revoke", node] => drop(world.revoked.insert(node.parse().ok()?)),
             ["stop", node] => {
                 world.truth.instances.get_mut(&node.parse().ok()?)?.running = false;
             }

@@ -29,7 +29,7 @@ pub(super) async fn ticket(ctx: &Arc<Context>, node: &NodeName, control_plane: b
         (NodeState::InService, _, _) => {
             return Err(Status::permission_denied(format!("{node} is planned as another sort of member")));
         }
-        (NodeState::Draining | NodeState::Lost | NodeState::Retired, _, _) => {
+        (NodeState::Draining | NodeState::Lost | NodeState::Revoked | NodeState::Retired, _, _) => {
             return Err(Status::failed_precondition(format!("{node} is leaving: it joins no more")));
         }
     }

@@ -7,6 +7,7 @@ mod agent;
 mod http;
 mod hub;
 mod join;
+mod nodes;
 mod operator;
 mod operators;
 mod report;

@@ -13,7 +13,7 @@ use tokio::sync::{broadcast::error::RecvError, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{broken, local, operators, sign, state};
+use super::{broken, local, nodes, operators, sign, state};
 use crate::{
     authz, backup, backups,
     cloud::docker::Scope,
@@ -233,16 +233,20 @@ impl operator_server::Operator for OperatorApi {
         Ok(Response::new(v1::Empty {}))
     }
 
-    async fn revoke_node(&self, request: Request<v1::RevokeRequest>) -> Result<Response<v1::Empty>, Status> {
+    async fn revoke_node(&self, request: Request<v1::RevokeRequest>) -> Result<Response<v1::RevokeReply>, Status> {
         let by = operator_of(&request)?;
         let node = self.known(&request.get_ref().node)?;
-        self.ctx.state.change(|root| root.revoke_node(&node)).map_err(state)?;
-        self.ctx.turns().forget(&node);
-        self.ctx.tickets.forget(&node);
-        self.ctx.event(Level::Warn, Some(&node), "revoked", format!("by {by}: its agent is refused from now on"));
+        let control_plane = nodes::revoke(&self.ctx, &node, &by)?;
         // One from before would let it in again.
         self.keep_backup("after a revocation").await;
-        Ok(Response::new(v1::Empty {}))
+        Ok(Response::new(v1::RevokeReply { control_plane }))
+    }
+
+    async fn readmit_node(&self, request: Request<v1::ReadmitRequest>) -> Result<Response<v1::ReadmitReply>, Status> {
+        let by = operator_of(&request)?;
+        let node = self.known(&request.get_ref().node)?;
+        let instance = nodes::readmit(&self.ctx, &node, &by).await?;
+        Ok(Response::new(v1::ReadmitReply { instance }))
     }
 
     async fn list_operators(

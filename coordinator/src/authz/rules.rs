@@ -46,9 +46,10 @@ pub const fn rule(method: Method) -> Rule {
             Rule::Operator(OperatorRole::Apply)
         }
         // A backup holds every secret.
-        Method::OperatorBackup | Method::OperatorRevokeNode | Method::OperatorRevokeOperator => {
-            Rule::Operator(OperatorRole::Admin)
-        }
+        Method::OperatorBackup
+        | Method::OperatorRevokeNode
+        | Method::OperatorReadmitNode
+        | Method::OperatorRevokeOperator => Rule::Operator(OperatorRole::Admin),
     }
 }
 

@@ -84,6 +84,7 @@ const TABLE: &[(&str, &[Shows])] = &[
     ("/muster.v1.Operator/Kubeconfig", APPLY),
     ("/muster.v1.Operator/Backup", ADMIN),
     ("/muster.v1.Operator/RevokeNode", ADMIN),
+    ("/muster.v1.Operator/ReadmitNode", ADMIN),
     ("/muster.v1.Operator/RevokeOperator", ADMIN),
 ];
 

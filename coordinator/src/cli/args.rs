@@ -183,9 +183,25 @@ pub enum NodeCommand {
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
-    /// Refuse a node's certificate from now on
+    /// Take a node that is not to be trusted out of service at once, for good
+    ///
+    /// Its agent is refused, the cluster refuses its name, its etcd member and its Node go, its machine is stopped and
+    /// removed, and the pool gets another one under a new name. Pods are not drained: they end and begin elsewhere; those
+    /// with a disk follow when the machine is proven gone, with their data.
     #[command(after_help = "Example:\n  muster node revoke workers-2")]
     Revoke {
+        #[arg(add = ArgValueCandidates::new(complete::nodes))]
+        node: String,
+        /// Return as soon as it is decided
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Let a node that was off for more than 30 days enrol once more
+    ///
+    /// Its certificate can no longer be renewed. The provider has to show the very machine that was made for the node, running;
+    /// the cluster is not asked. The agent tries again every five minutes at least.
+    #[command(after_help = "Example:\n  muster node readmit workers-1")]
+    Readmit {
         #[arg(add = ArgValueCandidates::new(complete::nodes))]
         node: String,
     },

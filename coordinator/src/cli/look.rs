@@ -75,13 +75,21 @@ pub async fn node(global: &Global, command: NodeCommand) -> anyhow::Result<Ended
             };
             render::tell(global.json, &json!({ "node": node, "paused_seconds": seconds }), text)?;
         }
-        NodeCommand::Revoke { node } => {
-            if !super::change::agreed(global, &format!("Refuse {node}'s certificate for good?"))? {
+        NodeCommand::Revoke { node, no_wait } => {
+            return super::revoke::revoke(global, &mut client, &node, no_wait).await;
+        }
+        NodeCommand::Readmit { node } => {
+            let question = format!("Let the machine of {node} enrol once more?");
+            if !super::change::agreed(global, &question)? {
                 return render::unchanged(global.json).map(|()| Ended::Good);
             }
-            client.revoke_node(v1::RevokeRequest { node: node.clone() }).await.map_err(failure)?;
-            let text = format!("{node}'s certificate is refused from now on.");
-            render::tell(global.json, &json!({ "node": node, "revoked": true }), text)?;
+            let request = v1::ReadmitRequest { node: node.clone() };
+            let instance = client.readmit_node(request).await.map_err(failure)?.into_inner().instance;
+            let text = format!(
+                "{node} may enrol once more within a day; its agent tries at least every five minutes. At once: systemctl \
+                 restart muster-agent on the node."
+            );
+            render::tell(global.json, &json!({ "node": node, "readmitted": true, "instance": instance }), text)?;
         }
         NodeCommand::Why { node } => {
             let status = ask(&mut client).await?;

@@ -14,6 +14,7 @@ mod program;
 mod progress;
 mod remembered;
 mod render;
+mod revoke;
 mod site;
 mod up;
 mod validate;

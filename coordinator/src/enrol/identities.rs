@@ -110,6 +110,21 @@ impl Identities {
         }
     }
 
+    /// A token that its node may use once more, within its life from now on: its certificate can no longer be renewed. What
+    /// proves that it is the same machine is the caller's to ask of the provider.
+    pub fn readmit(&mut self, token: Digest, node: NodeName, now: i64) {
+        self.tokens.retain(|_, old| old.node != node);
+        self.tokens.insert(token, Token { node, made: now, used: None });
+    }
+
+    /// Since when a node that is not heard can no longer renew its certificate by itself; none for one that can, or that has
+    /// none that is known. Seconds since the epoch.
+    pub fn too_late_since(&self, node: &NodeName, now: i64) -> Option<i64> {
+        let member = self.members.get(&key(Role::Agent, node.as_str()))?;
+        let ends = member.made.iter().map(|made| made.not_after).chain([member.shown_until]).max()?;
+        (ends > 0 && now - ends > GRACE).then_some(ends + GRACE)
+    }
+
     /// Whether this node's token ended before anyone enrolled with it.
     pub fn ended_unused(&self, node: &NodeName, now: i64) -> bool {
         let ended = |token: &Token| token.node == *node && token.used.is_none() && now - token.made > TOKEN_LIFE;
@@ -294,6 +309,30 @@ mod tests {
         identities.issued(Role::Agent, "workers-1", serial(1), NOW + DAY, NOW);
         identities.revoke_node(&"workers-1".parse().unwrap());
         assert!(matches!(identities.may_renew(&peer(1, NOW + DAY), NOW), Err(Refusal::Revoked(_))));
+    }
+
+    #[test]
+    fn after_a_month_off_only_a_token_that_is_given_again_helps() {
+        let (mut identities, token) = (Identities::default(), Digest::of("token"));
+        let node: NodeName = "workers-1".parse().unwrap();
+        identities.grant(token, node.clone(), NOW);
+        identities.take(&token, Digest::of("key"), "i-1", NOW).unwrap();
+        identities.issued(Role::Agent, "workers-1", serial(1), NOW + DAY, NOW);
+        assert_eq!(identities.too_late_since(&node, NOW + 31 * DAY), None);
+        let late = NOW + 32 * DAY;
+        assert_eq!(identities.too_late_since(&node, late), Some(NOW + 31 * DAY));
+        assert!(matches!(identities.may_renew(&peer(1, NOW + DAY), late), Err(Refusal::TooLate(_))));
+        assert!(matches!(identities.look(&token, &Digest::of("new"), "i-1", late), Err(Refusal::UsedToken)));
+
+        let mut forgotten = identities.clone();
+        forgotten.readmit(token, node.clone(), late);
+        assert!(matches!(forgotten.look(&token, &Digest::of("new"), "i-1", late + DAY + 1), Err(Refusal::OldToken)));
+        identities.readmit(token, node.clone(), late);
+        identities.take(&token, Digest::of("new"), "i-1", late + 60).unwrap();
+        identities.issued(Role::Agent, "workers-1", serial(2), late + DAY, late);
+        assert_eq!(identities.too_late_since(&node, late + 60), None);
+        // Once.
+        assert!(matches!(identities.look(&token, &Digest::of("third"), "i-1", late + 90), Err(Refusal::UsedToken)));
     }
 
     #[test]

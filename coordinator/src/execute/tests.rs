@@ -149,7 +149,13 @@ impl Coordinator {
             self.seen.last_step = kept.last_step;
         }
         let before = self.blueprint.clone();
-        let input = Input { policy: &self.policy, seen: &self.seen, parent: before.as_ref(), seed: 1 };
+        let input = Input {
+            policy: &self.policy,
+            seen: &self.seen,
+            parent: before.as_ref(),
+            revoked: &BTreeSet::new(),
+            seed: 1,
+        };
         let (next, report) = plan(input);
         self.blueprint = Some(next.clone());
         let boot = |_: &NodeName, _: &_| Bootstrap { user_data: String::new() };
@@ -167,7 +173,13 @@ impl Coordinator {
                 return;
             }
         }
-        let input = Input { policy: &self.policy, seen: &self.seen, parent: self.blueprint.as_ref(), seed: 1 };
+        let input = Input {
+            policy: &self.policy,
+            seen: &self.seen,
+            parent: self.blueprint.as_ref(),
+            revoked: &BTreeSet::new(),
+            seed: 1,
+        };
         let (next, report) = plan(input);
         panic!("no fixed point: {report:?}\n{:?}", steps(&next, &self.seen));
     }

@@ -34,9 +34,10 @@ pub fn node_inputs(blueprint: &Blueprint, name: &NodeName, facts: Facts) -> Opti
         start: match node.state {
             NodeState::Draining => Start::Leave,
             NodeState::InService if node.init && !blueprint.born => Start::Init,
-            NodeState::InService | NodeState::Lost | NodeState::Retired => Start::Join,
+            NodeState::InService | NodeState::Lost | NodeState::Revoked | NodeState::Retired => Start::Join,
         },
-        gone: blueprint.nodes.iter().filter(|(_, plan)| plan.state == NodeState::Lost).map(gone).collect(),
+        gone: blueprint.nodes.iter().filter_map(gone).collect(),
+        refused: blueprint.refused.clone(),
         endpoints: blueprint.load_balancers.iter().map(|(name, plan)| (name.clone(), plan.address)).collect(),
         left_sets: blueprint.left_sets.clone(),
         disks: node.disks.clone(),
@@ -44,14 +45,19 @@ pub fn node_inputs(blueprint: &Blueprint, name: &NodeName, facts: Facts) -> Opti
     })
 }
 
-fn gone((name, plan): (&NodeName, &NodePlan)) -> Gone {
-    Gone { name: name.to_string(), address: plan.address.to_string() }
+fn gone((name, plan): (&NodeName, &NodePlan)) -> Option<Gone> {
+    let revoked = match plan.state {
+        NodeState::Lost => false,
+        NodeState::Revoked => true,
+        NodeState::InService | NodeState::Draining | NodeState::Retired => return None,
+    };
+    Some(Gone { name: name.to_string(), address: plan.address.to_string(), revoked })
 }
 
 fn lives(node: &NodePlan) -> bool {
     match node.state {
         NodeState::InService | NodeState::Draining => true,
-        NodeState::Lost | NodeState::Retired => false,
+        NodeState::Lost | NodeState::Revoked | NodeState::Retired => false,
     }
 }
 

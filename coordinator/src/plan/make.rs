@@ -91,7 +91,13 @@ pub async fn plan(
     if let Some(parent) = parent {
         refuse_taken(files, &policy, parent).map_err(PlanError::Site)?;
     }
-    let (blueprint, report) = muster_planner::plan(Input { policy: &policy, seen: &seen, parent, seed: root.seed });
+    let (blueprint, report) = muster_planner::plan(Input {
+        policy: &policy,
+        seen: &seen,
+        parent,
+        revoked: &root.identities.revocations.nodes,
+        seed: root.seed,
+    });
     let cloud = muster_planner::rows(&policy, parent, &blueprint, &seen);
 
     let known = known_facts(ctx)?;
@@ -200,7 +206,7 @@ fn lives(parent: Option<&Blueprint>, name: &NodeName, node: &NodePlan) -> bool {
     let same = parent.and_then(|parent| parent.nodes.get(name)).is_some_and(|old| old.incarnation == node.incarnation);
     same && match node.state {
         NodeState::InService | NodeState::Draining => true,
-        NodeState::Lost | NodeState::Retired => false,
+        NodeState::Lost | NodeState::Revoked | NodeState::Retired => false,
     }
 }
 

@@ -29,6 +29,7 @@ pub fn node(name: &str, state: NodeLife) -> NodeStatus {
         problems: vec![],
         drift: vec![],
         paused: None,
+        locked_out: None,
     }
 }
 

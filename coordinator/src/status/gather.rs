@@ -136,6 +136,7 @@ fn node(ctx: &Context, root: &Root, name: &NodeName, plan: &NodePlan, view: &Nod
     let exists = root.made.get(name).is_some_and(|made| made.token == plan.token);
     let state = match plan.state {
         NodeState::Draining => NodeLife::Draining,
+        NodeState::Revoked => NodeLife::Revoked,
         NodeState::Lost | NodeState::Retired => NodeLife::Retired,
         NodeState::InService => {
             let silent = ctx.silence(name, view, now).unwrap_or_default();
@@ -150,6 +151,7 @@ fn node(ctx: &Context, root: &Root, name: &NodeName, plan: &NodePlan, view: &Nod
         unready: unready.filter(|_| !ready),
         ready,
         cordoned,
+        locked_out: root.identities.too_late_since(name, now).filter(|_| !connected),
         converged,
         connected,
         wanted,
@@ -280,7 +282,7 @@ fn problem(step: &StepReport) -> Option<Problem> {
 fn pools(site: &Site, nodes: &[NodeStatus]) -> Vec<PoolStatus> {
     let ready = |name: &muster_ids::PoolName| nodes.iter().filter(|node| node.pool == *name && node.ready).count();
     let in_service = |name: &muster_ids::PoolName| {
-        let lives = |state| !matches!(state, NodeLife::Draining | NodeLife::Retired);
+        let lives = |state| !matches!(state, NodeLife::Draining | NodeLife::Revoked | NodeLife::Retired);
         nodes.iter().filter(|node| node.pool == *name && lives(node.state)).count()
     };
     let pool = |name: &muster_ids::PoolName| PoolStatus {

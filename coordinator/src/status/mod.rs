@@ -91,6 +91,10 @@ pub struct NodeStatus {
     /// Why it does not serve, where that is known.
     #[serde(default)]
     pub unready: Option<String>,
+    /// Since when its certificate can no longer be renewed, in seconds since the epoch: it was off for more than 30 days, and
+    /// has to be readmitted.
+    #[serde(default)]
+    pub locked_out: Option<i64>,
     /// It takes no new pods.
     #[serde(default)]
     pub cordoned: bool,
@@ -134,6 +138,8 @@ pub enum NodeLife {
     /// It was heard of before, and is not now.
     Silent,
     Draining,
+    /// Nobody trusts it any more; it is taken out of the cluster and its machine stopped.
+    Revoked,
     Retired,
 }
 

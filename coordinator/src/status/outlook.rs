@@ -107,6 +107,7 @@ impl NodeStatus {
             | NodeLife::Paused
             | NodeLife::Silent
             | NodeLife::Draining
+            | NodeLife::Revoked
             | NodeLife::Retired => false,
         }
     }

@@ -18,6 +18,7 @@ impl NodeLife {
             NodeLife::Paused => "paused",
             NodeLife::Silent => "silent",
             NodeLife::Draining => "draining",
+            NodeLife::Revoked => "revoked",
             NodeLife::Retired => "retired",
         }
     }
@@ -124,6 +125,15 @@ impl Status {
             | NodeLife::Paused
             | NodeLife::Draining
             | NodeLife::Retired => {}
+            NodeLife::Revoked => {
+                lines.push("revoked: it is taken out of the cluster, and its machine stopped".to_owned())
+            }
+        }
+        if node.locked_out.is_some() {
+            lines.push(format!(
+                "off for more than 30 days, its certificate cannot be renewed; where it runs: muster node readmit {}",
+                node.name
+            ));
         }
         let lives =
             matches!(node.state, NodeLife::Unready | NodeLife::Failing | NodeLife::Converging | NodeLife::Paused);
@@ -236,6 +246,7 @@ impl NodeStatus {
             | NodeLife::Paused
             | NodeLife::Silent
             | NodeLife::Draining
+            | NodeLife::Revoked
             | NodeLife::Retired => self.state.text().to_owned(),
         }
     }
@@ -253,6 +264,14 @@ impl NodeStatus {
         );
         if let Some(why) = &self.unready {
             _ = writeln!(out, "  not ready   {why}");
+        }
+        if let Some(since) = self.locked_out {
+            _ = writeln!(
+                out,
+                "  locked out  since {}: its certificate cannot be renewed; where it runs: muster node readmit {}",
+                clock(since),
+                self.name
+            );
         }
         if self.cordoned {
             _ = writeln!(out, "  cordoned    it takes no new pods");

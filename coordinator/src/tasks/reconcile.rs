@@ -105,7 +105,13 @@ async fn round(ctx: &Arc<Context>, boot: &Boot, told: &mut Told) -> Result<bool,
     let policy = ctx.policy(&published)?;
     let root = ctx.state.snapshot();
     let parent = &*published.blueprint;
-    let (next, report) = plan(Input { policy: &policy, seen: &seen, parent: Some(parent), seed: root.seed });
+    let (next, report) = plan(Input {
+        policy: &policy,
+        seen: &seen,
+        parent: Some(parent),
+        revoked: &root.identities.revocations.nodes,
+        seed: root.seed,
+    });
     let waits: Vec<String> = report.waits().map(ToString::to_string).collect();
     let mut changed = false;
     if next != *parent {
@@ -223,7 +229,7 @@ fn retire(ctx: &Context, blueprint: &muster_planner::Blueprint) -> Result<(), Ro
     let root = ctx.state.snapshot();
     let gone = |node: &NodeName| {
         !root.identities.revocations.nodes.contains(node)
-            && blueprint.nodes.get(node).is_none_or(|plan| plan.state >= NodeState::Lost)
+            && blueprint.nodes.get(node).is_none_or(|plan| plan.state >= NodeState::Revoked)
     };
     let retired: Vec<NodeName> = root.begun.keys().filter(|node| gone(node)).cloned().collect();
     for node in retired {

@@ -8,3 +8,4 @@ mod life;
 mod operators;
 mod plans;
 mod services;
+mod trust;

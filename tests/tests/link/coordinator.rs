@@ -254,6 +254,16 @@ impl Coordinator {
             .unwrap();
     }
 
+    pub fn readmit(&self, token: &str, node: &str) {
+        let now = self.clock.now();
+        self.identities
+            .change(&mut |identities| {
+                identities.readmit(Digest::of(token), node.parse().unwrap(), now);
+                true
+            })
+            .unwrap();
+    }
+
     pub fn revoke(&self, node: &str) {
         self.identities
             .change(&mut |identities| {

@@ -223,6 +223,30 @@ async fn after_a_weekend_off_all_comes_back_unaided() {
         .await;
 }
 
+/// Its certificate is of no use any more, and its token was used: only one that is given again brings it back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_32_days_off_a_node_is_back_when_it_is_readmitted() {
+    let mut coordinator = Coordinator::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = machine(folder.path(), &coordinator, "workers-1");
+    coordinator.publish(&coordinator.catalog_for("workers-1", 1));
+    let node = Node::start(folder.path(), &config, &coordinator);
+    until("the first report", || !coordinator.heard.lock().unwrap().reports.is_empty()).await;
+    node.stopped().await;
+    coordinator.stop().await;
+    coordinator.clock.advance(32 * 24 * HOUR);
+    coordinator.serve().await;
+    coordinator.publish(&coordinator.catalog_for("workers-1", 2));
+
+    let node = Node::start(folder.path(), &config, &coordinator);
+    until("the offline converge", || node.engine.generations() == [1]).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(node.link.enrolled().is_none(), "it is let in without anybody's word");
+    coordinator.readmit("token of workers-1", "workers-1");
+    until("the new generation", || node.engine.generations().last() == Some(&2)).await;
+    assert!(node.link.enrolled().is_some());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_coordinator_that_comes_and_goes_is_followed() {
     let mut coordinator = Coordinator::start().await;

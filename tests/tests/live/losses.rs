@@ -71,7 +71,9 @@ fn freeze(container: &str, frozen: bool) -> anyhow::Result<()> {
     let groups = fs::read_to_string(format!("/proc/{}/cgroup", pid.trim()))?;
     let of = |controller: &str| groups.lines().find_map(|line| line.split_once(controller)).map(|(_, path)| path);
     let (file, text) = match (of(":freezer:"), of("0::")) {
-        (Some(path), _) => (format!("/sys/fs/cgroup/freezer{path}/freezer.state"), if frozen { "FROZEN" } else { "THAWED" }),
+        (Some(path), _) => {
+            (format!("/sys/fs/cgroup/freezer{path}/freezer.state"), if frozen { "FROZEN" } else { "THAWED" })
+        }
         // systemd moves itself below the container's own group.
         (None, Some(path)) => {
             let path = path.trim_end_matches("/init.scope");

@@ -9,6 +9,7 @@ mod gone;
 mod leave;
 mod losses;
 mod readme;
+mod revoke;
 mod start;
 mod upstream;
 mod wrong;
@@ -50,6 +51,7 @@ const STEPS: &[Step] = &[
     ("the_worker_with_the_disk_is_lost", failure::disk_holder_lost),
     ("one_more_worker", change::worker),
     ("a_worker_dies_while_its_pool_shrinks", change::dead_worker),
+    ("revoked_nodes_are_out_for_good", revoke::revoked),
     ("down_leaves_nothing", start::down),
     ("up_is_killed_again_and_again", failure::up_killed),
     ("the_coordinator_is_killed_in_the_middle_of_up", failure::coordinator_killed_in_up),

@@ -9,7 +9,11 @@ use std::{
 use muster_catalog::kinds::cluster_member::MemberRole;
 use muster_coordinator::{context::Context, enrol::Identities, state::Root, status, turns::Turn};
 use muster_ids::{Digest, Generation, NodeName};
-use muster_planner::{Blueprint, blueprint::NodeState, check, check_change};
+use muster_planner::{
+    Blueprint,
+    blueprint::{NodePlan, NodeState},
+    check, check_change,
+};
 
 use crate::{hosts::Hosts, site::Site, stage::Stage};
 
@@ -82,7 +86,10 @@ impl Invariants {
                 && !stage.lost.lock().unwrap().contains(&instance.id)
                 && !self.retired.contains(&instance.node)
             {
-                stage.breaks("only what is retired is removed", format!("{} of {}", instance.id, instance.node));
+                stage.breaks(
+                    "only what is retired or revoked is removed",
+                    format!("{} of {}", instance.id, instance.node),
+                );
             }
         }
     }
@@ -145,7 +152,13 @@ impl Invariants {
                 stage.breaks("blueprints follow from their parents", format!("{findings:?}"));
             }
         }
-        let retired = blueprint.nodes.iter().filter(|(_, plan)| plan.state == NodeState::Retired);
+        // A worker's machine goes as soon as nobody trusts it.
+        let goes = |plan: &NodePlan| match plan.state {
+            NodeState::Retired => true,
+            NodeState::Revoked => plan.member == MemberRole::Worker,
+            NodeState::InService | NodeState::Draining | NodeState::Lost => false,
+        };
+        let retired = blueprint.nodes.iter().filter(|(_, plan)| goes(plan));
         self.retired.extend(retired.map(|(name, _)| name.clone()));
         self.blueprints.insert(digest, blueprint.clone());
     }

@@ -55,11 +55,14 @@ pub enum Change {
     Dns { wanted: String },
     /// The Node object is gone: kubelet makes it at its start.
     Register,
-    /// etcd starts anew with a manifest that begins no cluster: without its data it must not start at all.
+    /// etcd starts anew with a manifest that begins no cluster and names no others: without its data it must not start at all.
     SecureEtcd,
     /// Labels and taints of workers, which they may not change themselves.
     MarkWorkers { nodes: BTreeMap<String, Marking> },
-    /// What the cluster still has of nodes that died: their etcd members, then their Node objects. Whoever leads does it.
+    /// Names of nodes that the cluster takes nothing from any more.
+    Refuse { names: Vec<String> },
+    /// What the cluster still has of nodes that died or were revoked: their etcd members, then their Node objects. Whoever
+    /// leads does it.
     Bury { nodes: BTreeSet<String> },
     /// Labels and taints of the Node object.
     Mark { set: BTreeMap<String, String>, remove: BTreeSet<String>, taints: Option<Vec<String>> },
@@ -95,6 +98,7 @@ impl Describe for Change {
             | Self::Dns { .. }
             | Self::Register
             | Self::SecureEtcd
+            | Self::Refuse { .. }
             | Self::Bury { .. }
             | Self::Mark { .. }
             | Self::MarkWorkers { .. }
@@ -133,13 +137,15 @@ impl Describe for Change {
             Self::Dns { .. } => vec!["cluster DNS gets a server on every node, one after the other".to_owned()],
             Self::Register => vec!["+ the Node object, which is gone: kubelet starts anew, its pods run on".to_owned()],
             Self::SecureEtcd => {
-                vec!["etcd starts anew, so that it never begins a cluster of its own where its data is gone".to_owned()]
+                vec!["etcd starts anew, so that it starts in no cluster where its data is gone".to_owned()]
             }
             Self::MarkWorkers { nodes } => nodes.iter().flat_map(|(node, marking)| marking.detail(node)).collect(),
             Self::Several(changes) => changes.iter().flat_map(Self::detail).collect(),
-            Self::Bury { nodes } => {
-                nodes.iter().map(|node| format!("- {node}, which died: its etcd member and its Node object")).collect()
-            }
+            Self::Bury { nodes } => nodes
+                .iter()
+                .map(|node| format!("- {node}, which is gone: its etcd member and its Node object"))
+                .collect(),
+            Self::Refuse { names } => vec![format!("revoked nodes are refused: {}", names.join(", "))],
             Self::Mark { set, remove, taints } => {
                 let mut lines: Vec<_> = set.iter().map(|(key, value)| format!("+ label {key}={value}")).collect();
                 lines.extend(remove.iter().map(|key| format!("- label {key}")));
@@ -170,6 +176,7 @@ impl Describe for Change {
             | Self::Proxy { .. }
             | Self::Dns { .. }
             | Self::Register
+            | Self::Refuse { .. }
             | Self::Bury { .. }
             | Self::Mark { .. }
             | Self::MarkWorkers { .. }
@@ -247,13 +254,15 @@ pub fn diff(spec: &ClusterMemberSpec, observed: &Observed) -> Option<Change> {
     }
     let configure = observed.kubelet.as_ref().filter(|seen| membership.kubelet.as_ref() != Some(&seen.now));
     let proxy = observed.proxy.as_ref().filter(|(wanted, has)| has.as_ref() != Some(wanted));
+    let refused = observed.refused.as_ref().filter(|(wanted, has)| has.as_ref() != Some(wanted));
     let dns = observed.dns.as_ref().filter(|(wanted, has)| has.as_ref() != Some(wanted));
     // Alone it would take the whole cluster's etcd away for a moment, while others may be on their way in.
-    let secure = observed.newborn_etcd.is_some_and(|votes| votes >= spec.control_planes);
+    let secure = observed.loose_etcd.is_some_and(|votes| votes >= spec.control_planes);
     let mut changes: Vec<Change> = [
         configure.map(|seen| Change::Configure { differences: seen.differences.clone() }),
         (observed.node == Known::Absent).then_some(Change::Register),
         proxy.map(|(wanted, _)| Change::Proxy { wanted: wanted.clone() }),
+        refused.map(|_| Change::Refuse { names: spec.refused.clone() }),
         dns.map(|(wanted, _)| Change::Dns { wanted: wanted.clone() }),
         observed.node.node().and_then(|node| mark(spec, membership, node)),
         mark_workers(spec, &observed.workers),

@@ -1,4 +1,5 @@
-//! Disks get a holder once and stay with it.
+//! Disks get a holder once and stay with it. Only when that one was revoked they go to another: a new node, once the old
+//! instance is proven gone.
 //!
 //! A container is given its mounts when it is created, so a disk goes to a node whose instance this very planning asks
 //! for. A disk that comes to a living pool gets a new node, and the pool shrinks by another one afterwards. An instance
@@ -31,6 +32,7 @@ impl Draft<'_> {
                 self.waits.push(Waiting::DiskLost { disk: disk.clone() });
             }
         }
+        self.hand_on();
         for (disk, wanted) in &input.policy.disks {
             if self.next.disks.contains_key(disk) {
                 continue;
@@ -55,6 +57,32 @@ impl Draft<'_> {
             match place {
                 Some(node) => self.put(disk, wanted.size, &node),
                 None => self.waits(Waiting::DiskPlace { disk: disk.clone(), pool: wanted.pool.clone() }),
+            }
+        }
+    }
+
+    /// Disks of nodes that were revoked, whose instances cannot write to them any more.
+    fn hand_on(&mut self) {
+        for from in self.named(NodeState::Retired) {
+            let node = &self.next.nodes[&from];
+            let (pool, disks) = (node.pool.clone(), node.disks.clone());
+            if disks.is_empty() || !self.input.seen.absent(&from, self.input.policy.settle) {
+                continue;
+            }
+            for disk in disks {
+                let place = self.place(&pool).or_else(|| {
+                    let policy = self.input.policy.pools.get(&pool)?;
+                    self.add_node(&pool, policy, &format!("disk {disk} needs a node in place of {from}"))
+                });
+                let Some(to) = place else {
+                    self.waits(Waiting::DiskPlace { disk, pool: pool.clone() });
+                    continue;
+                };
+                let size = self.next.disks.get(&disk).map_or(0, |plan| plan.size);
+                if let Some(old) = self.next.nodes.get_mut(&from) {
+                    old.disks.retain(|held| *held != disk);
+                }
+                self.put(&disk, size, &to);
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Birth, adoption, loss and retirement: how nodes of the parent go on.
 //!
 //! A name's incarnations live one after the other, and each goes one way: in service, draining (lost, where its
-//! instance dies on the way), retired, forgotten. A name ends with the incarnation that is retired. After a recovery the parent may be older than the world; then what is
+//! instance dies on the way), retired, forgotten. One that an operator revoked goes from wherever it is to revoked, and
+//! from there to retired: a control plane when its vote is gone, a worker by way of lost. A name ends with the incarnation that is retired. After a recovery the parent may be older than the world; then what is
 //! seen with our token counts, because a planner made it from a later blueprint:
 //!
 //! - A later incarnation than the parent's is one that was in service: it is taken over, with its disks, also where the
@@ -35,9 +36,34 @@ impl Draft<'_> {
         }
     }
 
-    /// A retired node leaves the blueprint when its instance is gone for sure; its name stays used.
+    /// What was revoked serves no more. Its name is refused by the cluster from now on, for its kubelet's certificate goes on
+    /// being good; before the birth there is nobody to refuse it.
+    pub(super) fn revoke(&mut self) {
+        for name in self.input.revoked {
+            let state = self.next.nodes.get(name).map(|node| node.state);
+            if !matches!(state, Some(NodeState::InService | NodeState::Draining)) {
+                continue;
+            }
+            if self.next.born {
+                self.set_state(name, NodeState::Revoked);
+                self.next.refused.insert(name.clone());
+            } else {
+                self.set_state(name, NodeState::Retired);
+            }
+            if let Some(node) = self.next.nodes.get_mut(name) {
+                node.init = false;
+            }
+            self.did(format!("takes {name} out of service: it was revoked"));
+        }
+    }
+
+    /// A retired node leaves the blueprint when its instance is gone for sure; its name stays used. Its disks have found
+    /// another by then.
     pub(super) fn forget(&mut self) {
         for name in self.named(NodeState::Retired) {
+            if !self.next.nodes[&name].disks.is_empty() {
+                continue;
+            }
             if self.input.seen.absent(&name, self.input.policy.settle) {
                 self.next.nodes.remove(&name);
                 self.did(format!("forgets {name}: its instance is gone"));
@@ -79,6 +105,18 @@ impl Draft<'_> {
                 self.waits(Waiting::Leave { node: name });
             }
         }
+        for name in self.named(NodeState::Revoked) {
+            let control_plane = self.next.nodes[&name].member == MemberRole::ControlPlane;
+            if self.input.seen.absent(&name, self.input.policy.settle) {
+                self.set_state(&name, NodeState::Lost);
+                self.did(format!("counts {name} as lost: its instance is gone"));
+            } else if control_plane && self.left(&name, NodeState::Revoked) {
+                self.set_state(&name, NodeState::Retired);
+                self.did(format!("retires {name}: it is out of the cluster, which refuses its name"));
+            } else {
+                self.waits(Waiting::Revocation { node: name });
+            }
+        }
         for name in self.named(NodeState::Lost) {
             if self.left(&name, NodeState::Lost) {
                 self.set_state(&name, NodeState::Retired);
@@ -111,7 +149,8 @@ impl Draft<'_> {
                 continue;
             }
             let unknown = Waiting::Unknown { node: name.clone(), id: instance.id.clone() };
-            let policy = input.policy.pools.get(&pool);
+            // What nobody trusts is not taken back.
+            let policy = input.policy.pools.get(&pool).filter(|_| !input.revoked.contains(name));
             let (Some(policy), Some(address), Some(pods)) = (policy, instance.address, instance.pods) else {
                 self.waits(unknown);
                 continue;
@@ -186,7 +225,10 @@ impl Draft<'_> {
             (node.incarnation, node.token) = (instance.incarnation, token);
             node.image.clone_from(&instance.image);
             node.disks.clone_from(&instance.disks);
-            node.state = NodeState::InService;
+            // What nobody trusts has to be known in order to go.
+            if !self.input.revoked.contains(name) {
+                node.state = NodeState::InService;
+            }
             self.did(format!("takes incarnation {} of {name} back: it exists", instance.incarnation));
         }
         true

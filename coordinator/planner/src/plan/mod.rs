@@ -30,6 +30,8 @@ pub struct Input<'a> {
     pub policy: &'a Policy,
     pub seen: &'a Seen,
     pub parent: Option<&'a Blueprint>,
+    /// Names that an operator revoked, and those that were retired: none of them serves.
+    pub revoked: &'a BTreeSet<NodeName>,
     /// The environment's own, made once and kept: tokens of two environments never meet.
     pub seed: u64,
 }
@@ -43,6 +45,7 @@ pub fn plan(input: Input<'_>) -> (Blueprint, PlanReport) {
     for _ in 0..ROUNDS {
         let before = draft.next.clone();
         draft.step(Step::Birth, Draft::birth);
+        draft.step(Step::Revoke, Draft::revoke);
         draft.step(Step::Retire, Draft::retire);
         draft.step(Step::Forget, Draft::forget);
         draft.step(Step::Adopt, Draft::adopt);
@@ -89,6 +92,7 @@ impl<'a> Draft<'a> {
             born: false,
             sets: BTreeSet::new(),
             left_sets: BTreeSet::new(),
+            refused: BTreeSet::new(),
         });
         next.site = policy.site;
         next.left_sets.append(&mut next.sets);

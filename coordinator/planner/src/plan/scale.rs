@@ -22,6 +22,11 @@ struct Score {
     ordinal: Reverse<Option<u32>>,
 }
 
+/// Whether it leaves with disks that another one is made for.
+pub(super) fn hands_on_disks(node: &NodePlan) -> bool {
+    node.state >= NodeState::Revoked && !node.disks.is_empty()
+}
+
 impl Draft<'_> {
     pub(super) fn grow(&mut self) {
         for (pool, policy) in self.pools() {
@@ -31,7 +36,9 @@ impl Draft<'_> {
                 continue;
             }
             // Those that are taken back at the next reading need nobody in their place.
-            let awaited = self.awaited.get(&pool).copied().unwrap_or(0);
+            // Nor do those whose disks go to a new node, once it is sure that nobody writes to them any more.
+            let held = self.next.nodes.values().filter(|node| node.pool == pool && hands_on_disks(node)).count() as u32;
+            let awaited = self.awaited.get(&pool).copied().unwrap_or(0) + held;
             let serving = self.next.in_pool(&pool, NodeState::InService).count() as u32;
             let Some(wanted) = self.wanted(&pool, Some(policy)) else {
                 self.waits(Waiting::OddControlPlanes { wanted: policy.count });

@@ -28,6 +28,8 @@ pub struct World {
     pub made_ever: u64,
     pub blueprint: Option<Blueprint>,
     pub seen: Seen,
+    /// By an operator.
+    pub revoked: BTreeSet<NodeName>,
     /// Ids of instances that were drained and are no members any more.
     pub drained: BTreeSet<String>,
 }
@@ -60,6 +62,7 @@ impl World {
             made_ever: 0,
             blueprint: None,
             seen: Seen::default(),
+            revoked: BTreeSet::new(),
             drained: BTreeSet::new(),
         }
     }
@@ -96,6 +99,9 @@ impl World {
     pub fn plan(&mut self) -> (Blueprint, PlanReport) {
         let parent = self.blueprint.clone();
         let (next, report) = self.ask(parent.as_ref());
+        // An answer to one blueprint is none to the next, which asks for something else.
+        let state = |of: Option<&Blueprint>, node: &NodeName| of?.nodes.get(node).map(|plan| plan.state);
+        self.seen.cluster.left.retain(|node| state(parent.as_ref(), node) == state(Some(&next), node));
         let (again, second) = self.ask(Some(&next));
         assert!(again == next, "planning again changes the blueprint: {second:?}");
         assert_eq!(second.did().count(), 0, "planning again does something: {second:?}");
@@ -104,7 +110,7 @@ impl World {
     }
 
     fn ask(&self, parent: Option<&Blueprint>) -> (Blueprint, PlanReport) {
-        plan(Input { policy: &self.policy, seen: &self.seen, parent, seed: self.seed })
+        plan(Input { policy: &self.policy, seen: &self.seen, parent, revoked: &self.revoked, seed: self.seed })
     }
 
     /// Findings of the blueprint itself and of its step from `parent`.
@@ -194,8 +200,10 @@ impl World {
             Step::RemoveInstance { node, id } => {
                 // Gone already is success; another one of the name is left alone.
                 if let Some(instance) = self.truth.instances.get(node).filter(|instance| instance.id == *id) {
-                    assert!(instance.disks.is_empty(), "{node} is removed and holds a disk");
-                    let left = self.drained.contains(id) || !self.seen.cluster.born;
+                    let revoked = self.revoked.contains(node);
+                    assert!(instance.disks.is_empty() || revoked, "{node} is removed and holds a disk");
+                    let worker = blueprint.nodes[node].member == MemberRole::Worker;
+                    let left = self.drained.contains(id) || !self.seen.cluster.born || (revoked && worker);
                     assert!(left, "{node} is removed and has not left the cluster");
                     self.truth.instances.remove(node);
                 }
@@ -257,6 +265,7 @@ impl World {
     pub fn restore(&mut self, backup: &World) {
         self.restored = true;
         self.blueprint.clone_from(&backup.blueprint);
+        self.revoked.clone_from(&backup.revoked);
         let cluster = ClusterSeen { left: BTreeSet::new(), ..std::mem::take(&mut self.seen.cluster) };
         self.seen =
             Seen { latest: Inventory::default(), earlier: None, last_step: self.now, cluster, ..backup.seen.clone() };

@@ -74,7 +74,8 @@ pub struct Observed {
     pub membership: Option<Membership>,
     pub files: Files,
     pub node: Known,
-    /// Nodes that died and of which the cluster still has a Node object or an etcd member; looked for by control planes.
+    /// Nodes that died or were revoked and of which the cluster still has a Node object or an etcd member; looked for by control
+    /// planes.
     pub remains: BTreeSet<String>,
     /// Of a whole member.
     pub kubelet: Option<SettingsSeen>,
@@ -82,8 +83,10 @@ pub struct Observed {
     pub proxy: Option<(String, Option<String>)>,
     /// Cluster DNS, likewise.
     pub dns: Option<(String, Option<String>)>,
-    /// How many members vote, while this node's etcd would begin a cluster of its own if its data went.
-    pub newborn_etcd: Option<u32>,
+    /// The names that the cluster refuses, likewise.
+    pub refused: Option<(String, Option<String>)>,
+    /// How many members vote, while this node's etcd would do without its data if that went.
+    pub loose_etcd: Option<u32>,
     /// The workers' Node objects, as the control plane that leads sees them.
     pub workers: BTreeMap<String, WorkerSeen>,
 }

@@ -20,6 +20,7 @@ fn spec(role: MemberRole, start: Start) -> ClusterMemberSpec {
         ignore_preflight: vec![],
         control_planes: 3,
         gone: vec![],
+        refused: vec![],
         workers: vec![],
         tries: false,
     }
@@ -199,7 +200,7 @@ fn the_first_etcd_is_kept_from_beginning_a_cluster_once_all_vote() {
     let observed = |votes| Observed {
         membership: Some(note(ControlPlane, Start::Init, Stage::Member, 0)),
         files: all_files(),
-        newborn_etcd: votes,
+        loose_etcd: votes,
         ..Observed::default()
     };
     let spec = spec(ControlPlane, Start::Join);
