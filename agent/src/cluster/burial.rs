@@ -44,33 +44,49 @@ pub async fn remains(ctx: &Context, spec: &ClusterMemberSpec) -> Result<BTreeSet
 
 /// Removes etcd's members first: the vote of the dead counts against the living.
 pub async fn bury(ctx: &Context, spec: &ClusterMemberSpec, nodes: &BTreeSet<String>) -> Result<Done, StepError> {
-    let client = ctx.kube.client().await?;
-    if let Holder::Other(leader) = lease::ensure(&client, ctx.scope.node.as_str(), ctx.clock.now()).await? {
+    bury_from(ctx, &ctx.kube.client().await?, &own_etcd(ctx)?, spec, nodes).await
+}
+
+async fn bury_from(
+    ctx: &Context,
+    client: &Client,
+    etcd: &Etcd,
+    spec: &ClusterMemberSpec,
+    nodes: &BTreeSet<String>,
+) -> Result<Done, StepError> {
+    if let Holder::Other(leader) = lease::ensure(client, ctx.scope.node.as_str(), ctx.clock.now()).await? {
         let nodes = nodes.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
         return Err(StepError::Skip(Skip::Waits { what: format!("{leader}, which leads, to remove {nodes}") }));
     }
     let mut notes = Vec::new();
     for gone in spec.gone.iter().filter(|gone| nodes.contains(&gone.name)) {
-        let object = api::find(&client, &node::path(&gone.name)).await?;
-        if object.as_ref().is_some_and(node::is_ready) {
-            return Err(StepError::waits(format!("the cluster to notice that {} is gone", gone.name)));
-        }
-        notes.extend(bury_member(ctx, gone).await?);
+        let object = dead(client, gone).await?;
+        notes.extend(bury_member(ctx, client, etcd, gone).await?);
         if let Some(object) = object {
-            delete(&client, &object).await?;
+            delete(client, &object).await?;
             notes.push(format!("the Node {} removed", gone.name));
         }
     }
     Ok(Done { notes })
 }
 
-async fn bury_member(ctx: &Context, gone: &Gone) -> Result<Vec<String>, StepError> {
-    let etcd = own_etcd(ctx)?;
+/// Its Node, if there is one; as long as it is Ready, this waits.
+async fn dead(client: &Client, gone: &Gone) -> Result<Option<Value>, StepError> {
+    let object = api::find(client, &node::path(&gone.name)).await?;
+    if object.as_ref().is_some_and(node::is_ready) {
+        return Err(StepError::waits(format!("the cluster to notice that {} is gone", gone.name)));
+    }
+    Ok(object)
+}
+
+async fn bury_member(ctx: &Context, client: &Client, etcd: &Etcd, gone: &Gone) -> Result<Vec<String>, StepError> {
     if found(&etcd.members().await?, gone).is_empty() {
         return Ok(Vec::new());
     }
     let turn = join::take_turn(ctx, "removes a dead member from etcd").await?;
     let removed = async {
+        // It may have taken minutes to get the turn.
+        dead(client, gone).await?;
         let mut notes = Vec::new();
         for id in found(&etcd.members().await?, gone) {
             etcd.remove(id).await?;
@@ -104,3 +120,6 @@ async fn delete(client: &Client, object: &Value) -> Result<(), StepError> {
     tracing::info!(node = name, "the Node of a dead node was deleted");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
