@@ -13,6 +13,7 @@ mod docker;
 mod go;
 mod images;
 mod machine_images;
+mod mutants;
 mod oci;
 mod packages;
 mod progress;
@@ -94,6 +95,13 @@ enum Task {
     Record {
         #[command(subcommand)]
         what: Record,
+    },
+    /// Change lines that decide who may what and what goes, one at a time, and see that tests fail for it; takes hours
+    ///
+    /// Example: cargo xtask mutants turns burial
+    Mutants {
+        /// All parts when none is named
+        parts: Vec<mutants::Part>,
     },
     /// Run upstream's own end-to-end tests against the local environment
     Upstream {
@@ -203,6 +211,11 @@ fn run() -> Result<()> {
             }
             record::record(&progress, &checkout, &built.lab(), &what)?;
             progress.note(&format!("passed ({})", elapsed(started.elapsed())));
+        }
+        Task::Mutants { parts } => {
+            hears_not(&progress);
+            let cache = open(&root, &progress)?;
+            mutants::run(&progress, cache.root(), &checkout, &parts)?;
         }
         Task::Upstream { suite: Suite::Network { options } } => {
             let folder = tempfile::tempdir()?;
