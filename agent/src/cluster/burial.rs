@@ -50,26 +50,32 @@ pub async fn remains(ctx: &Context, spec: &ClusterMemberSpec) -> Result<BTreeSet
 
 /// Removes etcd's members first: the vote of the dead counts against the living.
 pub async fn bury(ctx: &Context, spec: &ClusterMemberSpec, nodes: &BTreeSet<String>) -> Result<Done, StepError> {
-    let client = ctx.kube.client().await?;
-    if let Holder::Other(leader) = lead(ctx, spec, &client).await? {
+    bury_from(ctx, &ctx.kube.client().await?, &own_etcd(ctx)?, spec, nodes).await
+}
+
+async fn bury_from(
+    ctx: &Context,
+    client: &Client,
+    etcd: &Etcd,
+    spec: &ClusterMemberSpec,
+    nodes: &BTreeSet<String>,
+) -> Result<Done, StepError> {
+    if let Holder::Other(leader) = lead(ctx, spec, client).await? {
         let nodes = nodes.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
         return Err(StepError::Skip(Skip::Waits { what: format!("{leader}, which leads, to remove {nodes}") }));
     }
     let mut notes = Vec::new();
     if spec.gone.iter().any(|gone| gone.revoked) {
-        refuse::write(&client, &spec.refused).await?;
+        refuse::write(client, &spec.refused).await?;
     }
     for gone in spec.gone.iter().filter(|gone| nodes.contains(&gone.name)) {
-        let object = api::find(&client, &node::path(&gone.name)).await?;
-        if !gone.revoked && object.as_ref().is_some_and(node::is_ready) {
-            return Err(StepError::waits(format!("the cluster to notice that {} is gone", gone.name)));
-        }
-        notes.extend(bury_member(ctx, gone).await?);
+        let object = dead(client, gone).await?;
+        notes.extend(bury_member(ctx, client, etcd, gone).await?);
         if let Some(object) = object {
-            delete(&client, &object, gone.revoked).await?;
+            delete(client, &object, gone.revoked).await?;
             notes.push(format!("the Node {} removed", gone.name));
         }
-        match end_pods(&client, gone).await? {
+        match end_pods(client, gone).await? {
             0 => {}
             ended => notes.push(format!("{ended} pods of {} ended", gone.name)),
         }
@@ -77,13 +83,23 @@ pub async fn bury(ctx: &Context, spec: &ClusterMemberSpec, nodes: &BTreeSet<Stri
     Ok(Done { notes })
 }
 
-async fn bury_member(ctx: &Context, gone: &Gone) -> Result<Vec<String>, StepError> {
-    let etcd = own_etcd(ctx)?;
+/// Its Node, if there is one; as long as it is Ready, this waits. Of one that was revoked nothing is believed.
+async fn dead(client: &Client, gone: &Gone) -> Result<Option<Value>, StepError> {
+    let object = api::find(client, &node::path(&gone.name)).await?;
+    if !gone.revoked && object.as_ref().is_some_and(node::is_ready) {
+        return Err(StepError::waits(format!("the cluster to notice that {} is gone", gone.name)));
+    }
+    Ok(object)
+}
+
+async fn bury_member(ctx: &Context, client: &Client, etcd: &Etcd, gone: &Gone) -> Result<Vec<String>, StepError> {
     if found(&etcd.members().await?, gone).is_empty() {
         return Ok(Vec::new());
     }
     let turn = join::take_turn(ctx, "removes a dead member from etcd").await?;
     let removed = async {
+        // It may have taken minutes to get the turn.
+        dead(client, gone).await?;
         let mut notes = Vec::new();
         for id in found(&etcd.members().await?, gone) {
             etcd.remove(id).await?;
@@ -159,3 +175,6 @@ async fn delete(client: &Client, object: &Value, revoked: bool) -> Result<(), St
     tracing::info!(node = name, "the Node of a dead node was deleted");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,6 +112,12 @@ impl Etcd {
         Ok(Self(client::with_certificate(endpoint, &ca, &cert, &key)?))
     }
 
+    /// By a client of a test's.
+    #[cfg(test)]
+    pub(super) fn over(client: Client) -> Self {
+        Self(client)
+    }
+
     /// The first of `endpoints` that answers.
     pub async fn connect(files: &dyn Files, endpoints: &[String]) -> Result<Self, StepError> {
         for endpoint in endpoints {

@@ -178,6 +178,7 @@ pub(super) fn micro_time(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::fake::FakeCluster;
 
     fn lease(holder: &str, renewed: &str) -> Value {
         json!({"metadata": {"resourceVersion": "7"}, "spec": {"holderIdentity": holder, "renewTime": renewed, "leaseTransitions": 2}})
@@ -213,6 +214,28 @@ mod tests {
             (&json!(3), &json!("1970-01-01T00:00:00.000000Z"))
         );
         assert_eq!(me.lease(Some(&lease("a", "x")), 0)["spec"]["leaseTransitions"], 2);
+    }
+
+    #[tokio::test]
+    async fn of_two_that_take_it_at_once_one_leads() {
+        let quicker = |cluster: &FakeCluster| {
+            cluster.before_the_next_change(|cluster| cluster.put(LEASE, lease("b", "1999-01-01T00:00:00Z")));
+        };
+        let cluster = FakeCluster::default();
+        // Nobody has had it, somebody gave it up, and this node had it itself.
+        for held in [None, Some(""), Some("a")] {
+            if let Some(holder) = held {
+                cluster.put(LEASE, lease(holder, "1999-01-01T00:00:00Z"));
+            }
+            quicker(&cluster);
+            let mut me = Candidate::new("a");
+            assert!(!me.round(&cluster.client(), 0).await.unwrap(), "{held:?}");
+            assert!(!me.leads(Instant::now()));
+            assert_eq!(holder(&cluster.client(), "a").await.unwrap(), Holder::Other("b".to_owned()));
+        }
+        cluster.put(LEASE, lease("", "x"));
+        assert!(Candidate::new("a").round(&cluster.client(), 0).await.unwrap());
+        assert_eq!(holder(&cluster.client(), "a").await.unwrap(), Holder::This);
     }
 
     #[test]

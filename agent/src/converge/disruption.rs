@@ -230,6 +230,25 @@ mod tests {
         assert_eq!(machine.coordinator.given(), 1);
     }
 
+    #[tokio::test]
+    async fn a_turn_that_has_ended_is_not_disrupted_under() {
+        let (machine, node) = (FakeMachine::new(), Arc::new(Node::default()));
+        let turn = disruption(&machine, &node);
+        turn.begin("restart containerd").await.unwrap();
+        turn.end(Went::Badly).await.unwrap();
+        // Cut off: the lease is not kept alive, and another node may have the turn by now.
+        machine.coordinator.away(true);
+        machine.coordinator.passes(Duration::from_secs(60));
+        assert!(turn.begin("restart docker").await.is_err());
+        machine.coordinator.away(false);
+        machine.coordinator.turn_held_by(Turn::Disrupt, Some("n-2"));
+        let held = turn.begin("restart docker").await;
+        assert!(matches!(&held, Err(StepError::Skip(Skip::Turn { held_by })) if held_by == "n-2"), "{held:?}");
+        machine.coordinator.turn_held_by(Turn::Disrupt, None);
+        turn.begin("restart docker").await.unwrap();
+        assert_eq!(machine.coordinator.taken().len(), 2);
+    }
+
     /// Seconds that a turn was kept for a pod that says this, one question a second, after the first before the disruption.
     async fn kept_for(pod: &[bool]) -> (bool, u64) {
         let (machine, node) = (FakeMachine::new(), Arc::new(Node::default()));

@@ -75,8 +75,15 @@ pub async fn apply(ctx: &Context, spec: &DirectorySpec, change: &Change) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use muster_plan::kinds::directory::diff;
+
     use super::*;
-    use crate::{Owner, adapters::files::RealFiles};
+    use crate::{
+        Owner,
+        adapters::{fake::FakeMachine, files::RealFiles},
+    };
 
     fn spec(path: &str, absent: bool) -> DirectorySpec {
         let (owner, group, mode) = ("root".into(), "root".into(), "0755".into());
@@ -151,5 +158,22 @@ mod tests {
         drop(held);
         let observed = look(&files, &Accounts::new(&files), &scope(&[]), &spec("/d", true)).unwrap();
         assert_eq!((observed.reasons.len(), names(&observed).len()), (0, 2));
+    }
+
+    #[tokio::test]
+    async fn a_folder_goes_with_all_in_it_only_where_purge_says_so() {
+        for purge in [false, true] {
+            let root = tempfile::tempdir().unwrap();
+            let files = Arc::new(RealFiles::below(root.path()));
+            files.write("/d/sub/somebodys", b"kept", 0o644, 0, 0).unwrap();
+            files.write("/etc/passwd", b"root:x:0:0::/root:/bin/sh\n", 0o644, 0, 0).unwrap();
+            files.write("/etc/group", b"root:x:0:\n", 0o644, 0, 0).unwrap();
+            let ctx = Context { files: files.clone(), ..FakeMachine::new().node("n-1") };
+            let spec = DirectorySpec { purge, ..spec("/d", true) };
+            let observed = observe(&ctx, &spec).await.unwrap();
+            let change = diff(&spec, &observed).expect("it is there, and is to go");
+            assert_eq!(apply(&ctx, &spec, &change).await.is_ok(), purge);
+            assert_eq!(files.read("/d/sub/somebodys").unwrap().is_some(), !purge);
+        }
     }
 }

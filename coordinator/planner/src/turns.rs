@@ -179,6 +179,64 @@ mod tests {
         }
     }
 
+    fn asks(name: &str, blueprint: &Blueprint, holders: &[&str], ready: &[&str]) -> Turn {
+        may_disrupt(&name.parse().unwrap(), blueprint, &policy(), &names(holders), &names(ready))
+    }
+
+    fn control_plane(pool: &str) -> NodePlan {
+        NodePlan { member: MemberRole::ControlPlane, ..node(pool, NodeState::InService) }
+    }
+
+    #[test]
+    fn before_the_birth_and_with_a_turn_in_hand_nobody_is_judged() {
+        let all = [("cp-1", control_plane("cp")), ("cp-2", control_plane("cp")), ("cp-3", control_plane("cp"))];
+        let born = blueprint(&all);
+        let unborn = Blueprint { born: false, ..blueprint(&all) };
+        assert_eq!(asks("cp-1", &unborn, &["cp-2"], &["cp-1"]), Turn::Granted);
+        assert_eq!(asks("cp-1", &born, &["cp-1", "cp-2"], &["cp-1"]), Turn::Granted);
+        let by = vec!["cp-2".parse().unwrap(), "cp-3".parse().unwrap()];
+        assert_eq!(asks("cp-1", &born, &["cp-2"], &["cp-1"]), Turn::Held { by });
+        assert_eq!(asks("cp-9", &born, &[], &[]), Turn::Unknown);
+    }
+
+    #[test]
+    fn the_control_plane_keeps_its_majority_beyond_pools() {
+        // Each in a pool of its own, so that no pool's budget holds anybody up.
+        let all = ["a", "b", "c"].map(|pool| (pool.to_owned() + "-1", control_plane(pool)));
+        let mut nodes: Vec<(&str, NodePlan)> = all.iter().map(|(name, plan)| (name.as_str(), plan.clone())).collect();
+        nodes.push(("workers-1", node("workers", NodeState::InService)));
+        let plane = blueprint(&nodes);
+        let few = Turn::Quorum { ready: 1, needed: 2 };
+        assert_eq!(asks("a-1", &plane, &[], &["a-1", "b-1", "c-1"]), Turn::Granted);
+        assert_eq!(asks("a-1", &plane, &[], &["a-1", "b-1"]), few);
+        assert_eq!(asks("a-1", &plane, &["b-1"], &["a-1", "b-1", "c-1"]), few);
+        // One that does not serve is not missed, and a worker has no vote.
+        assert_eq!(asks("c-1", &plane, &[], &["a-1"]), Turn::Granted);
+        assert_eq!(asks("workers-1", &plane, &[], &["workers-1"]), Turn::Granted);
+        let alone = blueprint(&nodes[..1]);
+        assert_eq!(asks("a-1", &alone, &[], &["a-1"]), Turn::Granted, "the site's own choice");
+        assert!(few.to_string().contains("1 other members are ready, 2 are needed"), "{few}");
+    }
+
+    #[test]
+    fn a_node_that_does_not_serve_waits_for_holders_alone_and_the_gone_for_nobody() {
+        let serves = NodeState::InService;
+        let all = [
+            ("workers-1", node("workers", serves)),
+            ("workers-2", node("workers", serves)),
+            ("workers-3", node("workers", NodeState::Lost)),
+            ("others-1", node("others", serves)),
+        ];
+        let plan = blueprint(&all);
+        let held = Turn::Held { by: vec!["workers-2".parse().unwrap()] };
+        assert_eq!(asks("workers-1", &plan, &[], &["workers-1"]), held);
+        assert_eq!(asks("workers-1", &plan, &[], &[]), Turn::Granted, "it may be what heals it");
+        assert_eq!(asks("workers-1", &plan, &["workers-2"], &[]), held);
+        assert_eq!(asks("workers-1", &plan, &["others-1"], &["workers-1", "workers-2"]), Turn::Granted);
+        assert_eq!(asks("workers-1", &plan, &["workers-3"], &["workers-1", "workers-2"]), Turn::Granted);
+        assert_eq!(held.to_string(), "workers-2");
+    }
+
     #[test]
     fn a_node_that_fails_though_it_serves_holds_up_its_pool_and_not_itself() {
         let serves = NodeState::InService;

@@ -30,6 +30,8 @@ trait World: Send {
     fn mints(&mut self, ticket: JoinTicket);
     /// The coordinator goes away, or comes back.
     async fn away(&mut self, away: bool);
+    /// So much time passes.
+    async fn passes(&mut self, time: Duration);
 }
 
 fn ticket() -> JoinTicket {
@@ -70,6 +72,7 @@ async fn keeps(ports: &Ports<'_>, world: &mut dyn World) {
 
     // Away: what was had is there, and nothing new.
     world.away(true).await;
+    world.passes(Duration::from_secs(20)).await;
     assert!(held.valid(), "a lease outlives a short absence");
     let turn = ports.turns.take(Turn::Etcd, "join").await.map(drop);
     assert!(matches!(turn, Err(PortError::Unreachable(_))), "{turn:?}");
@@ -91,6 +94,27 @@ async fn keeps(ports: &Ports<'_>, world: &mut dyn World) {
     held.give().await;
     world.other(Turn::Disrupt, true).await;
     assert_eq!(take(Turn::Disrupt).await.err().as_deref(), Some("workers-2"), "it was given back");
+
+    // A turn is over before its lease of a minute is, where nobody kept it alive: another may have it then.
+    let held = take(Turn::Etcd).await.expect("nobody has it");
+    world.away(true).await;
+    world.passes(Duration::from_secs(55)).await;
+    assert!(!held.valid());
+    // Its holder is gone with it, and gives nothing back.
+    drop(held);
+    world.passes(Duration::from_secs(10)).await;
+    world.away(false).await;
+    world.other(Turn::Etcd, true).await;
+    let again = async {
+        loop {
+            match ports.turns.take(Turn::Etcd, "join").await {
+                Ok(Taken::HeldBy(node)) => return assert_eq!(node, "workers-2"),
+                Ok(Taken::Granted(_)) => panic!("two have it"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), again).await.expect("it is asked again");
 }
 
 struct Faked(Arc<FakeCoordinator>);
@@ -107,6 +131,10 @@ impl World for Faked {
 
     async fn away(&mut self, away: bool) {
         self.0.away(away);
+    }
+
+    async fn passes(&mut self, time: Duration) {
+        self.0.passes(time);
     }
 }
 
@@ -130,8 +158,15 @@ impl World for Real {
             held.give().await;
         }
         if holds {
-            let Ok(Taken::Granted(held)) = self.other.take(turn, "too").await else { panic!("somebody has it") };
-            self.held = Some(held);
+            self.held = Some(loop {
+                match self.other.take(turn, "too").await {
+                    Ok(Taken::Granted(held)) => break held,
+                    Ok(Taken::HeldBy(node)) => panic!("{node} has it"),
+                    // It was away, and is asked again.
+                    Err(PortError::Unreachable(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
+                    Err(error) => panic!("{error:?}"),
+                }
+            });
         }
     }
 
@@ -148,6 +183,12 @@ impl World for Real {
             self.coordinator.serve().await;
         }
     }
+
+    async fn passes(&mut self, time: Duration) {
+        tokio::time::pause();
+        tokio::time::advance(time).await;
+        tokio::time::resume();
+    }
 }
 
 async fn link(folder: &tempfile::TempDir, coordinator: &Coordinator, name: &str) -> Link {
@@ -159,7 +200,7 @@ async fn link(folder: &tempfile::TempDir, coordinator: &Coordinator, name: &str)
     link
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn the_link_keeps_it() {
     let coordinator = Coordinator::start().await;
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

@@ -1,7 +1,7 @@
-//! A coordinator whose CA, gate and enrolment are the real ones, and whose agent service says what a test tells it to.
+//! A coordinator whose CA, gate and enrolment are the real ones, and whose agent service says what a test tells it to; its turns are the
+//! real one's too.
 
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{Arc, Mutex},
@@ -14,6 +14,7 @@ use muster_coordinator::{
     ca::{Authority, Rotation},
     cloud::Answer,
     enrol::{Enrolment, IdentityStore as _, MemoryIdentities, Vouch},
+    turns::{self, Turns},
 };
 use muster_ids::{Digest, Generation, NodeName};
 use muster_proto::{
@@ -31,6 +32,7 @@ use tokio::{
     net::TcpListener,
     sync::{broadcast, watch},
     task::JoinHandle,
+    time::Instant,
 };
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
@@ -53,7 +55,11 @@ pub struct Heard {
     pub offers: Vec<JoinOffer>,
     pub signed: Vec<SignedOffer>,
     pub clusters: Vec<String>,
-    pub turns: BTreeMap<String, String>,
+    pub turns: Turns,
+}
+
+fn node_of<T>(request: &Request<T>) -> Result<NodeName, Status> {
+    authz::peer(request)?.name.parse().map_err(|_| Status::permission_denied("this call is an agent's"))
 }
 
 struct Scripted {
@@ -99,14 +105,18 @@ impl Agent for Scripted {
     }
 
     async fn take_turn(&self, request: Request<TurnRequest>) -> Result<Response<TurnReply>, Status> {
-        let node = authz::peer(&request)?.name.clone();
-        let mut heard = self.heard.lock().unwrap();
-        let held_by = heard.turns.entry(request.into_inner().turn).or_insert_with(|| node.clone()).clone();
-        Ok(Response::new(TurnReply { granted: held_by == node, held_by }))
+        let node = node_of(&request)?;
+        let TurnRequest { turn, reason, seconds } = request.into_inner();
+        let turn = turn.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
+        let (now, lasts) = (Instant::now().into_std(), turns::lease(seconds));
+        let taken = self.heard.lock().unwrap().turns.take(turn, &node, &reason, lasts, now, turns::alone);
+        Ok(Response::new(TurnReply { granted: taken.is_ok(), held_by: taken.err().unwrap_or_default() }))
     }
 
     async fn give_turn(&self, request: Request<TurnRequest>) -> Result<Response<Empty>, Status> {
-        self.heard.lock().unwrap().turns.remove(&request.get_ref().turn);
+        let node = node_of(&request)?;
+        let turn = request.get_ref().turn.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
+        self.heard.lock().unwrap().turns.give(turn, &node);
         Ok(Response::new(Empty {}))
     }
 

@@ -1,7 +1,7 @@
 //! One dead node is nobody's outage: each node lost in each way, while people pay and pods on every node ask for names.
 //!
-//! CI loses the first control plane and the database's node, as far as it has time; `MUSTER_LOSSES=all` loses each node in all
-//! ways, and `MUSTER_LOSSES=workers-1,workers-2` these, for the record in docs/birth.md.
+//! CI loses the first control plane and the database's node, as far as it has time; `cargo xtask record losses`, by
+//! `MUSTER_LOSSES=all`, loses each node in all ways, and `record losses workers-1 workers-2` these, for the record in docs/tests.md.
 
 use std::{
     fmt, fs,

@@ -22,7 +22,8 @@ pub struct Minted {
 #[derive(Debug, Clone)]
 pub struct Disrupted {
     pub pool: String,
-    pub since: Duration,
+    /// When it asked for its turn, since the beginning.
+    pub asked: Duration,
 }
 
 /// The cluster.
@@ -41,7 +42,7 @@ pub struct Cluster {
     pub disrupted: BTreeMap<NodeName, Disrupted>,
     /// How often anything was disrupted on purpose.
     pub disruptions: u32,
-    /// When the coordinator first knew of the birth: before, nobody asks for turns.
+    /// When the coordinator first knew of the birth: before, everybody gets a turn to disrupt.
     pub known_born: Option<Duration>,
 }
 

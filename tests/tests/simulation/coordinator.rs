@@ -69,6 +69,11 @@ impl Stage {
         self.edits(|root| root.identities.revocations = Default::default());
     }
 
+    /// The planted fault: which enrolment tokens were used is gone after a crash.
+    pub fn renews_tokens(&self) {
+        self.edits(|root| root.identities.tokens.values_mut().for_each(|token| token.used = None));
+    }
+
     /// Somebody edits the record while no coordinator runs.
     fn edits(&self, edit: impl FnOnce(&mut Root)) {
         let store = Sqlite::open(&self.state().join(backup::STORE)).unwrap();

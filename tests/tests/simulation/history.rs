@@ -3,12 +3,18 @@
 //! Each seed knows about half of the sorts, so that some histories are all of one thing. Trouble is bounded: a clock jumps
 //! only when every machine has its identity (a token lives for a day), and only one machine is lost.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use muster_coordinator::{backup, cloud::fake::Faults};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
 use crate::{
+    absence::Absence,
     hosts::{Hosts, address},
     machine::{FORGED, Machine},
     node::COORDINATOR,
@@ -34,6 +40,7 @@ enum Trouble {
     Pause,
     Jump,
     Lost,
+    LongOff,
     Stopped,
     Provider,
     FileByHand,
@@ -43,7 +50,7 @@ enum Trouble {
     Restore,
 }
 
-const ALL: [Trouble; 20] = [
+const ALL: [Trouble; 21] = [
     Trouble::Partition,
     Trouble::OneWay,
     Trouble::Hold,
@@ -57,6 +64,7 @@ const ALL: [Trouble; 20] = [
     Trouble::Pause,
     Trouble::Jump,
     Trouble::Lost,
+    Trouble::LongOff,
     Trouble::Stopped,
     Trouble::Provider,
     Trouble::FileByHand,
@@ -79,12 +87,14 @@ pub struct History {
     random: StdRng,
     known: Vec<Trouble>,
     next: Duration,
-    ends: Duration,
+    /// Trouble goes on for so long after the cluster's birth.
+    after_birth: Duration,
     links: BTreeMap<IpAddr, (Wrong, Duration)>,
     provider_heals: Option<Duration>,
     /// As the operator wants it.
     site: Site,
     lost: bool,
+    absence: Option<Absence>,
     backup: Option<Vec<u8>>,
     restored: bool,
     /// What comes with the next disruption: the moment at which it hurts most.
@@ -93,6 +103,9 @@ pub struct History {
     unknown: BTreeMap<String, Duration>,
     identity: age::x25519::Identity,
 }
+
+/// Trouble that keeps a cluster from its birth ends by then.
+const UNBORN: Duration = Duration::from_secs(180);
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -107,16 +120,17 @@ impl History {
             known.extend(needed);
         }
         let next = seconds(random.random_range(1..20));
-        let ends = next + seconds(random.random_range(25..75));
+        let after_birth = seconds(random.random_range(30..90));
         Self {
             random,
             known,
             next,
-            ends,
+            after_birth,
             links: BTreeMap::new(),
             provider_heals: None,
             site: FIRST,
             lost: false,
+            absence: None,
             backup: None,
             restored: false,
             ambush: None,
@@ -130,11 +144,22 @@ impl History {
         self.site
     }
 
+    /// Addresses whose way to the coordinator is shut, at least in one direction.
+    pub fn cut(&self) -> BTreeSet<IpAddr> {
+        let shut = self.links.iter().filter(|(_, (wrong, _))| matches!(wrong, Wrong::Cut | Wrong::Held));
+        shut.map(|(address, _)| *address).collect()
+    }
+
     /// True once all faults have ended.
     pub fn step(&mut self, hosts: &mut Hosts) -> bool {
         let now = hosts.sim.elapsed();
         self.heal(hosts, now);
-        if now >= self.ends {
+        if self.absence.as_mut().is_some_and(|absence| absence.step(hosts)) {
+            self.absence = None;
+        }
+        let born = hosts.stage.cluster.lock().unwrap().known_born;
+        let ends = born.map_or(UNBORN, |born| born + self.after_birth);
+        if now >= ends && self.absence.is_none() {
             self.end(hosts);
             return true;
         }
@@ -320,9 +345,7 @@ impl History {
                 stage.orders.lock().unwrap().give(order);
             }
             Trouble::Jump => {
-                let settled = !hosts.machines().is_empty()
-                    && hosts.machines().iter().all(|machine| machine.folder.join("identity/identity.json").exists());
-                if settled && self.known_to_all(hosts) {
+                if self.all_enrolled(hosts) {
                     let hours = *[7, 13, 30, 80].choose(&mut self.random).expect("four");
                     stage.tell(format!("{hours} hours pass"));
                     stage.clock.jump(hours * 3600);
@@ -330,6 +353,7 @@ impl History {
                 }
             }
             Trouble::Lost => self.lose(hosts),
+            Trouble::LongOff => self.leave_off(hosts),
             Trouble::Stopped => {
                 let Some(machine) = self.any(hosts).filter(|machine| hosts.on(machine)) else { return };
                 stage.tell(format!("{} is stopped past everybody", machine.node));
@@ -366,31 +390,50 @@ impl History {
         }
     }
 
-    /// Whether every instance is in the record as made: a token's day must not end before its machine enrols.
-    fn known_to_all(&self, hosts: &Hosts) -> bool {
+    /// Whether every instance is in the record as made, and has its identity: a token's day must not end before its
+    /// machine enrols.
+    fn all_enrolled(&self, hosts: &Hosts) -> bool {
+        let machines = hosts.machines();
+        if !machines.iter().all(|machine| machine.folder.join("identity/identity.json").exists()) {
+            return false;
+        }
         let Some(ctx) = hosts.stage.coordinator() else { return false };
         let Ok(published) = ctx.current() else { return false };
         let root = ctx.state.snapshot();
-        let machines = hosts.machines();
-        published.blueprint.nodes.iter().all(|(name, plan)| {
-            root.made.get(name).is_some_and(|made| {
-                made.token == plan.token
-                    && machines.iter().any(|machine| machine.node == *name && machine.instance == made.id)
+        !machines.is_empty()
+            && published.blueprint.nodes.iter().all(|(name, plan)| {
+                root.made.get(name).is_some_and(|made| {
+                    made.token == plan.token
+                        && machines.iter().any(|machine| machine.node == *name && machine.instance == made.id)
+                })
             })
-        })
     }
 
-    /// A machine is lost for good: only where the cluster can spare it.
-    fn lose(&mut self, hosts: &Hosts) {
-        let stage = hosts.stage.clone();
+    /// A machine that the cluster can spare; one is all that it can.
+    fn spared(&mut self, hosts: &Hosts) -> Option<Arc<Machine>> {
         let whole = {
-            let cluster = stage.cluster.lock().unwrap();
+            let cluster = hosts.stage.cluster.lock().unwrap();
             cluster.known_born.is_some() && cluster.etcd.len() == 3
         };
-        let Some(machine) = self.any(hosts) else { return };
-        if self.lost || !whole {
+        self.any(hosts).filter(|_| whole && !self.lost)
+    }
+
+    /// A machine is off for longer than its certificate can be renewed. A coordinator that is restored meanwhile would
+    /// know none of the certificates that the others have by then.
+    fn leave_off(&mut self, hosts: &mut Hosts) {
+        if self.backup.is_some() || !self.all_enrolled(hosts) {
             return;
         }
+        let Some(machine) = self.spared(hosts).filter(|machine| hosts.on(machine)) else { return };
+        self.lost = true;
+        self.known.retain(|known| !matches!(known, Trouble::Restore | Trouble::Jump));
+        self.absence = Some(Absence::begin(hosts, machine));
+    }
+
+    /// A machine is lost for good.
+    fn lose(&mut self, hosts: &Hosts) {
+        let stage = hosts.stage.clone();
+        let Some(machine) = self.spared(hosts) else { return };
         self.lost = true;
         stage.tell(format!("{} is lost", machine.node));
         stage.lost.lock().unwrap().insert(machine.instance.clone());
@@ -447,6 +490,11 @@ fn needed(plant: Plant) -> Option<Vec<Trouble>> {
         Plant::NoMark => Some([vec![Trouble::OldDisk; 6], vec![Trouble::Apply; 6]].concat()),
         Plant::NoPause => Some([vec![Trouble::Pause; 6], vec![Trouble::Apply; 6]].concat()),
         Plant::NoEpoch => Some([vec![Trouble::Restore; 4], vec![Trouble::Apply; 6]].concat()),
+        Plant::EndlessTurn => Some([vec![Trouble::Apply; 8], vec![Trouble::Partition; 2]].concat()),
+        Plant::Drafts => Some(vec![Trouble::Apply; 2]),
+        Plant::UsedTokens => Some(vec![Trouble::CoordinatorCrash; 4]),
+        Plant::Hearsay => Some(vec![Trouble::Partition; 8]),
+        Plant::StaleReports => Some(vec![Trouble::Apply; 6]),
         Plant::NoDurability => Some([vec![Trouble::CoordinatorCrash; 4], vec![Trouble::Apply; 6]].concat()),
     }
 }

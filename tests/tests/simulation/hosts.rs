@@ -15,7 +15,7 @@ use crate::{
     machine::Machine,
     node::{COORDINATOR, agent},
     operator::operator,
-    plants::Plant,
+    plants::{Plant, believes},
     stage::Stage,
 };
 
@@ -75,6 +75,7 @@ impl Hosts {
         self.sim.step()?;
         self.stage.clock.stepped(self.sim.elapsed());
         self.follow_provider();
+        believes(&self.stage);
         if self.stage.plant == Plant::NoDurability && self.sim.elapsed().as_millis().is_multiple_of(10_000) {
             self.stage.keeps();
         }
@@ -177,6 +178,14 @@ impl Hosts {
         }
     }
 
+    /// A machine that is off is switched on now.
+    pub fn switch_on(&mut self, machine: &Machine) {
+        let now = self.sim.elapsed();
+        if let Some(seat) = self.seats.get_mut(&machine.address) {
+            seat.boots = Some(now);
+        }
+    }
+
     pub fn coordinator_runs(&self) -> bool {
         self.coordinator_starts.is_none()
     }
@@ -186,11 +195,11 @@ impl Hosts {
         // Before its runtime goes, so that nothing of it lives on.
         drop(self.stage.coordinator.lock().unwrap().take());
         self.sim.crash(address(COORDINATOR));
-        if self.stage.plant == Plant::NoDurability {
-            self.stage.forgets();
-        }
-        if self.stage.plant == Plant::NoRevocation {
-            self.stage.forgives();
+        match self.stage.plant {
+            Plant::NoDurability => self.stage.forgets(),
+            Plant::NoRevocation => self.stage.forgives(),
+            Plant::UsedTokens => self.stage.renews_tokens(),
+            _other => {}
         }
         self.coordinator_starts = Some(self.sim.elapsed() + away);
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -15,7 +16,7 @@ use muster_planner::{
     check, check_change,
 };
 
-use crate::{hosts::Hosts, site::Site, stage::Stage};
+use crate::{hosts::Hosts, site::Site, stage::Stage, told::Told};
 
 /// What was seen before.
 #[derive(Default)]
@@ -31,6 +32,7 @@ pub struct Invariants {
     retired: BTreeSet<NodeName>,
     looked: Duration,
     given: Given,
+    told: Told,
     resting: Option<Rest>,
     pub revoked: Option<Revoked>,
 }
@@ -50,13 +52,15 @@ pub struct Revoked {
 }
 
 impl Invariants {
-    pub fn hold(&mut self, hosts: &Hosts) {
+    /// `cut` are the addresses that have no way to the coordinator just now.
+    pub fn hold(&mut self, hosts: &Hosts, cut: &BTreeSet<IpAddr>) {
         let stage = &*hosts.stage;
         // The record first: what it retires may be gone within the same step.
         if let Some(ctx) = stage.coordinator() {
             self.record(stage, &ctx);
             self.given.hold(stage, &ctx);
             self.refused(stage, &ctx);
+            self.told.hold(hosts, &ctx, cut);
         }
         self.provider(stage);
     }
@@ -282,10 +286,11 @@ impl Given {
         };
         let same = std::ptr::eq(self.by.as_ptr(), Arc::as_ptr(ctx));
         let born = stage.cluster.lock().unwrap().known_born;
-        let counts = born.is_some_and(|born| stage.clock.elapsed() > born + Duration::from_secs(70));
+        // Those of the step in which the birth became known were judged before it.
+        let judged = |turn| turn == Turn::Etcd || born.is_some_and(|born| stage.clock.elapsed() > born);
         // A coordinator that starts believes in every lease it remembers, the ended ones too: late is safe.
-        if same && counts {
-            for (turn, node) in held.difference(&self.held) {
+        if same {
+            for (turn, node) in held.difference(&self.held).filter(|(turn, _)| judged(*turn)) {
                 let with = |other: &&(Turn, NodeName)| other.0 == *turn && other.1 != *node;
                 let near = |other: &&(Turn, NodeName)| *turn == Turn::Etcd || pool(&other.1) == pool(node);
                 if let Some((_, other)) = held.iter().filter(with).find(near) {

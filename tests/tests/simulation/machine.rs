@@ -22,8 +22,6 @@ use crate::{cluster::Disrupted, stage::Stage};
 
 /// The unit whose restart disrupts.
 pub const UNIT: &str = "engine.service";
-/// A lease's life and a bit: what was begun before the cluster's birth was known has ended by then.
-const BEFORE_BIRTH: Duration = Duration::from_secs(70);
 
 /// A machine. It is one instance of the provider's; another instance is another machine.
 pub struct Machine {
@@ -49,6 +47,8 @@ struct State {
     /// The newest that was converged, and its content.
     applied: Option<(Generation, Digest)>,
     pause: Option<i64>,
+    /// When it asked for the turn to disrupt that it had last.
+    asked: Duration,
 }
 
 impl Machine {
@@ -183,6 +183,11 @@ impl Machine {
         self.state.lock().unwrap().pause = until;
     }
 
+    /// It has the turn to disrupt, and asked for it then.
+    pub fn has_turn(&self, asked: Duration) {
+        self.state.lock().unwrap().asked = asked;
+    }
+
     /// What was changed on its disk so far, the agent's own notes apart.
     pub fn changes(&self) -> usize {
         self.fake.files.changes().iter().filter(|change| !change.contains("/var/lib/muster-agent/")).count()
@@ -192,22 +197,22 @@ impl Machine {
     /// Until the guard is dropped this node is disrupted on purpose.
     pub fn disrupt(self: &Arc<Self>) -> Guard {
         let stage = &self.stage;
-        let now = stage.clock.elapsed();
+        let mine = Disrupted { pool: self.pool().to_owned(), asked: self.state.lock().unwrap().asked };
         let mut cluster = stage.cluster.lock().unwrap();
-        let mine = Disrupted { pool: self.pool().to_owned(), since: now };
-        let counts = |since: Duration| cluster.known_born.is_some_and(|born| since > born + BEFORE_BIRTH);
+        // Before there is a cluster everybody may; whoever asked since then was judged by who has a turn.
+        let judged = |of: &Disrupted| cluster.known_born.is_some_and(|born| of.asked > born);
         let others: Vec<_> = cluster
             .disrupted
             .iter()
-            .filter(|(node, other)| **node != self.node && other.pool == mine.pool && counts(other.since))
+            .filter(|(node, other)| **node != self.node && other.pool == mine.pool)
+            .filter(|(_, other)| judged(other) || judged(&mine))
             .map(|(node, _)| node.to_string())
             .collect();
-        let counted = counts(now);
         cluster.disrupted.insert(self.node.clone(), mine);
         cluster.disruptions += 1;
         drop(cluster);
         stage.tell(format!("{} is disrupted", self.node));
-        if counted && !others.is_empty() {
+        if !others.is_empty() {
             let text = format!("{} and {} at once", self.node, others.join(", "));
             stage.breaks("one node of a pool is disrupted at a time", text);
         }

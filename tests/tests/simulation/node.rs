@@ -64,7 +64,7 @@ pub async fn agent(machine: Arc<Machine>, pin: Digest) -> turmoil::Result {
     let keeper = Keeper::new(&config, store, instance, dial(), clock.clone(), jitter.clone())?;
     let (link, enrolled) = (keeper.link(), keeper.enrolled().cloned());
     let turns: Arc<dyn Turns> =
-        Arc::new(PlantedTurns { real: Arc::new(CoordinatorTurns::new(link.clone())), plant: stage.plant });
+        Arc::new(PlantedTurns::new(Arc::new(CoordinatorTurns::new(link.clone())), machine.clone()));
     let scope = Scope {
         cluster: realm.cluster,
         environment: realm.environment,
@@ -341,6 +341,11 @@ impl Work for Node {
     }
 
     async fn plan(&self, draft: Arc<Catalog>) -> Result<Vec<Row>, String> {
+        if self.stage().plant == Plant::Drafts {
+            let stop = CancellationToken::new();
+            let catalog = draft.clone();
+            self.converge(Converge { catalog, woken_by: "asked", only: None, paused_until: None, stop }).await?;
+        }
         self.engine.plan(&split(&draft).0).await.map_err(|error| error.to_string())
     }
 

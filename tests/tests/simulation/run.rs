@@ -82,7 +82,7 @@ pub fn run(seed: u64, plant: Plant) -> Ended {
         if PANICKED.load(Ordering::SeqCst) {
             stage.breaks("nothing panics", "see standard error");
         }
-        invariants.hold(&hosts);
+        invariants.hold(&hosts, &history.cut());
         if stage.broken().is_some() {
             break;
         }

@@ -13,12 +13,15 @@ mod docker;
 mod go;
 mod images;
 mod machine_images;
+mod mutants;
 mod oci;
 mod packages;
 mod progress;
+mod record;
 mod registry;
 mod repository;
 mod rootfs;
+mod shell;
 mod test;
 mod upstream;
 
@@ -35,6 +38,7 @@ use crate::cache::Cache;
 use crate::cargo::{Profile, Programs};
 use crate::command::{Cmd, search_path};
 use crate::progress::{Progress, elapsed};
+use crate::record::Record;
 
 /// Sets up, builds, runs and tests muster on this machine.
 #[derive(Parser)]
@@ -86,6 +90,18 @@ enum Task {
         /// Leave out the tests that make a cluster
         #[arg(long)]
         fast: bool,
+    },
+    /// Run more of a test than `test` does, for the records in docs/tests.md
+    Record {
+        #[command(subcommand)]
+        what: Record,
+    },
+    /// Change lines that decide who may what and what goes, one at a time, and see that tests fail for it; takes hours
+    ///
+    /// Example: cargo xtask mutants turns burial
+    Mutants {
+        /// All parts when none is named
+        parts: Vec<mutants::Part>,
     },
     /// Run upstream's own end-to-end tests against the local environment
     Upstream {
@@ -167,23 +183,39 @@ fn run() -> Result<()> {
             bench::run(&bench, &parts)?;
         }
         Task::Test { fast } => {
+            hears_not(&progress);
             artefacts::prepare(&root, &progress)?;
             packages::install(packages::TO_TEST, &progress, &root.join("logs/apt.log"))?;
             test::fast(&progress, &checkout)?;
-            if !fast {
-                let built = build(&root, &progress, &checkout, Profile::Dev)?;
-                let lab = test::Lab {
-                    manifest: &built.manifest,
-                    muster: &built.programs.muster,
-                    easypay: &built.easypay,
-                    kubectl: &built.kubectl,
-                    plane: &built.plane,
-                };
-                // Ahead of the cluster, which need not wait for it then.
-                end_to_end(&root, &progress, &checkout)?;
-                test::live(&progress, &checkout, &lab)?;
+            if fast {
+                progress.note(&format!(
+                    "passed, as far as --fast goes ({}); left out: {}",
+                    elapsed(started.elapsed()),
+                    test::LEFT_OUT.join(", ")
+                ));
+                return Ok(());
             }
+            let built = build(&root, &progress, &checkout, Profile::Dev)?;
+            // Ahead of the cluster, which need not wait for it then.
+            end_to_end(&root, &progress, &checkout)?;
+            test::slow(&progress, &checkout, &built.lab())?;
             progress.note(&format!("all passed ({})", elapsed(started.elapsed())));
+        }
+        Task::Record { what } => {
+            hears_not(&progress);
+            artefacts::prepare(&root, &progress)?;
+            packages::install(packages::TO_TEST, &progress, &root.join("logs/apt.log"))?;
+            let built = build(&root, &progress, &checkout, Profile::Dev)?;
+            if matches!(what, Record::Losses { .. }) {
+                end_to_end(&root, &progress, &checkout)?;
+            }
+            record::record(&progress, &checkout, &built.lab(), &what)?;
+            progress.note(&format!("passed ({})", elapsed(started.elapsed())));
+        }
+        Task::Mutants { parts } => {
+            hears_not(&progress);
+            let cache = open(&root, &progress)?;
+            mutants::run(&progress, cache.root(), &checkout, &parts)?;
         }
         Task::Upstream { suite: Suite::Network { options } } => {
             let folder = tempfile::tempdir()?;
@@ -202,6 +234,16 @@ fn run() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Says which of the shell's variables are not heard.
+fn hears_not(progress: &Progress) {
+    let ignored = shell::ignored();
+    if !ignored.is_empty() {
+        let names = ignored.join(", ");
+        progress
+            .note(&format!("not heard, for a run is judged by the same as any other: {names}; see cargo xtask record"));
+    }
 }
 
 /// Builds upstream's end-to-end tests and the kubectl that they call.
@@ -234,6 +276,18 @@ struct Built {
     kubectl: PathBuf,
     plane: artefacts::Plane,
     easypay: PathBuf,
+}
+
+impl Built {
+    fn lab(&self) -> test::Lab<'_> {
+        test::Lab {
+            manifest: &self.manifest,
+            muster: &self.programs.muster,
+            easypay: &self.easypay,
+            kubectl: &self.kubectl,
+            plane: &self.plane,
+        }
+    }
 }
 
 /// Makes artefacts, programs and the coordinator's image.

@@ -1,4 +1,5 @@
-//! `cargo xtask test`: all that must hold before a change is kept. CI runs exactly this.
+//! `cargo xtask test`: all that must hold before a change is kept. CI runs exactly this. No variable of the user's shell
+//! makes it look at less (`shell`).
 //!
 //! Cheap checks come first, so that a slip in formatting is told in seconds. All of the cheap ones run even when one fails.
 
@@ -10,13 +11,16 @@ use crate::artefacts::Plane;
 use crate::command::Cmd;
 use crate::docker;
 use crate::progress::Progress;
+use crate::shell;
 
-/// Variables that make a test accept what it finds, and write it down as what is right.
-const ACCEPT: [&str; 3] = ["MUSTER_BLESS", "INSTA_UPDATE", "INSTA_FORCE_PASS"];
-
-/// Cargo, without what the user's shell may tell tests to let pass.
+/// Cargo, without what the user's shell says to tests.
 fn cargo(root: &Path) -> Cmd {
-    ACCEPT.into_iter().fold(crate::cargo::cargo(root), Cmd::without_env)
+    shell::deaf(crate::cargo::cargo(root))
+}
+
+fn lint(root: &Path) -> Cmd {
+    let lint = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"];
+    shell::unsilenced(cargo(root).args(lint))
 }
 
 /// A check and the command that makes it.
@@ -27,12 +31,7 @@ struct Check {
 
 const CHECKS: &[Check] = &[
     Check { title: "format", command: |root| cargo(root).args(["fmt", "--all", "--check"]).show() },
-    Check {
-        title: "lint",
-        command: |root| {
-            cargo(root).args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"]).show()
-        },
-    },
+    Check { title: "lint", command: |root| lint(root).show() },
     Check { title: "one crypto provider", command: one_crypto_provider },
     Check {
         title: "documentation",
@@ -50,8 +49,7 @@ const CHECKS: &[Check] = &[
         title: "tests",
         command: |root| {
             // What one change is judged by is the same as for the next; `cargo test` alone looks at other cases each time.
-            let seed = std::env::var("PROPTEST_RNG_SEED").unwrap_or_else(|_| "1".to_owned());
-            cargo(root).args(["test", "--quiet", "--workspace"]).env("PROPTEST_RNG_SEED", seed).show()
+            cargo(root).args(["test", "--quiet", "--workspace"]).env("PROPTEST_RNG_SEED", "1").show()
         },
     },
 ];
@@ -78,21 +76,33 @@ pub struct Lab<'a> {
     pub plane: &'a Plane,
 }
 
+const DOCKER: &str = "the Docker adapter keeps its contract";
+const NODE: &str = "the agent on a bare node";
+const OBJECTS: &str = "sets of objects on a bare API server";
+const LIVE: &str = "live tests";
+
+/// What `--fast` leaves out.
+pub const LEFT_OUT: [&str; 4] = [DOCKER, NODE, OBJECTS, LIVE];
+
 /// Runs the tests that make containers or start programs of a cluster on this machine: first the Docker adapter's contract,
 /// last a whole cluster.
-pub fn live(progress: &Progress, root: &Path, lab: &Lab) -> Result<()> {
-    progress
-        .stage("the Docker adapter keeps its contract", || ignored(root, &["--quiet", "--lib", "docker_"], &[], lab))?;
-    progress.stage("the agent on a bare node", || {
+pub fn slow(progress: &Progress, root: &Path, lab: &Lab) -> Result<()> {
+    progress.stage(DOCKER, || ignored(root, &["--lib"], &["--quiet", "docker_"], lab, &[]))?;
+    progress.stage(NODE, || {
         // Each brings up a node and a package server of its own.
-        ignored(root, &["--test", "machine"], &["--skip", "inside_a_node", "--test-threads", "2"], lab)
+        let how = ["--skip", "inside_a_node", "--test-threads", "2"];
+        ignored(root, &["--test", "machine"], &how, lab, &[])
     })?;
-    progress.stage("sets of objects on a bare API server", || ignored(root, &["--test", "api"], &[], lab))?;
-    progress.stage("live tests", || {
-        // More losses than usual may be asked for, fewer may not.
-        let more = std::env::var("MUSTER_LOSSES").is_ok_and(|losses| losses == "all");
+    progress.stage(OBJECTS, || ignored(root, &["--test", "api"], &[], lab, &[]))?;
+    live(progress, root, lab, None)
+}
+
+/// Runs the tests of a whole cluster. `losses` are the nodes that are lost in each way, `all` or some with commas between
+/// them; without it, those that there is always time for.
+pub fn live(progress: &Progress, root: &Path, lab: &Lab, losses: Option<&str>) -> Result<()> {
+    progress.stage(LIVE, || {
         let live = cargo(root).args(["test", "--workspace", "--test", "live"]);
-        let live = if more { live } else { live.without_env("MUSTER_LOSSES") };
+        let live = losses.into_iter().fold(live, |live, losses| live.env("MUSTER_LOSSES", losses));
         live.env("MUSTER_LIVE", "1")
             .env("DOCKER_HOST", docker::host())
             .env("MUSTER_ARTEFACTS", lab.manifest)
@@ -104,12 +114,13 @@ pub fn live(progress: &Progress, root: &Path, lab: &Lab) -> Result<()> {
     })
 }
 
-/// Runs the tests that are ignored otherwise, of those that cargo selects by `which`; `how` is for their harness.
+/// Runs the tests that are ignored otherwise, of those that cargo selects by `which`; `how` is for their harness, and
+/// `asked` are variables by which they look at more.
 ///
 /// They are listed first: renamed tests, which no name matches any more, would be no failure of cargo's.
-fn ignored(root: &Path, which: &[&str], how: &[&str], lab: &Lab) -> Result<()> {
+pub fn ignored(root: &Path, which: &[&str], how: &[&str], lab: &Lab, asked: &[(&str, String)]) -> Result<()> {
     let tests = || {
-        cargo(root)
+        let tests = cargo(root)
             .args(["test", "--workspace"])
             .args(which)
             .args(["--", "--ignored"])
@@ -118,10 +129,11 @@ fn ignored(root: &Path, which: &[&str], how: &[&str], lab: &Lab) -> Result<()> {
             .env("MUSTER_ARTEFACTS", lab.manifest)
             .env("ETCD_BIN", &lab.plane.etcd)
             .env("KUBE_APISERVER_BIN", &lab.plane.api_server)
-            .env("KUBE_CONTROLLER_MANAGER_BIN", &lab.plane.controller_manager)
+            .env("KUBE_CONTROLLER_MANAGER_BIN", &lab.plane.controller_manager);
+        asked.iter().fold(tests, |tests, (name, value)| tests.env(name, value))
     };
     let listing = tests().arg("--list").output()?;
-    ensure!(listed(&listing) > 0, "no test is selected by {}: was it renamed?", which.join(" "));
+    ensure!(listed(&listing) > 0, "no test is selected by {} {}: was it renamed?", which.join(" "), how.join(" "));
     tests().show()
 }
 
@@ -156,11 +168,38 @@ mod tests {
         assert_eq!(listed("\n0 tests, 0 benchmarks\n"), 0);
     }
 
+    /// Set in a second run of this test, since no program may change its own variables while threads read them.
+    const SAID: [&str; 8] = [
+        "MUSTER_BLESS",
+        "MUSTER_SIM_SEEDS",
+        "MUSTER_LOSSES",
+        "MUSTER_KILLS",
+        "MUSTER_GENERATED_SEEDS",
+        "PROPTEST_CASES",
+        "INSTA_UPDATE",
+        "CLIPPY_CONF_DIR",
+    ];
+
     #[test]
-    fn no_test_runs_under_an_order_to_accept() {
-        let command = cargo(Path::new("/")).into_inner();
-        for name in ACCEPT {
-            assert!(command.get_envs().any(|(of, value)| of == name && value.is_none()), "{name}");
+    fn no_test_hears_what_the_shell_says() {
+        if SAID.iter().all(|name| std::env::var_os(name).is_some()) {
+            let command = cargo(Path::new("/")).into_inner();
+            for name in SAID {
+                assert!(command.get_envs().any(|(of, value)| of == name && value.is_none()), "{name} is heard");
+                assert!(shell::ignored().iter().any(|told| told == name), "{name} is passed over in silence");
+            }
+            return;
         }
+        let own = std::env::current_exe().unwrap();
+        let test = ["--exact", "test::tests::no_test_hears_what_the_shell_says"];
+        let output = std::process::Command::new(own).args(test).envs(SAID.map(|name| (name, "1"))).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    }
+
+    #[test]
+    fn no_flag_silences_the_lint() {
+        let command = lint(Path::new("/")).into_inner();
+        assert!(command.get_envs().any(|(of, value)| of == "RUSTFLAGS" && value.is_none()));
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use crate::ports::{HeldTurn, JoinTicket, PortError, Secrets, Taken, Tickets, Turn, Turns};
@@ -16,7 +17,10 @@ pub struct FakeCoordinator {
 struct State {
     held_by: BTreeMap<Turn, String>,
     away: bool,
-    held: u32,
+    /// The time that passed, which only a test lets pass.
+    now: Duration,
+    /// Of turns in hand, by number: until when each is believed in.
+    leases: BTreeMap<u32, (Turn, Duration)>,
     most_held: u32,
     given_back: u32,
     taken: Vec<(Turn, String)>,
@@ -45,6 +49,20 @@ impl FakeCoordinator {
         lock(&self.state).away = away;
     }
 
+    /// So much time passes. While the coordinator answers, turns in hand are kept alive, unless another node has them.
+    pub fn passes(&self, time: Duration) {
+        let mut state = lock(&self.state);
+        state.now += time;
+        let State { now, leases, held_by, away, .. } = &mut *state;
+        for (turn, until) in leases.values_mut() {
+            match (*away, held_by.contains_key(turn)) {
+                (true, _) => {}
+                (false, true) => *until = *now,
+                (false, false) => *until = *now + BELIEVED,
+            }
+        }
+    }
+
     pub fn put_secret(&self, name: &str, value: &[u8]) {
         lock(&self.state).secrets.insert(name.to_owned(), value.to_vec());
     }
@@ -61,7 +79,7 @@ impl FakeCoordinator {
     /// Turns in hand now, and the most there ever were at once.
     pub fn held(&self) -> (u32, u32) {
         let state = lock(&self.state);
-        (state.held, state.most_held)
+        (u32::try_from(state.leases.len()).unwrap_or(u32::MAX), state.most_held)
     }
 
     /// How often a turn was given back, and did not just end.
@@ -75,22 +93,29 @@ impl FakeCoordinator {
     }
 }
 
-struct Held(Arc<Mutex<State>>);
+/// How long a turn is believed in without word from the coordinator: less than its lease of a minute.
+const BELIEVED: Duration = Duration::from_secs(50);
+
+struct Held {
+    state: Arc<Mutex<State>>,
+    number: u32,
+}
 
 impl Drop for Held {
     fn drop(&mut self) {
-        lock(&self.0).held -= 1;
+        lock(&self.state).leases.remove(&self.number);
     }
 }
 
 #[async_trait::async_trait]
 impl HeldTurn for Held {
     fn valid(&self) -> bool {
-        true
+        let state = lock(&self.state);
+        state.leases.get(&self.number).is_some_and(|(_, until)| state.now < *until)
     }
 
     async fn give(self: Box<Self>) {
-        lock(&self.0).given_back += 1;
+        lock(&self.state).given_back += 1;
     }
 }
 
@@ -101,10 +126,12 @@ impl Turns for FakeCoordinator {
         if let Some(node) = state.held_by.get(&turn) {
             return Ok(Taken::HeldBy(node.clone()));
         }
+        let number = u32::try_from(state.taken.len()).unwrap_or(u32::MAX);
         state.taken.push((turn, reason.to_owned()));
-        state.held += 1;
-        state.most_held = state.most_held.max(state.held);
-        Ok(Taken::Granted(Box::new(Held(Arc::clone(&self.state)))))
+        let until = state.now + BELIEVED;
+        state.leases.insert(number, (turn, until));
+        state.most_held = state.most_held.max(u32::try_from(state.leases.len()).unwrap_or(u32::MAX));
+        Ok(Taken::Granted(Box::new(Held { state: Arc::clone(&self.state), number })))
     }
 }
 

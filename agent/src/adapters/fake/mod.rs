@@ -2,6 +2,7 @@
 
 mod archives;
 mod clock;
+mod cluster;
 mod commands;
 mod coordinator;
 mod docker;
@@ -14,6 +15,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 pub use archives::FakeArchives;
 pub use clock::FakeClock;
+pub use cluster::FakeCluster;
 pub use commands::FakeCommands;
 pub use coordinator::FakeCoordinator;
 pub use docker::FakeDocker;

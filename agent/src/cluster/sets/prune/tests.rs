@@ -1,19 +1,18 @@
 //! Pruning against an API server in memory. The real one is asked in `agent/tests/api`.
 
-use std::{
-    convert::Infallible,
-    sync::{Arc, Mutex},
-};
+use std::sync::Arc;
 
-use http::{Method, Request, Response};
-use kube::client::Body;
 use muster_catalog::kinds::manifest::ManifestSpec;
 use muster_ids::Generation;
 
 use serde_json::Value;
 
 use super::*;
-use crate::{Scope, adapters::fake::FakeMachine, cluster::MANAGER};
+use crate::{
+    Scope,
+    adapters::fake::{FakeCluster, FakeMachine},
+    cluster::MANAGER,
+};
 
 /// A converge of generation 1.7, whose sets name these objects.
 fn node(names: &[(&str, ObjectId)]) -> Context {
@@ -23,32 +22,22 @@ fn node(names: &[(&str, ObjectId)]) -> Context {
     Context { scope: Arc::new(Scope { generation, objects, ..(*ctx.scope).clone() }), ..ctx }
 }
 
-/// An API server that holds these objects by path; what it was told to change, in order.
-fn server(objects: &[(String, Value)]) -> (Client, Arc<Mutex<Vec<String>>>) {
-    let held: BTreeMap<String, String> = objects.iter().map(|(p, o)| (p.clone(), o.to_string())).collect();
-    let changed = Arc::new(Mutex::new(Vec::new()));
-    let told = Arc::clone(&changed);
-    let service = tower::service_fn(move |request: Request<Body>| {
-        let path = request.uri().path().to_owned();
-        let (code, body) = match held.get(&path) {
-            Some(object) => (200, object.clone()),
-            None => (
-                404,
-                json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound", "message": path})
-                    .to_string(),
-            ),
-        };
-        let what = path.rsplit('/').next().unwrap_or_default().to_owned();
-        let mut told = told.lock().unwrap();
-        match *request.method() {
-            Method::DELETE => told.push(format!("deleted {what}")),
-            Method::PATCH => told.push(format!("patched {what}")),
-            _ => {}
-        }
-        let response = Response::builder().status(code).body(Body::from(body.into_bytes())).unwrap();
-        async move { Ok::<_, Infallible>(response) }
-    });
-    (Client::new(service, "default"), changed)
+/// An API server that holds these objects by path.
+fn server(objects: &[(String, Value)]) -> FakeCluster {
+    let cluster = FakeCluster::default();
+    for (path, object) in objects {
+        cluster.put(path, object.clone());
+    }
+    cluster
+}
+
+/// What it was told to change, in order.
+fn changed(cluster: &FakeCluster) -> Vec<String> {
+    let short = |line: &String| {
+        let (verb, path) = line.split_once(' ').unwrap_or_default();
+        format!("{verb} {}", path.rsplit('/').next().unwrap_or_default())
+    };
+    cluster.changed().iter().map(short).collect()
 }
 
 fn id(version: &str, kind: &str, namespace: Option<&str>, name: &str) -> ObjectId {
@@ -113,6 +102,11 @@ fn ids() -> [ObjectId; 2] {
     [id("v1", "Namespace", None, "shop"), web()]
 }
 
+/// The set `shop` is no more.
+fn gone() -> Prune {
+    Prune::of([], ["shop".to_owned()].into())
+}
+
 /// Prunes what is left of the set `shop`, which is gone; its notes, and what was changed.
 async fn go(
     mut objects: Vec<(String, Value)>,
@@ -120,13 +114,11 @@ async fn go(
     names: &[(&str, ObjectId)],
 ) -> (Vec<String>, Vec<String>) {
     objects.push(inventory_of("shop", ids));
-    let (client, changed) = server(&objects);
-    let ctx = node(names);
-    let gone = Prune::of([], ["shop".to_owned()].into());
-    let left = left(&ctx, &client, &gone).await.unwrap();
+    let cluster = server(&objects);
+    let (client, ctx) = (cluster.client(), node(names));
+    let left = left(&ctx, &client, &gone()).await.unwrap();
     let notes = prune(&ctx, &client, &left).await.unwrap().notes;
-    let changed = changed.lock().unwrap().clone();
-    (notes, changed)
+    (notes, changed(&cluster))
 }
 
 fn usual() -> Value {
@@ -137,7 +129,7 @@ fn usual() -> Value {
 async fn workloads_go_first_their_namespace_last_and_then_the_inventory() {
     let (notes, changed) = go(shop(&[usual()]), &ids(), &[]).await;
     assert_eq!(notes, Vec::<String>::new());
-    assert_eq!(changed, ["deleted web", "deleted shop", "deleted muster-set-shop"]);
+    assert_eq!(changed, ["delete web", "delete shop", "delete muster-set-shop"]);
 }
 
 #[tokio::test]
@@ -149,7 +141,7 @@ async fn a_namespace_that_holds_anothers_object_stays() {
         let (notes, changed) = go(shop(&[usual(), guest]), &ids(), &[]).await;
         let why = format!("with it would go configmap shop/{name}, which shop does not take along");
         assert_eq!(notes, [format!("namespace shop left shop and is not deleted: {why}")]);
-        assert_eq!(changed, ["deleted web", "deleted muster-set-shop"]);
+        assert_eq!(changed, ["delete web", "delete muster-set-shop"]);
     }
 }
 
@@ -161,7 +153,7 @@ async fn what_another_set_names_stays_and_so_does_its_namespace() {
         notes,
         ["namespace shop left shop and is not deleted: with it would go deployment shop/web of the set app-shop"]
     );
-    assert_eq!(changed, ["deleted muster-set-shop"]);
+    assert_eq!(changed, ["delete muster-set-shop"]);
 }
 
 #[tokio::test]
@@ -169,7 +161,7 @@ async fn what_a_set_names_by_another_version_of_its_group_is_its_own() {
     let old = id("apps/v1beta1", "Deployment", Some("shop"), "web");
     let mut objects = shop(&[]);
     objects.push(inventory_of("shop", &[old]));
-    let (client, _) = server(&objects);
+    let client = server(&objects).client();
     let prune = Prune::of([&ManifestSpec::set("shop", String::new())], BTreeSet::new());
     assert_eq!(left(&node(&[("shop", web())]), &client, &prune).await.unwrap(), Left::default());
 }
@@ -180,7 +172,7 @@ async fn an_object_whose_old_version_is_served_no_longer_is_found_by_the_new_one
     let mut objects = shop(&[]);
     objects.push(("/apis/apps".to_owned(), json!({"preferredVersion": {"groupVersion": "apps/v1"}})));
     let (_, changed) = go(objects, &[old], &[]).await;
-    assert_eq!(changed, ["deleted web", "deleted muster-set-shop"]);
+    assert_eq!(changed, ["delete web", "delete muster-set-shop"]);
 }
 
 #[tokio::test]
@@ -193,15 +185,14 @@ async fn anothers_object_stays_and_a_newer_generations_waits() {
     ] {
         let (notes, changed) = go(with(live), &[web()], &[]).await;
         assert_eq!(notes, [format!("deployment shop/web left shop and is not deleted: {why}")]);
-        assert_eq!(changed, ["deleted muster-set-shop"]);
+        assert_eq!(changed, ["delete muster-set-shop"]);
     }
     let mut newer = with(object("Deployment", "web", Some("shop"), "1.8"));
     newer.push(inventory_of("shop", &[web()]));
-    let (client, changed) = server(&newer);
-    let gone = Prune::of([], ["shop".to_owned()].into());
-    let waits = left(&node(&[]), &client, &gone).await;
+    let cluster = server(&newer);
+    let waits = left(&node(&[]), &cluster.client(), &gone()).await;
     assert!(matches!(waits, Err(StepError::Skip(_))), "{waits:?}");
-    assert!(changed.lock().unwrap().is_empty());
+    assert!(cluster.changed().is_empty());
 }
 
 #[tokio::test]
@@ -211,7 +202,7 @@ async fn what_was_there_before_is_let_go() {
     let objects = shop(&[]).into_iter().filter(|(path, _)| path != WEB).chain([(WEB.to_owned(), live)]).collect();
     let (notes, changed) = go(objects, &[web()], &[]).await;
     assert_eq!(notes, ["deployment shop/web left shop and is not deleted: it was there before"]);
-    assert_eq!(changed, ["patched web", "deleted muster-set-shop"]);
+    assert_eq!(changed, ["patch web", "delete muster-set-shop"]);
 }
 
 #[tokio::test]
@@ -228,7 +219,57 @@ async fn a_definition_stays_while_others_use_its_kind() {
     let ids = [id(group, "CustomResourceDefinition", None, name)];
     let (notes, changed) = go(objects.clone(), &ids, &[]).await;
     assert!(notes[0].contains("with it would go lamp desk"), "{notes:?}");
-    assert_eq!(changed, ["deleted muster-set-shop"]);
+    assert_eq!(changed, ["delete muster-set-shop"]);
     let (notes, _) = go(objects, &ids, &[("home", id("home.dev/v1", "Lamp", Some("den"), "floor"))]).await;
     assert!(notes[0].contains("with it would go lamp den/floor of the set home"), "{notes:?}");
+}
+
+/// The Deployment, the only one of its set, as somebody else leaves it between the look and the deletion.
+async fn meddled(between: impl FnOnce(&FakeCluster) + Send + 'static) -> (FakeCluster, Result<Done, StepError>) {
+    let mut objects = shop(&[]);
+    objects.push(inventory_of("shop", &[web()]));
+    let cluster = server(&objects);
+    let (client, ctx) = (cluster.client(), node(&[]));
+    let left = left(&ctx, &client, &gone()).await.unwrap();
+    cluster.before_the_next_change(between);
+    let done = prune(&ctx, &client, &left).await;
+    (cluster, done)
+}
+
+#[tokio::test]
+async fn what_was_made_anew_under_a_name_is_not_what_was_decided_about() {
+    // Without its UID as a precondition the deletion would take away what somebody else just made.
+    let (cluster, done) = meddled(|cluster| {
+        cluster.remove(WEB);
+        cluster.put(WEB, object("Deployment", "web", None, ""));
+    })
+    .await;
+    assert!(done.is_err(), "{done:?}");
+    assert!(cluster.get(WEB).is_some(), "{:?}", cluster.changed());
+    assert!(cluster.get(&inventory_of("shop", &[]).0).is_some(), "what cannot be deleted stays in its inventory");
+}
+
+#[tokio::test]
+async fn what_was_taken_over_between_look_and_deletion_stays() {
+    // The same object, whose label another set's owner changed: the version alone tells.
+    let (cluster, done) = meddled(|cluster| {
+        let mut live = cluster.get(WEB).expect("it is there");
+        live["metadata"]["labels"][marks::SET] = json!("other");
+        cluster.put(WEB, live);
+    })
+    .await;
+    assert!(done.is_err(), "{done:?}");
+    assert!(cluster.get(WEB).is_some(), "{:?}", cluster.changed());
+}
+
+#[tokio::test]
+async fn what_a_controller_wrote_in_between_is_deleted_all_the_same() {
+    let (cluster, done) = meddled(|cluster| {
+        let mut live = cluster.get(WEB).expect("it is there");
+        live["status"] = json!({"replicas": 1});
+        cluster.put(WEB, live);
+    })
+    .await;
+    assert!(done.is_ok(), "{done:?}");
+    assert_eq!(cluster.get(WEB), None);
 }
