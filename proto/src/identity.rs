@@ -289,7 +289,7 @@ impl Peer {
     }
 }
 
-/// What is no longer believed. A retired node's name is never used again, so naming it revokes every certificate that it
+/// What is no longer believed, and what is believed once more. A retired node's name is never used again, so naming it revokes every certificate that it
 /// ever got, one whose delivery was lost included. An operator's name stays usable: revoked by name is what began before a
 /// moment, so that certificates which a restored record does not know are covered, too.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -300,9 +300,17 @@ pub struct Revocations {
     /// Operators' certificates that began before this, in seconds since the epoch.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub operators: BTreeMap<OperatorName, i64>,
+    /// Nodes whose newest certificate may be renewed however long ago it ended, until when, in seconds since the epoch.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub readmitted: BTreeMap<NodeName, i64>,
 }
 
 impl Revocations {
+    /// Whether an operator let this node renew a certificate that ended too long ago.
+    pub fn readmits(&self, role: Role, name: &str, now: i64) -> bool {
+        role == Role::Agent && self.readmitted.iter().any(|(node, until)| node.as_str() == name && now <= *until)
+    }
+
     pub fn covers(&self, leaf: &Leaf) -> bool {
         let Identity { role, name, serial, .. } = &leaf.identity;
         self.cover(*role, name, serial, leaf.not_before)

@@ -2,7 +2,8 @@
 //!
 //! A certificate is kept on disk before it is used, and used only if it would stand before the coordinator's own verifier.
 //! One that expired while the machine was off is renewed first, and no call is made with it. One that can no longer be renewed
-//! leaves the provider's proof: a new token beside it enrols the node again.
+//! is shown all the same, for an operator may have readmitted the node, and leaves the provider's proof: a new token beside it
+//! enrols the node again.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -149,8 +150,10 @@ impl Keeper {
             let extra = self.jitter.part(Duration::from_secs(spread), 0.0, 1.0).as_secs();
             return Ok(due.saturating_add_unsigned(extra));
         }
+        // Such a one is refused with the connection, where no word comes back.
+        let late = now > enrolled.not_after.saturating_add_unsigned(tls::EXPIRED_FOR.as_secs());
         match self.renew(&enrolled).await {
-            Err(error) if expired && error.denied() => {
+            Err(error) if expired && (late || error.denied()) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "the expired certificate was not renewed; enrolling anew"

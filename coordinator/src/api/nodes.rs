@@ -1,7 +1,7 @@
 //! What operators decide on a node's trust: that it is over, and that it begins anew.
 
 use muster_catalog::kinds::cluster_member::MemberRole;
-use muster_ids::{Digest, NodeName, OperatorName};
+use muster_ids::{NodeName, OperatorName};
 use muster_planner::{NotRevocable, blueprint::NodeState, may_revoke};
 use tonic::Status;
 
@@ -36,9 +36,9 @@ fn refuse(refusal: &NotRevocable) -> Status {
     }
 }
 
-/// Lets the machine of a node enrol once more, which was off for so long that nothing else proves who it is, and returns the
-/// provider's id of it. The proof is the provider's: it shows now, running, the very instance that was made for the node.
-/// The cluster is not asked, for it may be what was off.
+/// Lets a node renew the certificate that ended too long ago, and returns the provider's id of its machine. There are two
+/// proofs: it has the key of its newest certificate, as ever, and the provider shows now, running, the very instance that was
+/// made for it. The cluster is not asked, for it may be what was off.
 pub(super) async fn readmit(ctx: &Context, node: &NodeName, by: &OperatorName) -> Result<String, Status> {
     let blueprint = ctx.current().map_err(published)?.blueprint;
     let root = ctx.state.snapshot();
@@ -72,16 +72,14 @@ pub(super) async fn readmit(ctx: &Context, node: &NodeName, by: &OperatorName) -
             instance.id
         ));
     }
-    // As when it was made: its user-data cannot change.
-    let token = Digest::of(ctx.master.derive("enrolment", &format!("{node}/{}", plan.token)));
     let now = ctx.now();
-    ctx.state.change(|root| root.identities.readmit(token, node.clone(), now)).map_err(state)?;
+    ctx.state.change(|root| root.identities.readmit(node.clone(), now)).map_err(state)?;
     let id = instance.id.clone();
     ctx.event(
         Level::Warn,
         Some(node),
         "readmitted",
-        format!("by {by}: its machine {id} may enrol once more within a day"),
+        format!("by {by}: its machine {id} may renew its certificate within a day"),
     );
     Ok(id)
 }

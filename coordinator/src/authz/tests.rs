@@ -46,14 +46,16 @@ enum Shows {
     Servers,
     /// Expired for more than 30 days.
     LongGone,
+    /// The same, and an operator has readmitted the node.
+    Readmitted,
 }
 
 use Shows::*;
 
 /// No certificate is needed; one that does not stand is refused with the connection.
 const ANYONE: &[Shows] =
-    &[Nothing, ExpiredAgent, ExpiredAdmin, Worker, ControlPlane, Reader, Applier, Admin, RolelessOperator];
-const RENEWAL: &[Shows] = &[ExpiredAgent, Worker, ControlPlane];
+    &[Nothing, ExpiredAgent, ExpiredAdmin, Readmitted, Worker, ControlPlane, Reader, Applier, Admin, RolelessOperator];
+const RENEWAL: &[Shows] = &[ExpiredAgent, Readmitted, Worker, ControlPlane];
 const AGENTS: &[Shows] = &[Worker, ControlPlane];
 const CONTROL_PLANES: &[Shows] = &[ControlPlane];
 const READ: &[Shows] = &[Reader, Applier, Admin, RolelessOperator];
@@ -105,7 +107,7 @@ fn serial(credentials: &Credentials) -> muster_proto::Serial {
 async fn every_method_with_every_certificate() {
     let lab = Lab::new();
     let operator = |role, name| lab.operator(Some(role), name);
-    let long_gone = lab.agent("control-plane-9");
+    let (long_gone, readmitted) = (lab.agent("control-plane-9"), lab.agent("control-plane-5"));
     lab.clock.advance(30 * 24 * HOUR);
     let (expired_agent, expired_admin) = (lab.agent("control-plane-8"), operator(OperatorRole::Admin, "erin"));
     lab.clock.advance(25 * HOUR);
@@ -113,6 +115,7 @@ async fn every_method_with_every_certificate() {
     let revocations = Revocations {
         serials: [serial(&revoked), serial(&revoked_admin)].into(),
         nodes: ["control-plane-6".parse().unwrap()].into(),
+        readmitted: [("control-plane-5".parse().unwrap(), i64::MAX)].into(),
         ..Revocations::default()
     };
     lab.revoke.send_replace(revocations.into());
@@ -139,7 +142,8 @@ async fn every_method_with_every_certificate() {
         (RolelessOperator, "olga", shown(lab.operator(None, "olga"))),
         (Foreign, "control-plane-1", unchecked(foreign)),
         (Servers, "coordinator", unchecked(servers)),
-        (LongGone, "control-plane-9", unchecked(long_gone)),
+        (LongGone, "control-plane-9", shown(long_gone)),
+        (Readmitted, "control-plane-5", shown(readmitted)),
     ];
     for (path, welcome) in TABLE {
         for (shows, name, channel) in &shows {
@@ -150,7 +154,7 @@ async fn every_method_with_every_certificate() {
             }
             let status = answer.expect_err(&format!("{path} with {shows:?} went through"));
             let expected: &[Code] = match shows {
-                Nothing | ExpiredAgent | ExpiredAdmin => &[Code::Unauthenticated],
+                Nothing | ExpiredAgent | ExpiredAdmin | Readmitted => &[Code::Unauthenticated],
                 Worker | ControlPlane | Reader | Applier | Admin | RolelessOperator => &[Code::PermissionDenied],
                 // Refused with the connection: what the client sees of that is up to chance.
                 RevokedAgent | RevokedNode | RevokedAdmin | Foreign | Servers | LongGone => {
@@ -187,6 +191,7 @@ async fn the_gate_refuses_what_was_revoked_although_tls_lets_it_in() {
         serials: [serial(&by_serial)].into(),
         nodes: ["control-plane-2".parse().unwrap()].into(),
         operators: [("dana".parse().unwrap(), super::testing::NOW)].into(),
+        ..Revocations::default()
     };
     let cases = [
         (by_serial, Method::AgentPull, "agent control-plane-1"),

@@ -196,9 +196,9 @@ pub enum NodeCommand {
         #[arg(long)]
         no_wait: bool,
     },
-    /// Let a node that was off for more than 30 days enrol once more
+    /// Let a node that was off for more than 30 days back in
     ///
-    /// Its certificate can no longer be renewed. The provider has to show the very machine that was made for the node, running;
+    /// Its certificate can no longer be renewed: for a day it can, with its key. The provider has to show the very machine that was made for the node, running;
     /// the cluster is not asked. The agent tries again every five minutes at least.
     #[command(after_help = "Example:\n  muster node readmit workers-1")]
     Readmit {

@@ -79,14 +79,14 @@ pub async fn node(global: &Global, command: NodeCommand) -> anyhow::Result<Ended
             return super::revoke::revoke(global, &mut client, &node, no_wait).await;
         }
         NodeCommand::Readmit { node } => {
-            let question = format!("Let the machine of {node} enrol once more?");
+            let question = format!("Let the machine of {node} renew a certificate that ended more than 30 days ago?");
             if !super::change::agreed(global, &question)? {
                 return render::unchanged(global.json).map(|()| Ended::Good);
             }
             let request = v1::ReadmitRequest { node: node.clone() };
             let instance = client.readmit_node(request).await.map_err(failure)?.into_inner().instance;
             let text = format!(
-                "{node} may enrol once more within a day; its agent tries at least every five minutes. At once: systemctl \
+                "{node} may renew its certificate within a day; its agent tries at least every five minutes. At once: systemctl \
                  restart muster-agent on the node."
             );
             render::tell(global.json, &json!({ "node": node, "readmitted": true, "instance": instance }), text)?;

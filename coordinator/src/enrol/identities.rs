@@ -17,6 +17,8 @@ use super::OperatorCertificate;
 const ASK_AGAIN: i64 = 600;
 /// How long a token waits for its machine.
 const TOKEN_LIFE: i64 = 24 * 3600;
+/// How long a node that was readmitted may take.
+const READMITTED: i64 = 24 * 3600;
 pub(super) const GRACE: i64 = EXPIRED_FOR.as_secs().cast_signed();
 
 /// Tokens, the newest certificates, and revocations.
@@ -110,11 +112,11 @@ impl Identities {
         }
     }
 
-    /// A token that its node may use once more, within its life from now on: its certificate can no longer be renewed. What
-    /// proves that it is the same machine is the caller's to ask of the provider.
-    pub fn readmit(&mut self, token: Digest, node: NodeName, now: i64) {
-        self.tokens.retain(|_, old| old.node != node);
-        self.tokens.insert(token, Token { node, made: now, used: None });
+    /// For a day a node may renew its newest certificate however long ago that ended. Whether it is the same machine is the
+    /// caller's to ask of the provider.
+    pub fn readmit(&mut self, node: NodeName, now: i64) {
+        self.revocations.readmitted.retain(|_, until| now <= *until);
+        self.revocations.readmitted.insert(node, now + READMITTED);
     }
 
     /// Since when a node that is not heard can no longer renew its certificate by itself; none for one that can, or that has
@@ -168,7 +170,7 @@ impl Identities {
         if now <= peer.not_after {
             return Ok(());
         }
-        if now - peer.not_after > GRACE {
+        if now - peer.not_after > GRACE && !self.revocations.readmits(peer.role, &peer.name, now) {
             return Err(Refusal::TooLate(who()));
         }
         let older = |member: &Member| peer.not_after < member.shown_until;
@@ -183,6 +185,9 @@ impl Identities {
         let member = self.members.entry(key(role, name)).or_default();
         member.made.retain(|made| now - made.not_after <= GRACE);
         member.made.push(Made { serial, not_after });
+        if role == Role::Agent {
+            self.revocations.readmitted.retain(|node, until| node.as_str() != name && now <= *until);
+        }
     }
 
     /// A certificate was shown: from now on older ones are not the newest. False if that was known.
@@ -197,6 +202,7 @@ impl Identities {
     pub fn revoke_node(&mut self, node: &NodeName) {
         self.tokens.retain(|_, token| token.node != *node);
         self.members.remove(&key(Role::Agent, node.as_str()));
+        self.revocations.readmitted.remove(node);
         self.revocations.nodes.insert(node.clone());
     }
 }
@@ -312,27 +318,28 @@ mod tests {
     }
 
     #[test]
-    fn after_a_month_off_only_a_token_that_is_given_again_helps() {
-        let (mut identities, token) = (Identities::default(), Digest::of("token"));
+    fn after_a_month_off_a_node_renews_its_newest_certificate_once_when_it_is_readmitted() {
+        let mut identities = Identities::default();
         let node: NodeName = "workers-1".parse().unwrap();
-        identities.grant(token, node.clone(), NOW);
-        identities.take(&token, Digest::of("key"), "i-1", NOW).unwrap();
         identities.issued(Role::Agent, "workers-1", serial(1), NOW + DAY, NOW);
         assert_eq!(identities.too_late_since(&node, NOW + 31 * DAY), None);
         let late = NOW + 32 * DAY;
         assert_eq!(identities.too_late_since(&node, late), Some(NOW + 31 * DAY));
-        assert!(matches!(identities.may_renew(&peer(1, NOW + DAY), late), Err(Refusal::TooLate(_))));
-        assert!(matches!(identities.look(&token, &Digest::of("new"), "i-1", late), Err(Refusal::UsedToken)));
+        let shown = peer(1, NOW + DAY);
+        assert!(matches!(identities.may_renew(&shown, late), Err(Refusal::TooLate(_))));
+        identities.readmit(node.clone(), late);
+        assert!(matches!(identities.may_renew(&shown, late + DAY + 1), Err(Refusal::TooLate(_))), "for a day");
+        assert!(identities.may_renew(&shown, late + 60).is_ok());
+        let other = Peer { name: "workers-2".to_owned(), ..shown.clone() };
+        assert!(matches!(identities.may_renew(&other, late + 60), Err(Refusal::TooLate(_))));
 
-        let mut forgotten = identities.clone();
-        forgotten.readmit(token, node.clone(), late);
-        assert!(matches!(forgotten.look(&token, &Digest::of("new"), "i-1", late + DAY + 1), Err(Refusal::OldToken)));
-        identities.readmit(token, node.clone(), late);
-        identities.take(&token, Digest::of("new"), "i-1", late + 60).unwrap();
         identities.issued(Role::Agent, "workers-1", serial(2), late + DAY, late);
         assert_eq!(identities.too_late_since(&node, late + 60), None);
-        // Once.
-        assert!(matches!(identities.look(&token, &Digest::of("third"), "i-1", late + 90), Err(Refusal::UsedToken)));
+        assert!(matches!(identities.may_renew(&shown, late + 90), Err(Refusal::TooLate(_))), "once");
+        let mut revoked = identities.clone();
+        revoked.readmit(node.clone(), late);
+        revoked.revoke_node(&node);
+        assert_eq!(revoked.revocations.readmitted, [].into());
     }
 
     #[test]

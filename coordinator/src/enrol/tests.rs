@@ -8,7 +8,7 @@ use std::{
 use muster_ids::{Digest, NodeName};
 use muster_proto::{
     OperatorRole,
-    tls::{Credentials, Trust, certificate_from_pem},
+    tls::{Credentials, Trust},
     v1::{
         Certificate, EnrolRequest, RenewRequest, enrolment_client::EnrolmentClient, enrolment_server::EnrolmentServer,
     },
@@ -151,17 +151,24 @@ async fn after_a_weekend_the_newest_certificate_renews_and_only_it() {
 }
 
 #[tokio::test]
-async fn thirty_days_are_the_end() {
-    let setup = setup(Ipv4Addr::LOCALHOST).await;
+async fn thirty_days_are_the_end_but_for_who_is_readmitted() {
+    let mut setup = setup(Ipv4Addr::LOCALHOST).await;
     let first = setup.enrolled().await;
     setup.lab.clock.advance(32 * 24 * HOUR);
-    let config = muster_proto::tls::client::config(
-        Some(first),
-        Trust::Ca(certificate_from_pem(setup.lab.authority.ca_pem()).unwrap()),
-        setup.lab.authority.realm(),
-        Arc::new(setup.lab.clock.clone()),
-    );
-    assert!(config.is_err(), "the client itself knows that this one is over");
+    setup.server.rotation.renew().unwrap();
+    assert!(setup.renew(&first).await.is_err(), "refused with the connection");
+    let now = muster_proto::Clock::now(&setup.lab.clock);
+    let readmit = |identities: &mut super::Identities| {
+        identities.readmit("workers-1".parse().unwrap(), now);
+        true
+    };
+    setup.store.change(&mut { readmit }).unwrap();
+    setup.lab.revoke.send_replace(setup.store.read().unwrap().revocations.into());
+    let second = setup.renew(&first).await.unwrap();
+    // Its word holds for one certificate.
+    setup.lab.revoke.send_replace(setup.store.read().unwrap().revocations.into());
+    assert!(setup.renew(&first).await.is_err());
+    assert!(setup.renew(&second).await.is_ok());
 }
 
 #[tokio::test]

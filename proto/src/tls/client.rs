@@ -26,8 +26,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 const KEEPALIVE: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client's configuration, if its certificate would stand before the coordinator's verifier. One that has expired does
-/// within its grace: it can be renewed.
+/// A client's configuration, if its certificate would stand before the coordinator's verifier. One that has expired does: it
+/// can be renewed, and whether it is too late for that is the coordinator's to say.
 pub fn config(
     credentials: Option<Credentials>,
     trust: Trust,
@@ -35,10 +35,10 @@ pub fn config(
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<ClientConfig>, TlsError> {
     if let Some(credentials) = &credentials {
-        Leaf::read(credentials.leaf())?.of(realm)?;
+        let ends = Leaf::read(credentials.leaf())?.of(realm)?.not_after;
         let (_, nothing) = watch::channel(Arc::new(Revocations::default()));
         ClientVerifier::new(&credentials.ca, realm.clone(), nothing)?
-            .verify_client_cert(credentials.leaf(), &[], crate::clock::unix_time(clock.now()))
+            .verify_client_cert(credentials.leaf(), &[], crate::clock::unix_time(clock.now().min(ends)))
             .map_err(TlsError::Rejected)?;
     }
     let builder = ClientConfig::builder_with_details(provider(), Arc::new(RustlsClock(clock)))

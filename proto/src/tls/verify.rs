@@ -21,10 +21,11 @@ use tokio::sync::watch;
 use super::{TlsError, provider, roots};
 use crate::{
     clock::unix_time,
-    identity::{InvalidCertificate, Leaf, Realm, Revocations, Role},
+    identity::{Identity, InvalidCertificate, Leaf, Realm, Revocations, Role},
 };
 
 /// How long after its end a certificate can still be renewed: 30 days, so that a weekend, or a holiday, off freezes nobody.
+/// Later only a node that an operator has readmitted renews its own.
 pub const EXPIRED_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The name that every coordinator's certificate carries and every client asks for, wherever it dials: the address is
@@ -96,7 +97,11 @@ impl ClientCertVerifier for ClientVerifier {
             return Err(Error::InvalidCertificate(CertificateError::InvalidPurpose));
         }
         let end = unix_time(leaf.not_after);
-        if now.as_secs() > end.as_secs().saturating_add(EXPIRED_FOR.as_secs()) {
+        let Identity { role, name, .. } = &leaf.identity;
+        let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        if now.as_secs() > end.as_secs().saturating_add(EXPIRED_FOR.as_secs())
+            && !self.revocations.borrow().readmits(*role, name, seconds)
+        {
             return Err(Error::InvalidCertificate(CertificateError::Expired));
         }
         // The chain is leaf and root, and roots have no end here: judging as of the leaf's last second changes nothing else.

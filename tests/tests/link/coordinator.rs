@@ -264,14 +264,15 @@ impl Coordinator {
             .unwrap();
     }
 
-    pub fn readmit(&self, token: &str, node: &str) {
+    pub fn readmit(&self, node: &str) {
         let now = self.clock.now();
         self.identities
             .change(&mut |identities| {
-                identities.readmit(Digest::of(token), node.parse().unwrap(), now);
+                identities.readmit(node.parse().unwrap(), now);
                 true
             })
             .unwrap();
+        self.revoke.send_replace(Arc::new(self.identities.read().unwrap().revocations));
     }
 
     pub fn revoke(&self, node: &str) {

@@ -223,7 +223,7 @@ async fn after_a_weekend_off_all_comes_back_unaided() {
         .await;
 }
 
-/// Its certificate is of no use any more, and its token was used: only one that is given again brings it back.
+/// Its certificate ended too long ago, and its token was used: only an operator's word brings it back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_32_days_off_a_node_is_back_when_it_is_readmitted() {
     let mut coordinator = Coordinator::start().await;
@@ -242,7 +242,7 @@ async fn after_32_days_off_a_node_is_back_when_it_is_readmitted() {
     until("the offline converge", || node.engine.generations() == [1]).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(node.link.enrolled().is_none(), "it is let in without anybody's word");
-    coordinator.readmit("token of workers-1", "workers-1");
+    coordinator.readmit("workers-1");
     until("the new generation", || node.engine.generations().last() == Some(&2)).await;
     assert!(node.link.enrolled().is_some());
 }

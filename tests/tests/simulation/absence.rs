@@ -5,18 +5,24 @@ use std::{sync::Arc, time::Duration};
 use muster_coordinator::status::{self, NodeLife};
 use muster_planner::blueprint::NodeState;
 
-use crate::{hosts::Hosts, machine::Machine};
+use crate::{hosts::Hosts, machine::Machine, operator::Order, stage::Stage};
 
 /// Longer than any history.
 const FOR_GOOD: Duration = Duration::from_secs(100_000);
 /// Within the thirty days in which those that are on may renew what has expired.
 const DAYS: i64 = 16;
+/// Until the operator says it once more.
+const ASK_AGAIN: Duration = Duration::from_secs(120);
 /// How long it asks in vain before somebody looks.
 const IN_VAIN: Duration = Duration::from_secs(30);
 
 /// One node's absence.
 pub struct Absence {
     machine: Arc<Machine>,
+    /// Whether the operator lets it in again, or gives it up.
+    readmits: bool,
+    /// Simulated time, when the operator said so last.
+    asked: Option<Duration>,
     /// How often sixteen days pass still.
     jumps: u32,
     back: Option<Back>,
@@ -32,10 +38,10 @@ struct Back {
 
 impl Absence {
     /// Switches a machine off.
-    pub fn begin(hosts: &mut Hosts, machine: Arc<Machine>) -> Self {
+    pub fn begin(hosts: &mut Hosts, machine: Arc<Machine>, readmits: bool) -> Self {
         hosts.stage.tell(format!("{} is off for 32 days", machine.node));
         hosts.crash(&machine, FOR_GOOD);
-        Self { machine, jumps: 2, back: None }
+        Self { machine, readmits, asked: None, jumps: 2, back: None }
     }
 
     /// True once the operator has done something about it.
@@ -43,7 +49,15 @@ impl Absence {
         let stage = hosts.stage.clone();
         let now = hosts.sim.elapsed();
         match &self.back {
-            Some(back) => return now > back.since + IN_VAIN && self.told(hosts, back.at),
+            Some(_) if self.asked.is_some() => return self.let_in(hosts, now),
+            Some(back) if now > back.since + IN_VAIN && self.told(hosts, back.at) => {
+                if !self.readmits {
+                    self.give_up(hosts);
+                    return true;
+                }
+                self.ask(&stage, now);
+            }
+            Some(_) => {}
             None if !self.others_renewed(hosts) => {}
             None if self.jumps > 0 => {
                 self.jumps -= 1;
@@ -70,23 +84,48 @@ impl Absence {
         hosts.machines().iter().filter(|machine| machine.instance != self.machine.instance).all(shown)
     }
 
-    /// It was not let in, and is named; then the operator gives its machine up, and another one takes its place.
+    fn ask(&mut self, stage: &Stage, now: Duration) {
+        stage.orders.lock().unwrap().give(Order::Readmit { node: self.machine.node.to_string() });
+        self.asked = Some(now);
+    }
+
+    /// Whether it was, by the operator's word. That may be lost with other orders, and is given again.
+    fn let_in(&mut self, hosts: &Hosts, now: Duration) -> bool {
+        let stage = hosts.stage.clone();
+        let connected = stage.coordinator().is_some_and(|ctx| ctx.hub.connected(&self.machine.node));
+        if connected {
+            stage.tell(format!("{} is let in again", self.machine.node));
+        } else if self.asked.is_some_and(|asked| now > asked + ASK_AGAIN) {
+            self.ask(&stage, now);
+        }
+        connected
+    }
+
+    /// Another machine takes its place.
+    fn give_up(&self, hosts: &Hosts) {
+        let stage = &hosts.stage;
+        stage.tell(format!("the operator gives {} up", self.machine.node));
+        stage.lost.lock().unwrap().insert(self.machine.instance.clone());
+        stage.cloud.fake.lose(&self.machine.node);
+    }
+
+    /// It was not let in, and is named with what helps.
     fn told(&self, hosts: &Hosts, back: i64) -> bool {
         let (stage, node) = (&hosts.stage, &self.machine.node);
         let Some(ctx) = stage.coordinator() else { return false };
         let Ok(published) = ctx.current() else { return false };
         let (Ok(status), Ok(view)) = (status::of(&ctx), ctx.local.node(node)) else { return false };
-        if ctx.hub.connected(node) || view.seen > back {
+        if ctx.hub.connected(node) || view.seen >= back {
             stage.breaks("a node that was off too long is not let in by itself", node.as_str());
         }
         let in_service = published.blueprint.nodes.get(node).is_some_and(|plan| plan.state == NodeState::InService);
-        let named = status.nodes.iter().any(|told| told.name == *node && told.state == NodeLife::Silent);
+        let named = status
+            .nodes
+            .iter()
+            .any(|told| told.name == *node && told.state == NodeLife::Silent && told.locked_out.is_some());
         if in_service && (!named || status.as_written) {
             stage.breaks("a node that is not let in is named", status.text());
         }
-        stage.tell(format!("the operator gives {node} up"));
-        stage.lost.lock().unwrap().insert(self.machine.instance.clone());
-        stage.cloud.fake.lose(node);
         true
     }
 }

@@ -427,7 +427,8 @@ impl History {
         let Some(machine) = self.spared(hosts).filter(|machine| hosts.on(machine)) else { return };
         self.lost = true;
         self.known.retain(|known| !matches!(known, Trouble::Restore | Trouble::Jump));
-        self.absence = Some(Absence::begin(hosts, machine));
+        let readmits = self.random.random_bool(0.5);
+        self.absence = Some(Absence::begin(hosts, machine, readmits));
     }
 
     /// A machine is lost for good.

@@ -179,6 +179,19 @@ impl Invariants {
         }
     }
 
+    /// Why the revoked node is not replaced by one that is as written yet.
+    pub fn replaced(&mut self, hosts: &Hosts) -> Option<String> {
+        let Revoked { node, .. } = self.revoked.as_ref()?;
+        let stage = &*hosts.stage;
+        let ctx = stage.coordinator()?;
+        let Ok(status) = status::of(&ctx) else { return Some("no status".to_owned()) };
+        let runs = hosts.machines().iter().any(|machine| machine.node == *node);
+        let cluster = stage.cluster.lock().unwrap();
+        let known = cluster.etcd.contains(node) || cluster.members.contains_key(node);
+        (runs || known || !status.written())
+            .then(|| format!("its machine runs: {runs}, the cluster knows it: {known}\n{}", status.text()))
+    }
+
     /// Why not everything is as written yet.
     pub fn lacks(&mut self, hosts: &Hosts, last: Site) -> Option<String> {
         let stage = &*hosts.stage;

@@ -180,11 +180,19 @@ impl Node {
 
     /// Whether this node is in the cluster, or out of it, as written; then there is nothing to do.
     fn placed(&self, spec: &ClusterMemberSpec) -> bool {
-        self.machine.member() == (spec.start != Start::Leave)
+        self.machine.member() == (spec.start != Start::Leave) && self.remains(spec).is_empty()
+    }
+
+    /// Nodes that are to be taken out of the cluster and are in it.
+    fn remains(&self, spec: &ClusterMemberSpec) -> Vec<NodeName> {
+        let cluster = self.stage().cluster.lock().unwrap();
+        let gone = spec.gone.iter().map(|gone| gone.name.parse::<NodeName>().expect("a node's name"));
+        gone.filter(|gone| cluster.members.contains_key(gone) || cluster.etcd.contains(gone)).collect()
     }
 
     async fn member(&self, spec: &ClusterMemberSpec) -> Result<(), StepError> {
         match spec.start {
+            Start::Init | Start::Join if self.machine.member() => self.bury(spec).await?,
             Start::Init => self.init().await,
             Start::Join => self.join().await?,
             Start::Leave => self.leave().await?,
@@ -247,6 +255,22 @@ impl Node {
         }
         stage.cluster.lock().unwrap().members.remove(&machine.node);
         stage.tell(format!("{} leaves the cluster", machine.node));
+        Ok(())
+    }
+
+    /// Takes nodes out of the cluster that cannot, or are not to be asked to.
+    async fn bury(&self, spec: &ClusterMemberSpec) -> Result<(), StepError> {
+        for gone in self.remains(spec) {
+            let turn = self.etcd_turn("removes a member from etcd").await?;
+            tokio::time::sleep(self.machine.between(200, 2000)).await;
+            {
+                let mut cluster = self.stage().cluster.lock().unwrap();
+                cluster.members.remove(&gone);
+                cluster.etcd.remove(&gone);
+            }
+            self.stage().tell(format!("{} takes {gone} out of the cluster", self.machine.node));
+            turn.give().await;
+        }
         Ok(())
     }
 

@@ -40,6 +40,10 @@ pub enum Order {
     Revoke {
         node: String,
     },
+    /// Likewise.
+    Readmit {
+        node: String,
+    },
 }
 
 /// What is still to be done, the first one perhaps under way.
@@ -84,7 +88,7 @@ pub async fn operator(stage: Arc<Stage>) -> turmoil::Result {
         let attempts = match &order {
             Order::Apply { attempts, .. } => *attempts,
             Order::Pause { .. } => 3,
-            Order::Revoke { .. } => u32::MAX,
+            Order::Revoke { .. } | Order::Readmit { .. } => u32::MAX,
         };
         for _ in 0..attempts {
             if stage.orders.lock().unwrap().first().is_none_or(|(first, _)| first != number) {
@@ -135,6 +139,10 @@ async fn obey(stage: &Stage, order: &Order) -> anyhow::Result<String> {
             client.pause_node(request).await.map_err(said)?;
             Ok("done".to_owned())
         }
+        Order::Readmit { node } => match client.readmit_node(v1::ReadmitRequest { node: node.clone() }).await {
+            Err(status) if status.message().contains("is connected") => Ok("it is in".to_owned()),
+            answer => answer.map(|_| "done".to_owned()).map_err(said),
+        },
         Order::Revoke { node } => {
             client.revoke_node(v1::RevokeRequest { node: node.clone() }).await.map_err(said)?;
             Ok("done".to_owned())

@@ -124,7 +124,13 @@ pub fn run(seed: u64, plant: Plant) -> Ended {
             Phase::Revoking { since, .. } if now > since + BOUND => {
                 stage.breaks("a node can be revoked", "no answer within five minutes");
             }
-            Phase::Refused { since } if now > since + REFUSED => break,
+            Phase::Refused { since } if now > since + REFUSED => match invariants.replaced(&hosts) {
+                None => break,
+                Some(lacks) if now > since + BOUND => {
+                    stage.breaks("a revoked node is out of the cluster, and another in its place", lacks);
+                }
+                Some(_) => {}
+            },
             Phase::Resting { .. } | Phase::Revoking { .. } | Phase::Refused { .. } => {}
         }
     }

@@ -26,6 +26,7 @@ pub struct Stage {
     pub coordinator: Mutex<Option<Arc<Context>>>,
     /// What the operator is to do, in this order.
     pub orders: Mutex<Orders>,
+    /// Nodes that the operator let in once more.
     /// Instances that were lost by accident.
     pub lost: Mutex<BTreeSet<String>>,
     /// How often the coordinator was restored from a backup.
