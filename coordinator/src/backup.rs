@@ -275,7 +275,7 @@ mod tests {
         let store = Sqlite::open(&folder.path().join(STORE)).unwrap();
         let object = store.put_object(b"blueprint").unwrap();
         let generation = Generation { epoch: 1, counter: 41 };
-        let current = Publication { generation, site: object, site_object: object, blueprint: object };
+        let current = Publication { generation, site: object, site_object: object, blueprint: object, by: None };
         let root = Root { highest: generation, current: Some(current), ..Root::default() };
         store.put_root(&realm().environment, &root.to_json(), None).unwrap();
         folder
@@ -333,7 +333,7 @@ mod tests {
             "born": true, "sets": ["dns"], "left_sets": ["app-shop"],
         });
         let object = store.put_object(before.to_string().as_bytes()).unwrap();
-        let current = Publication { generation, site: object, site_object: object, blueprint: object };
+        let current = Publication { generation, site: object, site_object: object, blueprint: object, by: None };
         let mut root = Root { highest: generation, current: Some(current), ..Root::default() };
         keep_sets(&store, &mut root).unwrap();
         let kept = store.object(&root.current.unwrap().blueprint).unwrap();

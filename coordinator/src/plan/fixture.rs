@@ -70,6 +70,7 @@ pub fn saved() -> SavedPlan {
         site: Digest::of("old"),
         site_object: Digest::of("old"),
         blueprint: Digest::of("blueprint"),
+        by: None,
     };
     SavedPlan {
         id: "41-9c02de".to_owned(),

@@ -15,7 +15,7 @@ use muster_planner::{
 use muster_proto::v1::{Draft, push};
 
 use super::{
-    fixed::{refuse_fixed, refuse_taken},
+    fixed::{refuse_disks, refuse_fixed, refuse_taken},
     input::assumed_facts,
     saved::{Counts, NodePart, NodeSection, SavedPlan},
 };
@@ -90,9 +90,11 @@ pub async fn plan(
     let parent = before.as_ref().map(|published| &*published.blueprint);
     if let Some(parent) = parent {
         refuse_taken(files, &policy, parent).map_err(PlanError::Site)?;
+        refuse_disks(files, &site, parent).map_err(PlanError::Site)?;
     }
-    let (blueprint, report) = muster_planner::plan(Input { policy: &policy, seen: &seen, parent, seed: root.seed });
-    let cloud = muster_planner::rows(&policy, parent, &blueprint, &seen);
+    let input = Input { policy: &policy, seen: &seen, parent, seed: root.seed };
+    let (blueprint, report) = muster_planner::plan(input);
+    let cloud = muster_planner::rows(input, &blueprint);
 
     let known = known_facts(ctx)?;
     let (sections, questions) = drafts(ctx, &site, &blueprint, parent, &known)?;

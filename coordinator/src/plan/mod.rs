@@ -14,7 +14,7 @@ mod saved;
 #[cfg(test)]
 mod tests;
 
-pub use compare::differences;
+pub use compare::{differences, overtaken};
 pub use fixed::refuse_fixed;
 pub use input::{assumed_facts, node_inputs};
 pub use make::{PlanError, Planned, plan};

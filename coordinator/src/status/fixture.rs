@@ -40,6 +40,7 @@ pub fn status() -> Status {
         kubernetes: Some("1.34.4".to_owned()),
         catalog: Some("9c02de".to_owned()),
         generation: Some(Generation { epoch: 1, counter: 41 }),
+        applied_by: None,
         as_written: true,
         born: true,
         pools: vec![

@@ -57,6 +57,7 @@ pub fn of(ctx: &Context) -> Result<Status, StatusError> {
         kubernetes: None,
         catalog: None,
         generation: None,
+        applied_by: None,
         as_written: false,
         born: root.born,
         pools: vec![],
@@ -87,6 +88,7 @@ pub fn of(ctx: &Context) -> Result<Status, StatusError> {
         status.kubernetes = Some(site.kubernetes.clone());
         status.catalog = Some(publication.site.short());
         status.generation = Some(publication.generation);
+        status.applied_by.clone_from(&publication.by);
         // A birth that the blueprint does not know yet is about to become a newer generation.
         status.settled &= root.born == blueprint.born;
         let leader = ctx.cluster.fresh(now).map(|told| told.from);

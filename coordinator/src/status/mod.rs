@@ -32,6 +32,9 @@ pub struct Status {
     /// The first digits of the site's digest.
     pub catalog: Option<String>,
     pub generation: Option<Generation>,
+    /// Who applied it, where that is on record.
+    #[serde(default)]
+    pub applied_by: Option<String>,
     /// Every node is as written and ready, what the site runs is rolled out, and nothing waits or fails.
     #[serde(default)]
     pub as_written: bool,

@@ -69,7 +69,14 @@ async fn of_two_plans_the_second_is_stale() {
     assert!(applied.stale.is_empty(), "{:?}", applied.stale);
     let refused = lab.apply(&second.id, "").await.unwrap();
     assert!(refused.generation.is_none());
-    assert!(refused.stale[0].contains("another apply"), "{:?}", refused.stale);
+    assert!(refused.stale[0].contains("another apply came between, by dana: nodes follow"), "{:?}", refused.stale);
+    // Whatever else is wrong with it.
+    let nowhere = lab.apply(&second.id, "workers-77").await.unwrap();
+    assert_eq!(nowhere.stale, refused.stale);
+    let forgotten = lab.apply("0-abcdef", "").await.unwrap();
+    assert!(forgotten.stale.iter().any(|line| line.contains("not kept any more")), "{:?}", forgotten.stale);
+    // What never was is no stale plan.
+    assert_eq!(lab.apply("999-abcdef", "").await.unwrap_err().code(), tonic::Code::NotFound);
     lab.until("the first", Status::written).await;
     assert_eq!(lab.status().await.catalog.unwrap(), first.site.short());
 }
