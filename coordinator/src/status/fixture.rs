@@ -44,8 +44,8 @@ pub fn status() -> Status {
         as_written: true,
         born: true,
         pools: vec![
-            PoolStatus { name: "control-plane".parse().unwrap(), wanted: 1, ready: 1 },
-            PoolStatus { name: "workers".parse().unwrap(), wanted: 2, ready: 2 },
+            PoolStatus { name: "control-plane".parse().unwrap(), wanted: 1, ready: 1, takes_pods: 1 },
+            PoolStatus { name: "workers".parse().unwrap(), wanted: 2, ready: 2, takes_pods: 2 },
         ],
         nodes: vec![
             node("control-plane-1", NodeLife::Written),
@@ -58,6 +58,7 @@ pub fn status() -> Status {
             ok: true,
             ready: 2,
             targets: 2,
+            trouble: None,
         }],
         apps: vec![AppStatus {
             name: "easypay".parse().unwrap(),
