@@ -17,6 +17,7 @@ use muster_proto::v1::{Draft, push};
 use super::{
     fixed::{refuse_disks, refuse_fixed, refuse_taken},
     input::assumed_facts,
+    leaves::leaves,
     saved::{Counts, NodePart, NodeSection, SavedPlan},
 };
 use crate::{
@@ -169,7 +170,8 @@ fn drafts(
     parent: Option<&Blueprint>,
     known: &BTreeMap<NodeName, Facts>,
 ) -> Result<(BTreeMap<NodeName, NodeSection>, Vec<Asked>), PlanError> {
-    let generation = ctx.state.snapshot().highest.next();
+    let root = ctx.state.snapshot();
+    let generation = root.highest.next();
     let (mut sections, mut asked, mut errors) = (BTreeMap::new(), Vec::new(), Vec::new());
     for (name, node) in &blueprint.nodes {
         let view = ctx.local.node(name)?;
@@ -187,12 +189,18 @@ fn drafts(
             // Retired: it has no catalog and its instance goes; the cloud's rows say so.
             None => continue,
         };
+        let mut left = Vec::new();
+        if let Some(facts) = view.facts.clone().filter(|_| alive)
+            && let Ok(Some(Ok(old))) = ctx.catalog(&root, name, facts)
+        {
+            left = leaves(&old, &catalog);
+        }
         let part = if alive {
             ask(ctx, name, catalog, &view, &mut asked)?
         } else {
             NodePart::Unborn { resources: kinds(&catalog) }
         };
-        sections.insert(name.clone(), NodeSection { pool: node.pool.clone(), part });
+        sections.insert(name.clone(), NodeSection { pool: node.pool.clone(), part, leaves: left });
     }
     if errors.is_empty() { Ok((sections, asked)) } else { Err(PlanError::Site(Diagnostics(errors))) }
 }

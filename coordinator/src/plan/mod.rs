@@ -8,6 +8,7 @@ mod fixed;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod input;
+mod leaves;
 mod make;
 mod render;
 mod saved;

@@ -60,6 +60,30 @@ async fn every_byte_of_a_binary_source_reaches_the_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_leaves_a_role_is_a_row_that_says_how_to_remove_it() {
+    let lab = Lab::new().await;
+    let with = |text: &str| {
+        let mut files = site("hello");
+        files.texts.entry("roles/worker.toml".to_owned()).or_default().push_str(text);
+        files
+    };
+    let two = "[[file]]\npath = \"/srv/a\"\ncontent = \"a\"\n[[file]]\npath = \"/srv/gone\"\nabsent = true\n";
+    let folder = "[[file]]\npath = \"/opt/x/b\"\ncontent = \"b\"\n[[directory]]\npath = \"/opt/x\"\npurge = true\n";
+    lab.up(&with(&format!("{two}{folder}"))).await;
+    let plan = lab.plan(&with("[[directory]]\npath = \"/opt/x\"\npurge = true\n")).await.unwrap();
+    let left: Vec<String> =
+        plan.nodes.iter().flat_map(|(_, section)| &section.leaves).map(ToString::to_string).collect();
+    // What is purged goes, and what was to be away is away.
+    assert_eq!(left, ["file./srv/a", "file./srv/a"]);
+    let text = render(&plan);
+    let row = text.lines().find(|line| line.contains("/srv/a")).unwrap_or_else(|| panic!("{text}"));
+    assert!(
+        row.contains("= workers-*") && row.ends_with("no longer managed, stays; to remove it: absent = true"),
+        "{row}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_two_plans_the_second_is_stale() {
     let lab = Lab::new().await;
     lab.up(&site("hello")).await;
