@@ -75,10 +75,11 @@ fn take(step: &Step, blueprint: &Blueprint, seen: &mut Seen) {
         }
         Step::Instance { node } => {
             let plan = &blueprint.nodes[node];
-            let taken = world.instances.iter().any(|(other, instance)| {
-                (other == node && instance.token != plan.token)
-                    || (other != node && instance.address == Some(plan.address))
-                    || (other != node && instance.pods.is_some_and(|pods| overlap(pods, plan.pods)))
+            let taken = world.instances.iter().any(|(other, instance)| match other == node {
+                true => instance.token != plan.token,
+                false => {
+                    instance.address == Some(plan.address) || instance.pods.is_some_and(|pods| overlap(pods, plan.pods))
+                }
             });
             if taken {
                 return;

@@ -71,8 +71,7 @@ async fn what_leaves_a_role_is_a_row_that_says_how_to_remove_it() {
     let folder = "[[file]]\npath = \"/opt/x/b\"\ncontent = \"b\"\n[[directory]]\npath = \"/opt/x\"\npurge = true\n";
     lab.up(&with(&format!("{two}{folder}"))).await;
     let plan = lab.plan(&with("[[directory]]\npath = \"/opt/x\"\npurge = true\n")).await.unwrap();
-    let left: Vec<String> =
-        plan.nodes.iter().flat_map(|(_, section)| &section.leaves).map(ToString::to_string).collect();
+    let left: Vec<String> = plan.nodes.values().flat_map(|section| &section.leaves).map(ToString::to_string).collect();
     // What is purged goes, and what was to be away is away.
     assert_eq!(left, ["file./srv/a", "file./srv/a"]);
     let text = render(&plan);
