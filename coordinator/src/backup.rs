@@ -1,7 +1,8 @@
 //! A backup: the store as of one moment and the keys, as a tar sealed with age to recovery recipients. And back.
 //!
 //! What is in it can issue certificates and open every secret: it exists in clear nowhere but in this process and, for a
-//! moment, in the state folder. Reports, metrics and events are left out: agents say them again.
+//! moment, in the state folder. Of the local state the newest events are in it, for nobody says those again; reports and
+//! metrics are left out, because agents do.
 //!
 //! A restored coordinator raises the epoch, so that what it publishes counts as newer than what agents saw since the
 //! backup.
@@ -20,15 +21,20 @@ use muster_proto::Realm;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    events::Event,
     secrets::{MasterKey, write_durably},
-    state::{Root, RootError},
+    state::{Local, LocalError, Root, RootError},
     store::{Sqlite, Store as _, StoreError},
 };
 
 /// The store's file in the state folder.
 pub const STORE: &str = "state.db";
-/// The local state's file, which no backup holds.
+/// The local state's file, of which a backup holds the newest events alone.
 pub const LOCAL: &str = "local.db";
+/// The newest events, as JSON; backups of before have none.
+const EVENTS: &str = "events.json";
+/// As many of them: with the longest texts that is 8 MiB.
+const EVENTS_HELD: u64 = 1000;
 /// Says whose backup it is; the first entry.
 const MANIFEST: &str = "backup.json";
 /// What else a backup holds, and nothing beyond: no name from a backup is ever used as a path.
@@ -67,6 +73,12 @@ pub enum BackupError {
     Root(#[from] RootError),
     #[error("the backup has no record of {0}")]
     NoRecord(EnvName),
+    #[error(
+        "this is a backup of {found}, and {wanted} is to be restored\n  help: use a backup of {wanted}, or name the site and the environment of this one: -e {}", .found.environment
+    )]
+    OfAnother { found: Realm, wanted: Realm },
+    #[error("the events cannot be read or kept")]
+    Events(#[from] LocalError),
 }
 
 /// Whose backup, and when.
@@ -116,6 +128,12 @@ pub fn write(
         let content = fs::read(&path).map_err(at(&path))?;
         append(&mut tar, name, content.as_slice(), content.len() as u64)?;
     }
+    let local = folder.join(LOCAL);
+    if local.exists() {
+        let events = Local::open(&local)?.events(0, EVENTS_HELD)?;
+        let json = serde_json::to_vec(&events).expect("events are texts and numbers");
+        append(&mut tar, EVENTS, json.as_slice(), json.len() as u64)?;
+    }
     let sealed = tar.into_inner().map_err(BackupError::Write)?;
     let mut out = sealed.finish().map_err(BackupError::Write)?;
     out.flush().map_err(BackupError::Write)
@@ -128,9 +146,15 @@ fn append(tar: &mut tar::Builder<impl Write>, name: &str, content: impl Read, le
     tar.append_data(&mut header, name, content).map_err(BackupError::Write)
 }
 
-/// Opens a backup into an empty folder and raises the epoch, which follows the clock: `now` is seconds since 1970. Returns
-/// whose it was. A crash in between leaves a folder without a store, which is then not empty: remove it and restore again.
-pub fn restore(folder: &Path, sealed: impl Read, identity: &str, now: i64) -> Result<Manifest, BackupError> {
+/// Opens a backup of `realm` into an empty folder and raises the epoch, which follows the clock: `now` is seconds since
+/// 1970. Returns when it was taken. One of another environment is refused before anything is written. A crash in between leaves a folder without a store, which is then not empty: remove it and restore again.
+pub fn restore(
+    folder: &Path,
+    sealed: impl Read,
+    identity: &str,
+    realm: &Realm,
+    now: i64,
+) -> Result<Manifest, BackupError> {
     // Comments are age-keygen's, and those of `coordinator key`.
     let mut lines = identity.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let identity: age::x25519::Identity =
@@ -146,9 +170,16 @@ pub fn restore(folder: &Path, sealed: impl Read, identity: &str, now: i64) -> Re
     let part = |name: &'static str| files.get(name).ok_or(BackupError::Lacks(name));
     let manifest: Manifest =
         serde_json::from_slice(part(MANIFEST)?).map_err(|error| BackupError::Damaged(error.into()))?;
+    if manifest.realm != *realm {
+        return Err(BackupError::OfAnother { found: manifest.realm, wanted: realm.clone() });
+    }
     for name in KEYS {
         part(name)?;
     }
+    let events: Vec<Event> = match files.get(EVENTS) {
+        Some(json) => serde_json::from_slice(json).map_err(|error| BackupError::Damaged(error.into()))?,
+        None => vec![],
+    };
     let ca = folder.join("ca");
     fs::create_dir_all(&ca).map_err(at(&ca))?;
     fs::set_permissions(&ca, fs::Permissions::from_mode(0o700)).map_err(at(&ca))?;
@@ -156,6 +187,9 @@ pub fn restore(folder: &Path, sealed: impl Read, identity: &str, now: i64) -> Re
         let path = folder.join(name);
         let (parent, file) = name.rsplit_once('/').map_or((folder.to_owned(), name), |(p, f)| (folder.join(p), f));
         write_durably(&parent, file, part(name)?).map_err(at(&path))?;
+    }
+    if !events.is_empty() {
+        Local::open(&folder.join(LOCAL))?.keep(&events)?;
     }
     // The store comes last, under its name only when its epoch is raised: before that the folder is no state.
     let raised = raise_epoch(part(STORE)?, folder, &manifest.realm.environment, now)?;
@@ -171,7 +205,7 @@ fn read(plain: impl Read) -> Result<BTreeMap<String, Vec<u8>>, BackupError> {
     for entry in archive.entries().map_err(BackupError::Damaged)? {
         let mut entry = entry.map_err(BackupError::Damaged)?;
         let name = entry.path().map_err(BackupError::Damaged)?.to_string_lossy().into_owned();
-        let ours = name == MANIFEST || name == STORE || KEYS.contains(&name.as_str());
+        let ours = name == MANIFEST || name == STORE || name == EVENTS || KEYS.contains(&name.as_str());
         if !ours || !entry.header().entry_type().is_file() || entry.size() > LARGEST {
             return Err(BackupError::Foreign(name));
         }
@@ -258,7 +292,7 @@ mod tests {
     use muster_ids::{Digest, Generation};
 
     use super::*;
-    use crate::state::Publication;
+    use crate::{events::Level, state::Publication};
 
     fn realm() -> Realm {
         Realm { cluster: "easypay".parse().unwrap(), environment: "local".parse().unwrap() }
@@ -275,7 +309,7 @@ mod tests {
         let store = Sqlite::open(&folder.path().join(STORE)).unwrap();
         let object = store.put_object(b"blueprint").unwrap();
         let generation = Generation { epoch: 1, counter: 41 };
-        let current = Publication { generation, site: object, site_object: object, blueprint: object };
+        let current = Publication { generation, site: object, site_object: object, blueprint: object, by: None };
         let root = Root { highest: generation, current: Some(current), ..Root::default() };
         store.put_root(&realm().environment, &root.to_json(), None).unwrap();
         folder
@@ -308,7 +342,7 @@ mod tests {
         let empty = tempfile::tempdir().unwrap();
         // As `coordinator key` writes it.
         let secret = format!("# public key: {}\n{}\n", identity.to_public(), identity.to_string().expose_secret());
-        let manifest = restore(empty.path(), sealed.as_slice(), &secret, 60).unwrap();
+        let manifest = restore(empty.path(), sealed.as_slice(), &secret, &realm(), 60).unwrap();
         assert_eq!(manifest.realm, realm());
         let store = Sqlite::open(&empty.path().join(STORE)).unwrap();
         let root = Root::from_json(&store.root(&realm().environment).unwrap().unwrap().0).unwrap();
@@ -319,7 +353,10 @@ mod tests {
             assert_eq!(fs::read(old).unwrap(), fs::read(&new).unwrap(), "{name}");
             assert_eq!(fs::metadata(new).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
         }
-        assert!(matches!(restore(empty.path(), sealed.as_slice(), &secret, 60), Err(BackupError::NotEmpty(_))));
+        assert!(matches!(
+            restore(empty.path(), sealed.as_slice(), &secret, &realm(), 60),
+            Err(BackupError::NotEmpty(_))
+        ));
     }
 
     #[test]
@@ -333,12 +370,50 @@ mod tests {
             "born": true, "sets": ["dns"], "left_sets": ["app-shop"],
         });
         let object = store.put_object(before.to_string().as_bytes()).unwrap();
-        let current = Publication { generation, site: object, site_object: object, blueprint: object };
+        let current = Publication { generation, site: object, site_object: object, blueprint: object, by: None };
         let mut root = Root { highest: generation, current: Some(current), ..Root::default() };
         keep_sets(&store, &mut root).unwrap();
         let kept = store.object(&root.current.unwrap().blueprint).unwrap();
         let after: Blueprint = serde_json::from_slice(&kept).unwrap();
         assert!(after.left_sets.is_empty() && after.sets.contains("dns"), "{after:?}");
+    }
+
+    #[test]
+    fn events_come_back_with_their_numbers_and_others_follow_them() {
+        let identity = age::x25519::Identity::generate();
+        let folder = state();
+        let said = |time, text: &str| Event::new(time, Level::Warn, None, "step failed", text);
+        let local = Local::open(&folder.path().join(LOCAL)).unwrap();
+        for count in 0..EVENTS_HELD as i64 + 5 {
+            local.append(said(count, &format!("file./srv/{count} is full"))).unwrap();
+        }
+        local.append(said(9000, "file./srv/1004 is full")).unwrap();
+        let sealed = sealed(folder.path(), &identity);
+        let empty = tempfile::tempdir().unwrap();
+        let secret = identity.to_string().expose_secret().to_owned();
+        restore(empty.path(), sealed.as_slice(), &secret, &realm(), 60).unwrap();
+        let restored = Local::open(&empty.path().join(LOCAL)).unwrap();
+        let newest = local.events(0, EVENTS_HELD).unwrap();
+        assert_eq!(restored.events(0, 2 * EVENTS_HELD).unwrap(), newest);
+        let last = newest.last().unwrap().number;
+        assert_eq!(restored.append(said(9001, "another")).unwrap().number, last + 1);
+    }
+
+    #[test]
+    fn a_backup_of_another_environment_restores_nothing() {
+        let identity = age::x25519::Identity::generate();
+        let folder = state();
+        let sealed = sealed(folder.path(), &identity);
+        let empty = tempfile::tempdir().unwrap();
+        let secret = identity.to_string().expose_secret().to_owned();
+        let prod = Realm { environment: "prod".parse().unwrap(), ..realm() };
+        let error = restore(empty.path(), sealed.as_slice(), &secret, &prod, 60).unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("this is a backup of {}, and {prod} is to be restored", realm())),
+            "{error}"
+        );
+        assert!(error.contains("help: ") && error.ends_with("-e local"), "{error}");
+        assert_eq!(fs::read_dir(empty.path()).unwrap().count(), 0);
     }
 
     #[test]
@@ -349,9 +424,9 @@ mod tests {
         let secret = |identity: &age::x25519::Identity| identity.to_string().expose_secret().to_owned();
         let other = secret(&age::x25519::Identity::generate());
         let empty = tempfile::tempdir().unwrap();
-        assert!(matches!(restore(empty.path(), sealed.as_slice(), &other, 60), Err(BackupError::Open(_))));
+        assert!(matches!(restore(empty.path(), sealed.as_slice(), &other, &realm(), 60), Err(BackupError::Open(_))));
         let cut = &sealed[..sealed.len() - 20];
-        assert!(restore(empty.path(), cut, &secret(&identity), 60).is_err());
+        assert!(restore(empty.path(), cut, &secret(&identity), &realm(), 60).is_err());
         assert_eq!(fs::read_dir(empty.path()).unwrap().count(), 0);
     }
 

@@ -4,13 +4,13 @@
 //! restart may lose.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
 use muster_catalog::{Catalog, Diagnostics, Facts};
-use muster_ids::{Generation, NodeName};
+use muster_ids::{EndpointName, Generation, NodeName};
 use muster_plan::Row;
 use muster_planner::{
     Blueprint, Inventory, Policy, Seen, blueprint::NodeState, inventory::ClusterSeen, policy::PolicyError,
@@ -21,7 +21,7 @@ use tokio::sync::{Notify, watch};
 use crate::{
     api::Hub,
     ca::Authority,
-    cloud::{Cloud, CloudError},
+    cloud::{Cloud, CloudError, Served},
     cluster::{Cluster, Says},
     events::{Event, Events, Level},
     library::{Library, LibraryError, Published, compile},
@@ -33,6 +33,8 @@ use crate::{
 
 /// A node that was not heard of for so many seconds is silent.
 pub const SILENT: i64 = 60;
+/// What an endpoint said so many seconds ago says nothing of now.
+const SERVED: i64 = 15;
 /// Without an open stream a node counts as heard for so many seconds: its agent may be starting anew.
 const HEARD: i64 = 4;
 
@@ -59,6 +61,8 @@ pub struct Context {
     /// Held while a publication is planned and written, so that two do not race.
     pub publishing: tokio::sync::Mutex<()>,
     pub readings: Mutex<Readings>,
+    /// What endpoints are to their clients, and when they were asked, in seconds since the epoch.
+    pub served: Mutex<(i64, BTreeMap<EndpointName, Served>)>,
     /// What the reconcile task saw and did last; status shows it.
     pub progress: watch::Sender<Progress>,
     pub node_image: String,
@@ -168,6 +172,17 @@ impl Context {
             readings.earlier = Some(before);
         }
         Ok(())
+    }
+
+    /// Keeps what endpoints are to their clients now.
+    pub fn keep_served(&self, served: BTreeMap<EndpointName, Served>) {
+        *self.served.lock().unwrap_or_else(PoisonError::into_inner) = (self.now(), served);
+    }
+
+    /// What an endpoint is to its clients; nothing where it was not asked lately.
+    pub fn served(&self, endpoint: &EndpointName) -> Option<Served> {
+        let served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        served.1.get(endpoint).filter(|_| self.now() - served.0 < SERVED).cloned()
     }
 
     /// All that the planner knows of the world.

@@ -9,9 +9,9 @@ use crate::{
     context::Context,
     events::Level,
     library::LibraryError,
-    plan::{self, PlanError, Planned, SavedPlan, differences},
+    plan::{self, PlanError, Planned, SavedPlan, differences, overtaken},
     secrets::{self, SecretError},
-    state::{LocalError, Publication, Rollout, RolloutState, StateError},
+    state::{LocalError, Publication, Rollout, RolloutState, Root, StateError},
 };
 
 /// Why nothing was applied.
@@ -46,26 +46,37 @@ fn list(findings: &[Finding]) -> String {
 /// How an apply ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applied {
-    /// Published: nodes are told now.
-    Published(Generation),
+    /// Published: nodes are told now. With the first digits of the site's digest.
+    Published(Generation, String),
     /// Nodes follow this site already.
-    Already(Generation),
+    Already(Generation, String),
     /// What would happen now is not what was shown. Nothing was applied.
     Stale(Vec<String>),
 }
 
 /// Plans again, and publishes if the rows are those that were shown.
 pub async fn apply(ctx: &Context, id: &str, only: Option<&NodeName>, by: &str) -> Result<Applied, ApplyError> {
-    let json = ctx.local.plan(id)?.ok_or_else(|| ApplyError::NoPlan(id.to_owned()))?;
-    let shown: SavedPlan = serde_json::from_str(&json).map_err(|error| ApplyError::Damaged(id.to_owned(), error))?;
     let root = ctx.state.snapshot();
+    let shown = match kept(ctx, id) {
+        Ok(shown) => shown,
+        // Whatever became of it, it is of before.
+        Err(ApplyError::NoPlan(_) | ApplyError::Damaged(..)) if is_older(id, &root) => {
+            let now = overtaken(None, root.current.as_ref()).into_iter();
+            return Ok(Applied::Stale(now.chain(["the plan itself is not kept any more".to_owned()]).collect()));
+        }
+        Err(error) => return Err(error),
+    };
     if let Some(current) = &root.current
         && current.site == shown.site
         && root.rollout.is_none()
     {
         // Whatever differs is drift, and agents repair that by themselves: nothing is left to publish.
         ctx.wake.notify_one();
-        return Ok(Applied::Already(current.generation));
+        return Ok(Applied::Already(current.generation, current.site.short()));
+    }
+    // Before anything else that is wrong with it by now.
+    if let Some(line) = overtaken(shown.parent.as_ref(), root.current.as_ref()) {
+        return Ok(Applied::Stale(vec![line]));
     }
     if let Some(only) = only {
         let current = root.current.as_ref().ok_or(ApplyError::NothingToTry)?;
@@ -84,11 +95,13 @@ pub async fn apply(ctx: &Context, id: &str, only: Option<&NodeName>, by: &str) -
     }
     make_secrets(ctx, &planned)?;
     let generation = match only {
-        None => publish(ctx, &planned).await?,
-        Some(only) => try_first(ctx, &planned, only).await?,
+        None => publish(ctx, &planned, by).await?,
+        Some(only) => try_first(ctx, &planned, only, by).await?,
     };
     let Some(generation) = generation else {
-        return Ok(Applied::Stale(vec!["another apply came between".to_owned()]));
+        let root = ctx.state.snapshot();
+        let line = overtaken(planned.saved.parent.as_ref(), root.current.as_ref());
+        return Ok(Applied::Stale(vec![line.unwrap_or_else(|| "another apply came between".to_owned())]));
     };
     let short = planned.saved.site.short();
     let text = match only {
@@ -100,7 +113,18 @@ pub async fn apply(ctx: &Context, id: &str, only: Option<&NodeName>, by: &str) -
     };
     ctx.event(Level::Info, only, "applied", text);
     ctx.wake.notify_one();
-    Ok(Applied::Published(generation))
+    Ok(Applied::Published(generation, short))
+}
+
+fn kept(ctx: &Context, id: &str) -> Result<SavedPlan, ApplyError> {
+    let json = ctx.local.plan(id)?.ok_or_else(|| ApplyError::NoPlan(id.to_owned()))?;
+    serde_json::from_str(&json).map_err(|error| ApplyError::Damaged(id.to_owned(), error))
+}
+
+/// Whether a plan's name says that it starts from an older state than this one ([`SavedPlan::id_of`]).
+fn is_older(id: &str, root: &Root) -> bool {
+    let state = id.split_once('-').and_then(|(state, _)| state.parse::<u64>().ok());
+    root.current.is_some() && state.is_some_and(|state| state < root.highest.counter)
 }
 
 /// Secrets that the site generates and that are not there yet. Made before anything refers to them.
@@ -123,17 +147,17 @@ pub(crate) fn make_secret(ctx: &Context, name: &str) -> Result<(), ApplyError> {
 }
 
 /// Publishes for all nodes. Nothing where another publication came between.
-async fn publish(ctx: &Context, planned: &Planned) -> Result<Option<Generation>, ApplyError> {
+async fn publish(ctx: &Context, planned: &Planned, by: &str) -> Result<Option<Generation>, ApplyError> {
     let site = (planned.saved.site, planned.saved.site_object);
     let parent = planned.saved.parent.as_ref();
-    write(ctx, planned.blueprint.clone(), site, parent, Cause::Apply).await
+    write(ctx, planned.blueprint.clone(), site, parent, Cause::Apply { by }).await
 }
 
 /// Who publishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cause {
+pub(crate) enum Cause<'a> {
     /// An operator: what was being tried on one node is over.
-    Apply,
+    Apply { by: &'a str },
     /// The planner, for the same site: what is being tried goes on with the new blueprint.
     Planner,
 }
@@ -144,12 +168,16 @@ pub(crate) async fn write(
     mut blueprint: Blueprint,
     (site, site_object): (muster_ids::Digest, muster_ids::Digest),
     parent: Option<&Publication>,
-    cause: Cause,
+    cause: Cause<'_>,
 ) -> Result<Option<Generation>, ApplyError> {
     let findings = muster_planner::check(&blueprint);
     if !findings.is_empty() {
         return Err(ApplyError::Unsafe(findings));
     }
+    let by = match cause {
+        Cause::Apply { by } => Some(by.to_owned()),
+        Cause::Planner => parent.and_then(|parent| parent.by.clone()),
+    };
     let _one = ctx.publishing.lock().await;
     loop {
         // The blueprint carries the generation, and is kept before the record that names it.
@@ -169,9 +197,9 @@ pub(crate) async fn write(
                 return Written::Again;
             }
             root.highest = generation;
-            root.current = Some(Publication { generation, site, site_object, blueprint: object });
+            root.current = Some(Publication { generation, site, site_object, blueprint: object, by: by.clone() });
             match cause {
-                Cause::Apply => root.rollout = None,
+                Cause::Apply { .. } => root.rollout = None,
                 Cause::Planner if root.rollout.is_some() => {
                     let ahead = root.next_generation();
                     if let Some(rollout) = &mut root.rollout {
@@ -200,7 +228,12 @@ enum Written {
 }
 
 /// Publishes for one node; the blueprint stays, and so does the cloud, until that node has converged.
-async fn try_first(ctx: &Context, planned: &Planned, only: &NodeName) -> Result<Option<Generation>, ApplyError> {
+async fn try_first(
+    ctx: &Context,
+    planned: &Planned,
+    only: &NodeName,
+    by: &str,
+) -> Result<Option<Generation>, ApplyError> {
     let (site, site_object) = (planned.saved.site, planned.saved.site_object);
     let _one = ctx.publishing.lock().await;
     let parent = planned.saved.parent.clone();
@@ -211,7 +244,7 @@ async fn try_first(ctx: &Context, planned: &Planned, only: &NodeName) -> Result<
             return None;
         }
         let generation = root.next_generation();
-        let next = Publication { generation, site, site_object, blueprint: current.blueprint };
+        let next = Publication { generation, site, site_object, blueprint: current.blueprint, by: Some(by.to_owned()) };
         root.rollout = Some(Rollout { only: only.clone(), next, since, state: RolloutState::Trying });
         Some(generation)
     })?;

@@ -23,6 +23,7 @@ use muster_catalog::{Catalog, kinds::Signal};
 use muster_ids::{Digest, ResourceId};
 
 use super::{
+    differences,
     lease::{self, Holder},
     network,
     objects::{self, Kinds},
@@ -156,5 +157,5 @@ fn key(object: &DynamicObject) -> String {
 
 fn digest(object: &DynamicObject) -> Digest {
     let value = serde_json::to_value(object).unwrap_or_default();
-    Digest::of(objects::comparable(&value).to_string())
+    Digest::of(differences::comparable(&value).to_string())
 }

@@ -11,6 +11,7 @@ pub mod birth;
 pub mod bootstrap;
 pub mod burial;
 pub mod client;
+pub mod differences;
 pub mod discovery;
 pub mod dns;
 pub mod documents;

@@ -1,7 +1,4 @@
-//! Sets of Kubernetes objects: read from YAML, ordered, named by path, compared with what lives.
-//!
-//! Pure but for [`Kinds::discover`]. The comparison is of the API server's own answer to a dry run with the live object, so
-//! that defaults and other writers' fields count as the API server counts them.
+//! Sets of Kubernetes objects: read from YAML, ordered, named by path. Pure but for [`Kinds::discover`].
 
 use std::collections::BTreeMap;
 
@@ -147,75 +144,6 @@ pub fn resolve(object: &mut Value, secrets: &BTreeMap<String, Vec<u8>>) {
     }
 }
 
-/// What would change, field by field; of a Secret only the names of its keys.
-pub fn differences(live: &Value, dry: &Value) -> Vec<String> {
-    const MOST: usize = 20;
-    let mut lines = Vec::new();
-    compare("", &comparable(live), &comparable(dry), live["kind"] == "Secret", &mut lines);
-    let more = lines.len().saturating_sub(MOST);
-    lines.truncate(MOST);
-    if more > 0 {
-        lines.push(format!("and {more} more"));
-    }
-    lines
-}
-
-/// An object without what the API server keeps for itself.
-pub fn comparable(object: &Value) -> Value {
-    let mut object = object.clone();
-    if let Some(table) = object.as_object_mut() {
-        table.remove("status");
-    }
-    if let Some(metadata) = object["metadata"].as_object_mut() {
-        for key in ["managedFields", "resourceVersion", "generation", "uid", "creationTimestamp"] {
-            metadata.remove(key);
-        }
-    }
-    object
-}
-
-fn compare(path: &str, old: &Value, new: &Value, secret: bool, lines: &mut Vec<String>) {
-    if old == new {
-        return;
-    }
-    let at = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-    match (old, new) {
-        (Value::Object(old), Value::Object(new)) => {
-            let mut keys: Vec<_> = old.keys().chain(new.keys()).collect();
-            keys.sort();
-            keys.dedup();
-            for key in keys {
-                compare(
-                    &at(key),
-                    old.get(key).unwrap_or(&Value::Null),
-                    new.get(key).unwrap_or(&Value::Null),
-                    secret,
-                    lines,
-                );
-            }
-        }
-        (Value::Array(old), Value::Array(new)) if old.len() == new.len() => {
-            for (index, (old, new)) in old.iter().zip(new).enumerate() {
-                compare(&format!("{path}[{index}]"), old, new, secret, lines);
-            }
-        }
-        (old, new) if secret => lines.push(match (old, new) {
-            (Value::Null, _) => format!("+ {path}"),
-            (_, Value::Null) => format!("- {path}"),
-            _changed => format!("~ {path}"),
-        }),
-        (Value::Null, new) => lines.push(format!("+ {path} = {}", short(new))),
-        (old, Value::Null) => lines.push(format!("- {path} = {}", short(old))),
-        (old, new) => lines.push(format!("~ {path} {} → {}", short(old), short(new))),
-    }
-}
-
-fn short(value: &Value) -> String {
-    const MOST: usize = 60;
-    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned).replace('\n', "\\n");
-    if text.chars().count() <= MOST { text } else { text.chars().take(MOST).chain(['…']).collect() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,18 +205,7 @@ items:
         let mut text = json!({"kind": "Secret", "data": {"A": "Qg=="}, "stringData": {"A": "hunter2", "C": 5}});
         resolve(&mut text, &BTreeMap::new());
         assert_eq!(text, json!({"kind": "Secret", "data": {"A": "aHVudGVyMg=="}, "stringData": {"C": 5}}));
-        let lines = differences(&before, &secret);
+        let lines = crate::cluster::differences::of(&before, &secret);
         assert_eq!(lines, ["~ data.A"]);
-    }
-
-    #[test]
-    fn differences_name_fields() {
-        let live = json!({"kind": "Deployment", "metadata": {"resourceVersion": "1", "labels": {"a": "b"}}, "spec": {"replicas": 2, "list": [1, 2]}, "status": {"x": 1}});
-        let dry = json!({"kind": "Deployment", "metadata": {"resourceVersion": "2"}, "spec": {"replicas": 3, "list": [1, 3], "new": "x"}});
-        assert_eq!(
-            differences(&live, &dry),
-            ["- metadata.labels = {\"a\":\"b\"}", "~ spec.list[1] 2 → 3", "+ spec.new = x", "~ spec.replicas 2 → 3"]
-        );
-        assert!(differences(&live, &live).is_empty());
     }
 }

@@ -105,21 +105,41 @@ fn cause(pods: &Value, selector: &Value) -> Option<(String, bool)> {
     let pods = pods["items"].as_array().into_iter().flatten().filter(selected);
     pods.filter(|pod| pod["metadata"]["deletionTimestamp"].is_null()).find_map(|pod| {
         let states = ["initContainerStatuses", "containerStatuses"].into_iter().flat_map(|key| {
-            pod["status"][key].as_array().into_iter().flatten().map(|container| &container["state"]["waiting"])
+            let containers = pod["status"][key].as_array().into_iter().flatten();
+            containers.map(|container| (&container["state"]["waiting"], container["image"].as_str()))
         });
         let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
         let unplaced = conditions.filter(|one| one["type"] == "PodScheduled" && one["status"] == "False");
-        let (reason, said) = states.chain(unplaced).find_map(|said| {
+        let unplaced = unplaced.map(|said| (said, None));
+        let (reason, said) = states.chain(unplaced).find_map(|(said, image)| {
             let reason = said["reason"].as_str()?;
             // What every pod passes through is no cause.
             let passes = ["ContainerCreating", "PodInitializing"].contains(&reason);
-            (!passes).then(|| (reason, said["message"].as_str().map_or(String::new(), |text| format!(": {text}"))))
+            let text = said["message"].as_str().unwrap_or_default();
+            let said = match image.and_then(|image| missing(image, text)) {
+                Some(missing) => format!(": {missing}"),
+                None if text.is_empty() => String::new(),
+                None => format!(": {text}"),
+            };
+            (!passes).then_some((reason, said))
         })?;
         // What no node has room for waits for a node or for somebody who asks for less.
         let lasting =
             reason.contains("Image") || reason.starts_with("CreateContainer") || said.contains("Insufficient");
         Some((format!("{}: {reason}{said}", pod["metadata"]["name"].as_str().unwrap_or_default()), lasting))
     })
+}
+
+/// An image that is nowhere, and what to do. containerd asks the site's mirrors first; what they do not have it looks for
+/// at the registry of the image's name, and says last that it does not even find that one.
+fn missing(image: &str, said: &str) -> Option<String> {
+    let help = "correct its name or tag, or put it there";
+    if said.contains("dial tcp: lookup ") {
+        let host = said.split("lookup ").nth(1).and_then(|rest| rest.split([' ', ':']).next()).unwrap_or_default();
+        return Some(format!("the image {image} is not in the site's registry, and {host} is not known here: {help}"));
+    }
+    let absent = said.contains(": not found") || said.contains("manifest unknown");
+    absent.then(|| format!("the image {image} is not in its registry: {help}"))
 }
 
 #[cfg(test)]
@@ -176,7 +196,25 @@ mod tests {
             json!({ "conditions": [{ "type": "PodScheduled", "status": "False", "reason": "Unschedulable" }] });
         let mut too_large = unplaced.clone();
         too_large["conditions"][0]["message"] = json!("0/5 nodes are available: 2 Insufficient memory.");
+        let nowhere = |text: &str| {
+            let mut status = waiting("ErrImagePull");
+            status["containerStatuses"][0]["image"] = json!("docker.io/shop:9");
+            status["containerStatuses"][0]["state"]["waiting"]["message"] = json!(text);
+            status
+        };
+        let unknown = "failed to do request: Head \"https://registry-1.docker.io/v2/shop/manifests/9\": dial tcp: \
+            lookup registry-1.docker.io on 10.89.0.1:53: no such host";
+        let unknown_told = "web-1: ErrImagePull: the image docker.io/shop:9 is not in the site's registry, and \
+            registry-1.docker.io is not known here: correct its name or tag, or put it there";
+        let absent_told = "web-1: ErrImagePull: the image docker.io/shop:9 is not in its registry: correct its name or \
+            tag, or put it there";
         for (app, status, told) in [
+            ("web", nowhere(unknown), Some((unknown_told, true))),
+            (
+                "web",
+                nowhere("failed to resolve reference \"docker.io/shop:9\": docker.io/shop:9: not found"),
+                Some((absent_told, true)),
+            ),
             ("web", waiting("ImagePullBackOff"), Some(("web-1: ImagePullBackOff: no", true))),
             ("web", waiting("CrashLoopBackOff"), Some(("web-1: CrashLoopBackOff: no", false))),
             ("web", waiting("ContainerCreating"), None),

@@ -7,6 +7,7 @@
 //! One converge at a time per [`Engine`]. The engine decides nothing about *what* to change: that is `muster_plan`'s.
 
 mod disruption;
+mod draft;
 mod gathering;
 mod left;
 mod look;
@@ -30,6 +31,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::draft::DraftSecrets;
 use crate::{Context, Scope, ledger::LedgerFile, ports::Health};
 
 /// Converges catalogs, one at a time.
@@ -117,7 +119,11 @@ impl Engine {
     /// What [`Engine::converge`] would do. Reads only, in the caller's process: see [`crate::dry`] for one that cannot write.
     pub async fn plan(&self, catalog: &Arc<Catalog>) -> Result<Vec<Row>, ConvergeError> {
         let _one = self.one.lock().await;
-        plan::plan(&self.scoped(catalog), &self.ledger, catalog).await
+        let mut ctx = self.scoped(catalog);
+        if catalog.draft {
+            ctx.secrets = Arc::new(DraftSecrets(ctx.secrets));
+        }
+        plan::plan(&ctx, &self.ledger, catalog).await
     }
 }
 

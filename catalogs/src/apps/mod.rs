@@ -5,6 +5,7 @@
 //! it is always there.
 
 mod objects;
+mod room;
 
 use std::collections::BTreeMap;
 
@@ -224,6 +225,7 @@ fn check(table: &AppTable, node: &Node, site: &Site, errors: &mut Vec<Diagnostic
         if let Some(pool) = &spec.pool {
             place(name, spec, pool, node, site, &mut error);
         }
+        room::check(name, spec, node, site, &mut error);
         if let Some(disk) = &spec.disk {
             if !site.disks.contains_key(&disk.name) {
                 let known: Vec<&str> = site.disks.keys().map(DiskName::as_str).collect();
@@ -312,7 +314,7 @@ fn place(name: &str, spec: &ComponentTable, pool: &PoolName, node: &Node, site: 
     let at = node.at(&[name, "pool"]);
     let workers = site.pools.iter().filter(|(_, pool)| pool.member == MemberRole::Worker);
     let workers: Vec<&str> = workers.map(|(name, _)| name.as_str()).collect();
-    let Some(found) = site.pools.get(pool).filter(|_| workers.contains(&pool.as_str())) else {
+    if !workers.contains(&pool.as_str()) {
         let message = match site.pools.contains_key(pool) {
             true => format!("the pool `{pool}` is of control planes, where no application runs"),
             false => format!("there is no pool `{pool}`"),
@@ -320,14 +322,6 @@ fn place(name: &str, spec: &ComponentTable, pool: &PoolName, node: &Node, site: 
         let help = nearest(pool.as_str(), workers.iter().copied()).map(|near| format!("did you mean `{near}`?"));
         error(message, at, format!("expected one of: {}", workers.join(", ")), help);
         return;
-    };
-    let asked = spec.memory.as_deref().and_then(crate::formats::size);
-    if let (Some(asked), Some(has)) = (asked, found.memory)
-        && asked > has
-    {
-        let message = format!("no node of the pool {pool} has room for {name}");
-        let help = format!("nodes of {pool} have {}Mi: ask for less, or give the pool more", has >> 20);
-        error(message, node.at(&[name, "memory"]), "more than a whole node".to_owned(), Some(help));
     }
     let endpoint = spec.endpoint.as_ref().and_then(|endpoint| Some((endpoint, site.endpoints.get(endpoint)?)));
     if let Some((endpoint, leads)) = endpoint.filter(|(_, leads)| leads.to != *pool) {

@@ -1,13 +1,16 @@
-//! Two blueprints, and what is seen, as rows for people: the cloud section of `muster plan`.
+//! What a plan does in the cloud, as rows for people: its own step, what that comes to, and what is put right because the
+//! world is not as it says. The cloud section of `muster plan`.
 
 use std::fmt;
 
-use muster_ids::{NodeName, PoolName};
+use muster_ids::{DiskName, NodeName, PoolName};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     blueprint::{Blueprint, LoadBalancerPlan, NodePlan, NodeState},
+    foresee::foresee,
     inventory::Seen,
+    plan::Input,
     policy::Policy,
     steps::{Step, Why, steps},
 };
@@ -56,8 +59,12 @@ impl fmt::Display for CloudRow {
     }
 }
 
-/// What changes from `parent` to `next`, and what is put right because the world is not as `next` says.
-pub fn rows(policy: &Policy, parent: Option<&Blueprint>, next: &Blueprint, seen: &Seen) -> Vec<CloudRow> {
+/// What changes from the parent to `next`, which was planned from `input`; every machine that comes or goes by the time
+/// that nothing moves any more; and what is put right because the world is not as `next` says.
+pub fn rows(input: Input<'_>, next: &Blueprint) -> Vec<CloudRow> {
+    let Input { policy, seen, parent, .. } = input;
+    // Where the plan itself asks for nothing, what is still under way is no consequence of it.
+    let last = if parent == Some(next) { next.clone() } else { foresee(input, next) };
     let mut rows = Vec::new();
     if parent.is_none() {
         let network = CloudAction::Create;
@@ -75,18 +82,21 @@ pub fn rows(policy: &Policy, parent: Option<&Blueprint>, next: &Blueprint, seen:
                 rows.push(row(CloudAction::Create, what, detail, "new in the site".into()));
             }
             Some(old) if old.size != disk.size => {
-                let detail = vec![format!("size {} → {}", bytes(old.size), bytes(disk.size))];
+                // Docker's volumes have no size: what grows is what the cluster is told of it.
+                let detail =
+                    vec![format!("size {} → {}", bytes(old.size), bytes(disk.size)), "its data stays".to_owned()];
                 rows.push(row(CloudAction::Change, what, detail, "changed in the site".into()));
             }
             Some(_) => {}
         }
     }
     node_rows(policy, parent, next, seen, &mut rows);
-    balancer_rows(parent, next, &mut rows);
+    balancer_rows(parent, &last, &mut rows);
     // A partial reading shows less than there is.
     if seen.latest.complete {
         repair_rows(next, seen, &mut rows);
     }
+    later_rows(input, next, &last, &mut rows);
     rows
 }
 
@@ -108,7 +118,9 @@ fn node_rows(policy: &Policy, parent: Option<&Blueprint>, next: &Blueprint, seen
                     Some(disk) => format!("disk {disk} needs a node that is made with it"),
                     None => count(policy, parent, next, &node.pool),
                 };
-                rows.push(row(CloudAction::Create, what, describe(node), reason));
+                let mut detail = describe(node);
+                detail.extend(node.disks.iter().map(|disk| format!("disk {disk}")));
+                rows.push(row(CloudAction::Create, what, detail, reason));
             }
             Some(old) if old.incarnation != node.incarnation && seen.shows(name, &node.token) => {
                 let detail = vec![format!("incarnation {} taken back", node.incarnation)];
@@ -116,17 +128,17 @@ fn node_rows(policy: &Policy, parent: Option<&Blueprint>, next: &Blueprint, seen
             }
             Some(old) if old.incarnation != node.incarnation => {
                 let reason = "two complete readings agree that it is gone".to_owned();
-                rows.push(row(CloudAction::Replace, what, describe(node), reason));
+                let mut detail = describe(node);
+                let kept = |disk: &DiskName| parent.is_some_and(|parent| parent.disks.contains_key(disk));
+                detail.extend(node.disks.iter().map(|disk| match kept(disk) {
+                    true => format!("disk {disk} moves to it with its data"),
+                    false => format!("disk {disk}"),
+                }));
+                rows.push(row(CloudAction::Replace, what, detail, reason));
             }
             Some(old) if old.state == NodeState::InService && node.state != NodeState::InService => {
                 let reason = count(policy, parent, next, &node.pool);
-                let detail = match node.state {
-                    NodeState::InService | NodeState::Draining => "drained first",
-                    NodeState::Lost => "it died",
-                    NodeState::Revoked => "it was revoked",
-                    NodeState::Retired => "no member yet",
-                };
-                rows.push(row(CloudAction::Destroy, what, vec![detail.to_owned()], reason));
+                rows.push(row(CloudAction::Destroy, what, leaves(node.state), reason));
             }
             Some(_) => {}
         }
@@ -142,12 +154,60 @@ fn node_rows(policy: &Policy, parent: Option<&Blueprint>, next: &Blueprint, seen
     }
 }
 
+/// What the plan's next step does not do yet, and those after it do.
+fn later_rows(input: Input<'_>, next: &Blueprint, last: &Blueprint, rows: &mut Vec<CloudRow>) {
+    let Input { policy, parent, seen, .. } = input;
+    let serves = |blueprint: &Blueprint, name: &NodeName| {
+        blueprint.nodes.get(name).is_some_and(|node| node.state == NodeState::InService)
+    };
+    for (name, node) in last.nodes.iter().filter(|(name, _)| serves(last, name) && !next.nodes.contains_key(*name)) {
+        let reason = count(policy, parent, last, &node.pool);
+        // Its address is chosen when it comes: others may be free by then.
+        rows.push(row(CloudAction::Create, format!("instance {name}"), size(node), reason));
+    }
+    for (name, node) in next.nodes.iter().filter(|(name, _)| serves(next, name) && !serves(last, name)) {
+        let (detail, reason) = match (seen.in_place_of(name, node), comes(parent, next, &node.pool)) {
+            (Some(other), _) => (vec!["does not exist".to_owned()], format!("{other} is in its place")),
+            (None, Some((comer, disk))) => {
+                (leaves(going(next)), format!("{comer} comes for disk {disk}: the pool keeps its number"))
+            }
+            (None, None) => (leaves(going(next)), count(policy, parent, last, &node.pool)),
+        };
+        rows.push(row(CloudAction::Destroy, format!("instance {name}"), detail, reason));
+    }
+}
+
+/// What a node of too many becomes first.
+fn going(blueprint: &Blueprint) -> NodeState {
+    if blueprint.born { NodeState::Draining } else { NodeState::Retired }
+}
+
+/// How a node goes, by what it becomes first.
+fn leaves(state: NodeState) -> Vec<String> {
+    let how: &[&str] = match state {
+        NodeState::InService | NodeState::Draining => &["drained first", "its pods move"],
+        NodeState::Lost => &["it died"],
+        NodeState::Revoked => &["it was revoked", "its pods end"],
+        NodeState::Retired => &["no member yet"],
+    };
+    how.iter().map(ToString::to_string).collect()
+}
+
+/// A node that comes to a pool with a disk, though the pool has as many as it shall have.
+fn comes<'a>(parent: Option<&Blueprint>, next: &'a Blueprint, pool: &PoolName) -> Option<(&'a NodeName, &'a DiskName)> {
+    let new = |name: &NodeName| !parent.is_some_and(|parent| parent.nodes.contains_key(name));
+    let mut comers = next.nodes.iter().filter(|(name, node)| node.pool == *pool && new(name));
+    comers.find_map(|(name, node)| Some((name, node.disks.first()?)))
+}
+
 /// As in `pool workers: 4 → 3`, or `4 → 2, one at a time`: where it goes, and how.
 fn count(policy: &Policy, parent: Option<&Blueprint>, next: &Blueprint, pool: &PoolName) -> String {
     let serving = |blueprint: &Blueprint| blueprint.in_pool(pool, NodeState::InService).count();
     let (before, after) = (parent.map_or(0, serving), serving(next));
     let wanted = policy.pools.get(pool).map_or(0, |pool| pool.count as usize);
-    if after == wanted {
+    if after == wanted && before == after {
+        format!("pool {pool} keeps its {after}")
+    } else if after == wanted {
         format!("pool {pool}: {before} → {after}")
     } else {
         format!("pool {pool}: {before} → {wanted}, one at a time")
@@ -240,13 +300,18 @@ fn because(why: Why) -> &'static str {
 
 fn describe(node: &NodePlan) -> Vec<String> {
     let mut detail = vec![node.address.to_string(), format!("pods {}", node.pods)];
+    detail.extend(size(node));
+    detail
+}
+
+fn size(node: &NodePlan) -> Vec<String> {
+    let mut detail = Vec::new();
     if let Some(cpus) = node.cpus {
         detail.push(format!("{} CPUs", f64::from(cpus) / 1000.0));
     }
     if let Some(memory) = node.memory {
         detail.push(bytes(memory));
     }
-    detail.extend(node.disks.iter().map(|disk| format!("disk {disk}")));
     detail
 }
 
@@ -255,7 +320,7 @@ fn targets(plan: &LoadBalancerPlan) -> String {
 }
 
 /// Bytes as people write them in a site.
-fn bytes(bytes: u64) -> String {
+pub fn bytes(bytes: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")];
     match UNITS.iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
         Some((unit, name)) => format!("{}{name}", bytes / unit),

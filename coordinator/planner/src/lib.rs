@@ -6,6 +6,7 @@
 pub mod blueprint;
 pub mod check;
 pub mod diff;
+pub mod foresee;
 pub mod inventory;
 pub mod plan;
 pub mod policy;
@@ -16,7 +17,8 @@ pub mod turns;
 
 pub use blueprint::Blueprint;
 pub use check::{Finding, check, check_change, check_seen};
-pub use diff::{CloudAction, CloudRow, rows};
+pub use diff::{CloudAction, CloudRow, bytes, rows};
+pub use foresee::foresee;
 pub use inventory::{Inventory, Seen};
 pub use plan::{AddressTaken, Input, addresses_taken, plan};
 pub use policy::Policy;

@@ -140,7 +140,7 @@ impl Session {
         for note in &report.notes {
             self.say(format_args!("({note})"));
         }
-        for row in rows(&self.world.policy, parent.as_ref(), &next, &self.world.seen) {
+        for row in rows(self.world.input(parent.as_ref()), &next) {
             self.say(format_args!("  {row}"));
         }
         let findings = self.world.findings(parent.as_ref());

@@ -139,7 +139,7 @@ impl operator_server::Operator for OperatorApi {
         let v1::ApplyRequest { plan, only } = request.into_inner();
         let only = match only.as_str() {
             "" => None,
-            name => Some(self.known(name)?),
+            name => Some(name.parse::<NodeName>().map_err(|error| Status::invalid_argument(error.to_string()))?),
         };
         self.keep_backup("before an apply").await;
         let secrets = self.ctx.state.snapshot().secrets.len();
@@ -149,10 +149,10 @@ impl operator_server::Operator for OperatorApi {
             self.keep_backup("after an apply that made secrets").await;
         }
         Ok(Response::new(match applied {
-            Applied::Published(generation) | Applied::Already(generation) => {
-                v1::ApplyReply { generation: Some(generation.into()), stale: vec![] }
+            Applied::Published(generation, catalog) | Applied::Already(generation, catalog) => {
+                v1::ApplyReply { generation: Some(generation.into()), stale: vec![], catalog }
             }
-            Applied::Stale(stale) => v1::ApplyReply { generation: None, stale },
+            Applied::Stale(stale) => v1::ApplyReply { generation: None, stale, catalog: String::new() },
         }))
     }
 

@@ -31,7 +31,7 @@ use crate::{
     secrets::MasterKey,
     state::{Local, Root, State},
     store::Store,
-    tasks::{Boot, publish_revocations, reconcile},
+    tasks::{Boot, publish_revocations, reconcile, watch_endpoints},
     turns::{Turns, USUAL},
 };
 
@@ -160,6 +160,7 @@ pub fn start<L: Accept>(parts: Parts, grpc: L, http: Option<TcpListener>) -> Res
         wake: Notify::new(),
         publishing: Default::default(),
         readings: Default::default(),
+        served: Default::default(),
         progress: watch::channel(Progress::default()).0,
         node_image,
         started: clock.now(),
@@ -193,6 +194,7 @@ pub fn start<L: Accept>(parts: Parts, grpc: L, http: Option<TcpListener>) -> Res
     tasks.spawn(until(Box::pin(rotation.run())));
     tasks.spawn(until(Box::pin(publish_revocations(state, publish))));
     tasks.spawn(until(Box::pin(reconcile(ctx.clone(), boot))));
+    tasks.spawn(until(Box::pin(watch_endpoints(ctx.clone()))));
     let stopped = stop.clone().cancelled_owned();
     tasks.spawn(async move { Ok(authz::serve(grpc, tls, gate, routes, stopped).await?) });
     if let Some(listener) = http {

@@ -24,7 +24,8 @@ const EXAMPLES: &str = "Examples:
   muster apply 41-9c02de            do exactly what that plan showed
   muster status --watch             follow a converge live
 
-Exit codes: 0 done or nothing to do, 1 error (a wrong command line, too), 2 changes (plan), 3 the plan is stale (apply).";
+Exit codes: 0 done or nothing to do, 1 error (a wrong command line, too), 2 changes (plan), 3 the plan is stale (apply),
+130 interrupted: what was applied goes on.";
 
 /// What every command takes.
 #[derive(Debug, Clone, Args)]
@@ -73,7 +74,7 @@ pub enum Command {
     Up(Up),
     /// Show what would change in cloud, nodes and cluster, and why
     #[command(
-        after_help = "Example:\n  muster plan -e local\n\nExit codes: 0 nothing to do, 1 error or a node that could not plan, 2 changes."
+        after_help = "Example:\n  muster plan -e local\n\nExit codes: 0 nothing to do, 1 error, or a node that could not plan or did not answer, 2 changes."
     )]
     Plan {
         /// Seconds to wait for the nodes' answers
@@ -82,7 +83,7 @@ pub enum Command {
     },
     /// Do what a plan showed, or plan and apply at once
     #[command(
-        after_help = "Examples:\n  muster apply 41-9c02de\n  muster apply --only workers-2\n\nExit codes: 0 done, 1 error, 3 the plan is stale."
+        after_help = "Examples:\n  muster apply 41-9c02de\n  muster apply --only workers-2\n\nExit codes: 0 done, 1 error, 3 the plan is stale, 130 interrupted while it followed."
     )]
     Apply(Apply),
     /// What runs, and what is not as written

@@ -48,13 +48,19 @@ pub async fn plan(global: &Global, wait: u32) -> anyhow::Result<Ended> {
     Ok(planned(&plan))
 }
 
-/// How a plan that was shown ends the program: what an agent could not plan is an error, whatever else would change.
+/// How a plan that was shown ends the program: what a node could not plan, or did not answer, is not known, and an error
+/// whatever else would change.
 fn planned(plan: &SavedPlan) -> Ended {
-    match (plan.counts.failed, plan.changes()) {
+    match (plan.counts.failed + plan.counts.silent, plan.changes()) {
         (1.., _) => Ended::Error,
         (0, true) => Ended::Changes,
         (0, false) => Ended::Good,
     }
+}
+
+/// How an apply that found nothing to do ends the program: a node that does not answer follows when it is back.
+fn unchanged(plan: &SavedPlan) -> Ended {
+    if plan.counts.failed > 0 { Ended::Error } else { Ended::Good }
 }
 
 /// Has the coordinator plan this site. `None`: it found errors, which are printed.
@@ -106,8 +112,11 @@ pub async fn apply(global: &Global, args: &Apply) -> anyhow::Result<Ended> {
         }
     };
     match went {
-        Went::Published { plan, generation } => {
-            let followed = if args.no_wait { None } else { Some(follow::until_written(&mut client).await?) };
+        Went::Published { plan, generation, catalog } => {
+            let followed = match args.no_wait {
+                true => None,
+                false => Some(follow::until_written(&mut client, Some(&catalog)).await?),
+            };
             if global.json {
                 render::print_json(&applied(&plan, generation, followed.as_ref()))?;
             }
@@ -116,10 +125,10 @@ pub async fn apply(global: &Global, args: &Apply) -> anyhow::Result<Ended> {
         Went::NothingToDo(plan) => {
             // What an earlier apply rolls out may come to nothing: what does not differ is not yet as written.
             let open = look::ask(&mut client).await.is_ok_and(|status| !status.written());
-            if open && planned(&plan) == Ended::Good {
+            if open && unchanged(&plan) == Ended::Good {
                 eprintln!("{}", no_difference(args.no_wait));
                 if !args.no_wait {
-                    follow::until_written(&mut client).await?;
+                    follow::until_written(&mut client, None).await?;
                 }
             }
             match global.json {
@@ -127,7 +136,7 @@ pub async fn apply(global: &Global, args: &Apply) -> anyhow::Result<Ended> {
                 false if open && args.no_wait => {}
                 false => render::say(nothing_to_do(&plan)),
             }
-            Ok(planned(&plan))
+            Ok(unchanged(&plan))
         }
         went @ (Went::Wrong | Went::Declined | Went::Stale { .. }) => went.told(global),
     }
@@ -170,6 +179,8 @@ pub enum Went {
         plan: String,
         /// What nodes follow now.
         generation: Option<Generation>,
+        /// The first digits of the site's digest.
+        catalog: String,
     },
     NothingToDo(Box<SavedPlan>),
     /// The site has errors, which are printed.
@@ -264,10 +275,10 @@ async fn back(client: &mut Client) -> anyhow::Result<()> {
 /// Publishes a plan, if all is still as it showed.
 async fn publish(client: &mut Client, plan: &str, only: Option<&str>) -> anyhow::Result<Went> {
     let request = v1::ApplyRequest { plan: plan.to_owned(), only: only.unwrap_or_default().to_owned() };
-    let v1::ApplyReply { generation, stale } = client.apply(request).await.map_err(failure)?.into_inner();
+    let v1::ApplyReply { generation, stale, catalog } = client.apply(request).await.map_err(failure)?.into_inner();
     let plan = plan.to_owned();
     Ok(match stale.is_empty() {
-        true => Went::Published { plan, generation: generation.map(Into::into) },
+        true => Went::Published { plan, generation: generation.map(Into::into), catalog },
         false => Went::Stale { plan, differs: stale },
     })
 }
@@ -293,11 +304,14 @@ mod tests {
     use crate::plan::fixture::saved;
 
     #[test]
-    fn a_plan_with_a_node_that_could_not_plan_is_an_error() {
+    fn a_plan_with_a_node_that_could_not_plan_or_did_not_answer_is_an_error() {
         let mut plan = saved();
         assert!(plan.changes());
-        assert_eq!(planned(&plan), Ended::Error);
+        assert_eq!((planned(&plan), unchanged(&plan)), (Ended::Error, Ended::Error));
         plan.counts.failed = 0;
+        // One did not answer: an apply leaves it out, and a plan does not know.
+        assert_eq!((planned(&plan), unchanged(&plan)), (Ended::Error, Ended::Good));
+        plan.counts.silent = 0;
         assert_eq!(planned(&plan), Ended::Changes);
     }
 }

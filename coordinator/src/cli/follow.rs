@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 use super::{
-    Ended,
+    Ended, Interrupted,
     connect::Client,
     look,
     progress::Stage,
@@ -32,31 +32,39 @@ impl Followed {
     }
 }
 
-/// Follows an apply until every node is as written; those that are silent follow when they are back.
-pub async fn until_written(client: &mut Client) -> anyhow::Result<Followed> {
+/// Follows an apply until every node is as written; those that are silent follow when they are back. `catalog`: what was
+/// applied, to tell when another apply takes its place.
+pub async fn until_written(client: &mut Client, catalog: Option<&str>) -> anyhow::Result<Followed> {
     let mut stage = Stage::begin("converging");
-    let followed = until(client, &mut stage, PATIENCE, Silent::Aside).await?;
+    let wait = Wait::new(PATIENCE, Silent::Aside, Instant::now());
+    let wait = catalog.into_iter().fold(wait, Wait::of);
+    let followed = until(client, &mut stage, wait).await?;
     stage.done(&followed.text());
     followed.aside.iter().for_each(|line| eprintln!("{line}"));
     Ok(followed)
 }
 
 /// Follows until all is as written. A coordinator that goes away in between is waited for: it goes on where it was.
-pub async fn until(
-    client: &mut Client,
-    stage: &mut Stage,
-    patience: Duration,
-    silent: Silent,
-) -> anyhow::Result<Followed> {
-    let mut wait = Wait::new(patience, silent, Instant::now());
-    loop {
-        let asked = look::ask(client).await;
-        match wait.heard(asked.as_ref(), Instant::now()) {
-            Next::Good { aside } => return Ok(Followed { status: asked?, aside }),
-            Next::Wait { told } => stage.update(told),
-            Next::Stuck { error } => bail!(error),
+pub async fn until(client: &mut Client, stage: &mut Stage, mut wait: Wait) -> anyhow::Result<Followed> {
+    unless_interrupted(async {
+        loop {
+            let asked = look::ask(client).await;
+            match wait.heard(asked.as_ref(), Instant::now()) {
+                Next::Good { aside } => return Ok(Followed { status: asked?, aside }),
+                Next::Wait { told } => stage.update(told),
+                Next::Stuck { error } => bail!(error),
+            }
+            tokio::time::sleep(EVERY).await;
         }
-        tokio::time::sleep(EVERY).await;
+    })
+    .await
+}
+
+/// An interrupt ends the wait and nothing else: coordinator and nodes need nobody to look on.
+pub async fn unless_interrupted<T>(wait: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => Err(Interrupted.into()),
+        ended = wait => ended,
     }
 }
 

@@ -36,6 +36,8 @@ enum Ended {
     Changes,
     /// The plan to apply was overtaken.
     Stale,
+    /// Somebody interrupted a wait; what it was for goes on.
+    Interrupted,
 }
 
 impl From<Ended> for ExitCode {
@@ -45,6 +47,8 @@ impl From<Ended> for ExitCode {
             Ended::Error => ExitCode::from(1),
             Ended::Changes => ExitCode::from(2),
             Ended::Stale => ExitCode::from(3),
+            // As shells have it of what SIGINT ended.
+            Ended::Interrupted => ExitCode::from(130),
         }
     }
 }
@@ -68,8 +72,9 @@ pub fn main() -> ExitCode {
     match runtime.block_on(run(cli)) {
         Ok(ended) => ended.into(),
         Err(error) => {
+            let ended = if error.is::<Interrupted>() { Ended::Interrupted } else { Ended::Error };
             render::Wrong::of(&advised(&global, error)).print(json);
-            ExitCode::FAILURE
+            ended.into()
         }
     }
 }
@@ -119,18 +124,26 @@ async fn run(cli: Cli) -> anyhow::Result<Ended> {
     }
 }
 
+/// A wait was interrupted.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted: nothing is waited for any more, and the coordinator and the nodes go on with what was applied")]
+struct Interrupted;
+
 /// The connection to the coordinator could not be made, or broke.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection failed")]
 struct Away;
 
-/// The error with the way out, where that needs the site's names: only a coordinator that went away says none by itself.
+/// The error with the way out, where that needs the site's names: only a coordinator that went away, and a wait that was
+/// interrupted, say none by themselves.
 fn advised(global: &Global, error: anyhow::Error) -> anyhow::Error {
-    if !error.is::<Away>() {
-        return error;
-    }
-    match site::scope(global) {
-        Some(scope) => advice::Advice::new(global, &scope).away(error),
+    let (away, interrupted) = (error.is::<Away>(), error.is::<Interrupted>());
+    match site::scope(global).filter(|_| away || interrupted) {
+        Some(scope) if away => advice::Advice::new(global, &scope).away(error),
+        Some(scope) => {
+            let (muster, flags) = (program::typed(), advice::Advice::new(global, &scope).flags);
+            anyhow::anyhow!("{Interrupted}\n  help: look at it again: {muster} status --watch {flags}")
+        }
         None => error,
     }
 }

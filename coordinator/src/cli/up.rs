@@ -14,7 +14,7 @@ use super::{
     progress::Stage,
     remembered, render,
     site::{self, Names},
-    wait::Silent,
+    wait::{Silent, Wait},
 };
 use crate::{
     authz::Deed,
@@ -65,7 +65,7 @@ pub async fn up(global: &Global, args: &Up) -> anyhow::Result<Ended> {
     let patience = Duration::from_secs(args.patience);
     let mut stage = Stage::begin("nodes");
     // A node that boots is silent, too, and is what is waited for here.
-    let followed = follow::until(&mut client, &mut stage, patience, Silent::Boot).await?;
+    let followed = follow::until(&mut client, &mut stage, Wait::new(patience, Silent::Boot, Instant::now())).await?;
     stage.done(&followed.text());
     followed.aside.iter().for_each(|line| eprintln!("{line}"));
     let status = followed.status;
@@ -75,7 +75,7 @@ pub async fn up(global: &Global, args: &Up) -> anyhow::Result<Ended> {
         let stage = Stage::begin(format!("application {}", app.name));
         let address = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
         let address = if address.contains(':') { address } else { format!("{address}:80") };
-        start::answers(&address, &app.path, patience).await.with_context(|| {
+        follow::unless_interrupted(start::answers(&address, &app.path, patience)).await.with_context(|| {
             format!(
                 "application {0}\n  help: muster kubeconfig --output kubeconfig; kubectl --kubeconfig kubeconfig --namespace {0} get pods,events",
                 app.name

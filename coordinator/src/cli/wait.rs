@@ -46,6 +46,8 @@ pub enum Next {
 pub struct Wait {
     patience: Duration,
     silent: Silent,
+    /// What was applied, and is waited for; absent: whatever nodes follow.
+    catalog: Option<String>,
     /// The nodes that were silent at first; absent until the first answer.
     at_first: Option<BTreeSet<NodeName>>,
     moved: Instant,
@@ -58,13 +60,44 @@ pub struct Wait {
 
 impl Wait {
     pub fn new(patience: Duration, silent: Silent, now: Instant) -> Self {
-        Self { patience, silent, at_first: None, moved: now, lasting: None, told: String::new(), holds: None }
+        Self {
+            patience,
+            silent,
+            catalog: None,
+            at_first: None,
+            moved: now,
+            lasting: None,
+            told: String::new(),
+            holds: None,
+        }
+    }
+
+    /// A wait for what was applied: another apply that takes its place ends it.
+    pub fn of(self, catalog: &str) -> Self {
+        Self { catalog: Some(catalog.to_owned()), ..self }
+    }
+
+    /// Who applied what instead of what is waited for.
+    fn overtaken(&self, status: &Status) -> Option<String> {
+        let ours = self.catalog.as_ref()?;
+        let tried = status.rollout.as_ref().is_some_and(|rollout| rollout.catalog == *ours);
+        if status.catalog.as_ref() == Some(ours) || tried {
+            return None;
+        }
+        let (catalog, generation) = (status.catalog.as_ref()?, status.generation?);
+        let by = status.applied_by.as_deref().unwrap_or("another operator");
+        Some(format!(
+            "overtaken: {by} applied catalog {catalog} meanwhile, and nodes follow it as generation {generation}\n  help: muster status --watch; where catalog {ours} is still wanted, muster plan and apply it anew"
+        ))
     }
 
     /// Takes one answer of the coordinator, or that there was none.
     pub fn heard(&mut self, asked: Result<&Status, &anyhow::Error>, now: Instant) -> Next {
         let (end, told, lasting) = match asked {
             Ok(status) => {
+                if let Some(error) = self.overtaken(status) {
+                    return Next::Stuck { error };
+                }
                 let aside = self.aside(status);
                 let (end, lasting) = match status.outlook(&aside) {
                     Outlook::Written { aside } if aside.is_empty() => return Next::Good { aside: vec![] },
@@ -323,6 +356,29 @@ mod tests {
         status.rollout = Some(rollout(RolloutState::Stopped { why: "file./x: the disk is full".to_owned() }));
         let Next::Stuck { error } = wait.heard(Ok(&status), began + Duration::from_secs(2)) else { panic!("it waits") };
         assert!(error.contains("goes no further: file./x: the disk is full"), "{error}");
+    }
+
+    #[test]
+    fn an_apply_that_is_overtaken_is_told_by_whom() {
+        let (wait, began) = wait(Silent::Aside);
+        let mut wait = wait.of("9c02de");
+        let mut status = status();
+        status.nodes[1] = node("workers-1", NodeLife::Converging);
+        assert!(waits(&wait.heard(Ok(&status), began)));
+        // It is tried on one node first: the others follow the old one.
+        status.catalog = Some("old".to_owned());
+        let rollout = |catalog: &str| RolloutStatus {
+            only: "workers-1".parse().unwrap(),
+            catalog: catalog.to_owned(),
+            state: RolloutState::Trying,
+        };
+        status.rollout = Some(rollout("9c02de"));
+        assert!(waits(&wait.heard(Ok(&status), began)));
+        status.rollout = None;
+        (status.catalog, status.applied_by) = (Some("41af07".to_owned()), Some("dana".to_owned()));
+        let Next::Stuck { error } = wait.heard(Ok(&status), began) else { panic!("it waits") };
+        assert!(error.starts_with("overtaken: dana applied catalog 41af07 meanwhile"), "{error}");
+        assert!(error.contains("generation 1.41"), "{error}");
     }
 
     #[test]

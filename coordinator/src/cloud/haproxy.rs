@@ -3,12 +3,13 @@
 //! The first line carries the digest of the plan and the number of this template, so that a reading tells whether a
 //! load balancer runs what it should without knowing the plan.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
+use muster_ids::NodeName;
 use muster_planner::{blueprint::LoadBalancerPlan, steps::configuration};
 
 /// Raised when the text below changes: load balancers are then configured anew.
-const TEMPLATE: u32 = 2;
+const TEMPLATE: u32 = 3;
 
 /// The whole configuration file.
 ///
@@ -45,7 +46,37 @@ defaults
     for (node, target) in &plan.targets {
         writeln!(text, "    server {node} {target}").expect("writing to a string");
     }
+    view(&mut text, plan);
     text
+}
+
+/// Where it says which targets it sends to: beside its own port, whatever that is.
+pub fn view_port(plan: &LoadBalancerPlan) -> u16 {
+    if plan.listen == 8404 { 8405 } else { 8404 }
+}
+
+/// `workers-1=1 workers-2=0`: whether each target is up. No more than that is told to whoever asks.
+fn view(text: &mut String, plan: &LoadBalancerPlan) {
+    let targets: Vec<String> = plan.targets.keys().map(|node| format!("{node}=%[srv_is_up(nodes/{node})]")).collect();
+    write!(
+        text,
+        "
+frontend view
+    mode http
+    bind :{}
+    timeout client 5s
+    http-request return status 200 content-type text/plain lf-string \"{}\"
+",
+        view_port(plan),
+        targets.join(" ")
+    )
+    .expect("writing to a string");
+}
+
+/// The targets that its view says are up.
+pub fn targets_up(view: &str, plan: &LoadBalancerPlan) -> BTreeSet<NodeName> {
+    let up = |node: &&NodeName| view.split_whitespace().any(|word| word.strip_suffix("=1") == Some(node.as_str()));
+    plan.targets.keys().filter(up).cloned().collect()
 }
 
 fn pass_through(text: &mut String, plan: &LoadBalancerPlan) {

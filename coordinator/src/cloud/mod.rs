@@ -9,4 +9,4 @@ pub mod haproxy;
 mod patient;
 mod port;
 
-pub use port::{Answer, Bootstrap, Cloud, CloudError, Proof};
+pub use port::{Answer, Bootstrap, Cloud, CloudError, Proof, Served};

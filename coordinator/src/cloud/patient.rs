@@ -10,7 +10,7 @@ use muster_planner::{
     blueprint::{DiskPlan, LoadBalancerPlan, NetworkPlan, NodePlan},
 };
 
-use super::{Answer, Bootstrap, Cloud, CloudError, Proof};
+use super::{Answer, Bootstrap, Cloud, CloudError, Proof, Served};
 
 /// So often is asked: at faults of four in ten calls, it fails once in a billion billions.
 const TRIES: usize = 40;
@@ -73,6 +73,10 @@ impl<C: Cloud> Cloud for Patient<C> {
 
     fn ensure_load_balancer<'a>(&'a self, name: &'a EndpointName, plan: &'a LoadBalancerPlan) -> Answer<'a, ()> {
         again(move || self.cloud.ensure_load_balancer(name, plan))
+    }
+
+    fn served<'a>(&'a self, plan: &'a LoadBalancerPlan) -> Answer<'a, Option<Served>> {
+        again(move || self.cloud.served(plan))
     }
 
     fn remove_load_balancer<'a>(&'a self, name: &'a EndpointName, id: &'a str) -> Answer<'a, ()> {

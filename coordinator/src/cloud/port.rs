@@ -3,7 +3,7 @@
 //! Every adapter keeps to `contract`: the same token never makes two instances, what a name or an address already
 //! belongs to is told and never taken, and gone already is success for a removal.
 
-use std::{fmt, future::Future, net::IpAddr, pin::Pin};
+use std::{collections::BTreeSet, fmt, future::Future, net::IpAddr, pin::Pin};
 
 use muster_ids::{DiskName, EndpointName, NodeName};
 use muster_planner::{
@@ -43,6 +43,15 @@ impl fmt::Debug for Proof {
     }
 }
 
+/// What a load balancer is to its clients just now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Served {
+    /// The nodes that it sends to, as it says itself.
+    pub to: BTreeSet<NodeName>,
+    /// What came of a request through it, for people, where that was no good.
+    pub trouble: Option<String>,
+}
+
 /// A provider of instances, disks and load balancers.
 pub trait Cloud: Send + Sync {
     /// One reading; incomplete where a part of it failed. An error when nothing could be read.
@@ -65,6 +74,10 @@ pub trait Cloud: Send + Sync {
     fn remove_instance<'a>(&'a self, name: &'a NodeName, id: &'a str) -> Answer<'a, ()>;
     /// Creates it, gives it this configuration, starts it. Connections live through a change of targets.
     fn ensure_load_balancer<'a>(&'a self, name: &'a EndpointName, plan: &'a LoadBalancerPlan) -> Answer<'a, ()>;
+    /// Asks a load balancer as its clients do; nothing where the provider cannot. What it comes to is no error.
+    fn served<'a>(&'a self, _plan: &'a LoadBalancerPlan) -> Answer<'a, Option<Served>> {
+        Box::pin(async { Ok(None) })
+    }
     /// Only the load balancer with this id and name; gone already is success.
     fn remove_load_balancer<'a>(&'a self, name: &'a EndpointName, id: &'a str) -> Answer<'a, ()>;
     /// Whether an instance of this name and id exists, runs and has this address: the check behind enrolment.

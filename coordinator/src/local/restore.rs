@@ -4,7 +4,7 @@ use std::{collections::HashMap, fs, path::Path};
 
 use anyhow::{Context, bail, ensure};
 
-use muster_proto::{Clock as _, SystemClock};
+use muster_proto::{Clock as _, Realm, SystemClock};
 
 use super::{containers, manifest::Manifest, start};
 use crate::{
@@ -17,7 +17,8 @@ pub async fn restore(site: &muster_catalog::Site, file: &Path, key: &Path, manif
     let sealed = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let identity = fs::read_to_string(key).with_context(|| format!("cannot read {}", key.display()))?;
     let folder = tempfile::tempdir()?;
-    backup::restore(folder.path(), sealed.as_slice(), &identity, SystemClock.now())?;
+    let realm = Realm { cluster: site.cluster.clone(), environment: site.environment.clone() };
+    backup::restore(folder.path(), sealed.as_slice(), &identity, &realm, SystemClock.now())?;
     let scope = start::scope(site);
     let engine = start::engine().await?;
     let volume = containers::state_volume(&scope);

@@ -5,11 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use anyhow::{Context, bail};
 use ipnet::IpNet;
 use muster_catalog::{Site, site::Provider};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::time::timeout;
 
 use super::{GRPC_PORT, HTTP_PORT, addresses::Addresses, containers, manifest::Manifest};
 use crate::{
@@ -108,7 +104,7 @@ fn config(site: &Site, manifest: &Manifest, addresses: Addresses) -> anyhow::Res
 pub async fn answers(address: &str, path: &str, patience: Duration) -> anyhow::Result<()> {
     let whole = async {
         loop {
-            if let Ok(Ok(200)) = timeout(Duration::from_secs(5), status(address, path)).await {
+            if let Ok(Ok((200, _))) = timeout(Duration::from_secs(5), docker::get(address, path)).await {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -117,13 +113,4 @@ pub async fn answers(address: &str, path: &str, patience: Duration) -> anyhow::R
     timeout(patience, whole)
         .await
         .with_context(|| format!("http://{address}{path} did not answer within {} s", patience.as_secs()))
-}
-
-/// The status of one GET.
-pub async fn status(address: &str, path: &str) -> anyhow::Result<u16> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
-    let mut head = [0; 12];
-    stream.read_exact(&mut head).await?;
-    Ok(std::str::from_utf8(&head[9..12])?.parse()?)
 }

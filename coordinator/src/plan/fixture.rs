@@ -20,7 +20,7 @@ pub fn row(resource: &str, detail: &[&str]) -> Row {
 }
 
 pub fn section(pool: &str, part: NodePart) -> NodeSection {
-    NodeSection { pool: pool.parse().unwrap(), part }
+    NodeSection { pool: pool.parse().unwrap(), part, leaves: vec![] }
 }
 
 /// Four workers with the same change, one control plane with another, one that is silent, one that is to come.
@@ -70,6 +70,7 @@ pub fn saved() -> SavedPlan {
         site: Digest::of("old"),
         site_object: Digest::of("old"),
         blueprint: Digest::of("blueprint"),
+        by: None,
     };
     SavedPlan {
         id: "41-9c02de".to_owned(),

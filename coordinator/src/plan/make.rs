@@ -15,8 +15,9 @@ use muster_planner::{
 use muster_proto::v1::{Draft, push};
 
 use super::{
-    fixed::{refuse_fixed, refuse_taken},
+    fixed::{refuse_disks, refuse_fixed, refuse_taken},
     input::assumed_facts,
+    leaves::leaves,
     saved::{Counts, NodePart, NodeSection, SavedPlan},
 };
 use crate::{
@@ -90,15 +91,12 @@ pub async fn plan(
     let parent = before.as_ref().map(|published| &*published.blueprint);
     if let Some(parent) = parent {
         refuse_taken(files, &policy, parent).map_err(PlanError::Site)?;
+        refuse_disks(files, &site, parent).map_err(PlanError::Site)?;
     }
-    let (blueprint, report) = muster_planner::plan(Input {
-        policy: &policy,
-        seen: &seen,
-        parent,
-        revoked: &root.identities.revocations.nodes,
-        seed: root.seed,
-    });
-    let cloud = muster_planner::rows(&policy, parent, &blueprint, &seen);
+    let revoked = &root.identities.revocations.nodes;
+    let input = Input { policy: &policy, seen: &seen, parent, revoked, seed: root.seed };
+    let (blueprint, report) = muster_planner::plan(input);
+    let cloud = muster_planner::rows(input, &blueprint);
 
     let known = known_facts(ctx)?;
     let (sections, questions) = drafts(ctx, &site, &blueprint, parent, &known)?;
@@ -173,7 +171,8 @@ fn drafts(
     parent: Option<&Blueprint>,
     known: &BTreeMap<NodeName, Facts>,
 ) -> Result<(BTreeMap<NodeName, NodeSection>, Vec<Asked>), PlanError> {
-    let generation = ctx.state.snapshot().highest.next();
+    let root = ctx.state.snapshot();
+    let generation = root.highest.next();
     let (mut sections, mut asked, mut errors) = (BTreeMap::new(), Vec::new(), Vec::new());
     for (name, node) in &blueprint.nodes {
         let view = ctx.local.node(name)?;
@@ -191,12 +190,18 @@ fn drafts(
             // Retired: it has no catalog and its instance goes; the cloud's rows say so.
             None => continue,
         };
+        let mut left = Vec::new();
+        if let Some(facts) = view.facts.clone().filter(|_| alive)
+            && let Ok(Some(Ok(old))) = ctx.catalog(&root, name, facts)
+        {
+            left = leaves(&old, &catalog);
+        }
         let part = if alive {
             ask(ctx, name, catalog, &view, &mut asked)?
         } else {
             NodePart::Unborn { resources: kinds(&catalog) }
         };
-        sections.insert(name.clone(), NodeSection { pool: node.pool.clone(), part });
+        sections.insert(name.clone(), NodeSection { pool: node.pool.clone(), part, leaves: left });
     }
     if errors.is_empty() { Ok((sections, asked)) } else { Err(PlanError::Site(Diagnostics(errors))) }
 }

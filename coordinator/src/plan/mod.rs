@@ -8,13 +8,14 @@ mod fixed;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod input;
+mod leaves;
 mod make;
 mod render;
 mod saved;
 #[cfg(test)]
 mod tests;
 
-pub use compare::differences;
+pub use compare::{differences, overtaken};
 pub use fixed::refuse_fixed;
 pub use input::{assumed_facts, node_inputs};
 pub use make::{PlanError, Planned, plan};

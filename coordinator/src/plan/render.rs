@@ -6,7 +6,10 @@ use muster_catalog::kinds::service::Disrupts;
 use muster_ids::{NodeName, PoolName};
 use muster_plan::{Certainty, Row, row::Action};
 
-use super::saved::{NodePart, NodeSection, SavedPlan};
+use super::{
+    leaves::way_out,
+    saved::{NodePart, NodeSection, SavedPlan},
+};
 
 /// Where the resource column ends and the reason begins.
 const REASON_COLUMN: usize = 64;
@@ -70,7 +73,7 @@ fn nodes(plan: &SavedPlan, out: &mut String) {
     let mut sizes: BTreeMap<&PoolName, usize> = BTreeMap::new();
     for (name, section) in &plan.nodes {
         *sizes.entry(&section.pool).or_default() += 1;
-        if matches!(&section.part, NodePart::Rows { rows } if rows.is_empty()) {
+        if matches!(&section.part, NodePart::Rows { rows } if rows.is_empty()) && section.leaves.is_empty() {
             continue;
         }
         match groups.iter_mut().find(|group| group.section == section) {
@@ -100,6 +103,10 @@ fn nodes(plan: &SavedPlan, out: &mut String) {
             NodePart::Failed { error } => {
                 _ = writeln!(out, "  ! {heading:<28} could not plan: {error}");
             }
+        }
+        for left in &group.section.leaves {
+            let text = format!("  = {heading:<28} {} {}", left.kind(), left.name());
+            reason(&text, &format!("no longer managed, stays; {}", way_out(left)), out);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use muster_ids::{ClusterName, Digest, EnvName, NodeName, PoolName};
+use muster_ids::{ClusterName, Digest, EnvName, NodeName, PoolName, ResourceId};
 use muster_plan::{Certainty, Row, row::Action};
 use muster_planner::{CloudAction, CloudRow};
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,9 @@ pub struct SavedPlan {
 pub struct NodeSection {
     pub pool: PoolName,
     pub part: NodePart,
+    /// What is no longer managed there and stays as it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaves: Vec<ResourceId>,
 }
 
 /// What is known of a node's part of the plan.

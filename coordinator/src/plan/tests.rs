@@ -1,6 +1,7 @@
 //! Plans in words, and when they are stale.
 
 use muster_ids::Digest;
+use muster_planner::{CloudAction, CloudRow};
 
 use super::{
     Counts, NodePart, SavedPlan, differences,
@@ -80,6 +81,22 @@ fn what_the_cloud_would_do_and_was_not_shown_is_a_difference() {
     let (mut shown, now) = (saved(), saved());
     shown.cloud.clear();
     assert_eq!(differences(&shown, &now), [format!("cloud: {}", now.cloud[0])]);
+}
+
+#[test]
+fn a_machine_whose_turn_has_come_meanwhile_is_no_difference_and_another_one_is() {
+    let (mut shown, mut now) = (saved(), saved());
+    let goes = |what: &str, detail: &str| CloudRow {
+        action: CloudAction::Destroy,
+        what: what.to_owned(),
+        detail: vec![detail.to_owned()],
+        reason: "pool workers: 3 → 2".to_owned(),
+    };
+    shown.cloud.push(goes("instance workers-3", "no member yet"));
+    now.cloud.push(goes("instance workers-3", "drained first"));
+    assert!(differences(&shown, &now).is_empty());
+    now.cloud.push(goes("instance workers-2", "drained first"));
+    assert_eq!(differences(&shown, &now).len(), 1);
 }
 
 #[test]

@@ -223,6 +223,24 @@ impl Local {
         Ok(event)
     }
 
+    /// Takes events of another file over, with their numbers.
+    pub fn keep(&self, events: &[Event]) -> Result<(), LocalError> {
+        let mut connection = self.lock();
+        let connection = connection.transaction()?;
+        for event in events {
+            let number = signed(event.number);
+            connection.execute(
+                "INSERT INTO event (number, time, level, node, what, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![number, event.time, event.level.as_str(), event.node_text(), event.what, event.text],
+            )?;
+            if event.count > 1 {
+                let counted = "INSERT INTO repeated (number, count) VALUES (?1, ?2)";
+                connection.execute(counted, params![number, event.count])?;
+            }
+        }
+        Ok(connection.commit()?)
+    }
+
     /// The events after this number, oldest first; after 0: the last `most`.
     pub fn events(&self, after: u64, most: u64) -> Result<Vec<Event>, LocalError> {
         let connection = self.lock();

@@ -80,6 +80,9 @@ pub struct Publication {
     pub site_object: Digest,
     /// The store's object that holds the blueprint, as JSON.
     pub blueprint: Digest,
+    /// Who applied the site, where that is on record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// `apply --only NODE`: the others wait until this node has converged.
@@ -289,6 +292,7 @@ mod tests {
             site: digest,
             site_object: digest,
             blueprint: digest,
+            by: None,
         }
     }
 

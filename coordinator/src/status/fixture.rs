@@ -41,11 +41,12 @@ pub fn status() -> Status {
         kubernetes: Some("1.34.4".to_owned()),
         catalog: Some("9c02de".to_owned()),
         generation: Some(Generation { epoch: 1, counter: 41 }),
+        applied_by: None,
         as_written: true,
         born: true,
         pools: vec![
-            PoolStatus { name: "control-plane".parse().unwrap(), wanted: 1, ready: 1 },
-            PoolStatus { name: "workers".parse().unwrap(), wanted: 2, ready: 2 },
+            PoolStatus { name: "control-plane".parse().unwrap(), wanted: 1, ready: 1, takes_pods: 1 },
+            PoolStatus { name: "workers".parse().unwrap(), wanted: 2, ready: 2, takes_pods: 2 },
         ],
         nodes: vec![
             node("control-plane-1", NodeLife::Written),
@@ -58,6 +59,7 @@ pub fn status() -> Status {
             ok: true,
             ready: 2,
             targets: 2,
+            trouble: None,
         }],
         apps: vec![AppStatus {
             name: "easypay".parse().unwrap(),

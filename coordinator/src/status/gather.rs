@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use muster_catalog::Site;
-use muster_ids::NodeName;
+use muster_ids::{EndpointName, NodeName};
 use muster_plan::{Outcome, Report, Skip, StepReport};
 use muster_planner::{
     Blueprint,
@@ -57,6 +57,7 @@ pub fn of(ctx: &Context) -> Result<Status, StatusError> {
         kubernetes: None,
         catalog: None,
         generation: None,
+        applied_by: None,
         as_written: false,
         born: root.born,
         pools: vec![],
@@ -87,6 +88,7 @@ pub fn of(ctx: &Context) -> Result<Status, StatusError> {
         status.kubernetes = Some(site.kubernetes.clone());
         status.catalog = Some(publication.site.short());
         status.generation = Some(publication.generation);
+        status.applied_by.clone_from(&publication.by);
         // A birth that the blueprint does not know yet is about to become a newer generation.
         status.settled &= root.born == blueprint.born;
         let leader = ctx.cluster.fresh(now).map(|told| told.from);
@@ -116,7 +118,7 @@ pub fn of(ctx: &Context) -> Result<Status, StatusError> {
         }
         status.pools = pools(&site, &status.nodes);
         let ready: BTreeSet<&NodeName> = status.nodes.iter().filter(|node| node.ready).map(|node| &node.name).collect();
-        status.endpoints = endpoints(ctx, &blueprint, &ready);
+        status.endpoints = endpoints(ctx, &site, &blueprint, &ready);
         status.api = blueprint.load_balancers.values().find(|balancer| balancer.tls).map(url);
         status.apps = apps(&site, &blueprint);
     }
@@ -281,6 +283,10 @@ fn problem(step: &StepReport) -> Option<Problem> {
 
 fn pools(site: &Site, nodes: &[NodeStatus]) -> Vec<PoolStatus> {
     let ready = |name: &muster_ids::PoolName| nodes.iter().filter(|node| node.pool == *name && node.ready).count();
+    let takes = |name: &muster_ids::PoolName| {
+        let all = nodes.iter().filter(|node| node.pool == *name && node.ready);
+        all.filter(|node| !node.cordoned && node.state != NodeLife::Draining).count()
+    };
     let in_service = |name: &muster_ids::PoolName| {
         let lives = |state| !matches!(state, NodeLife::Draining | NodeLife::Revoked | NodeLife::Retired);
         nodes.iter().filter(|node| node.pool == *name && lives(node.state)).count()
@@ -289,21 +295,36 @@ fn pools(site: &Site, nodes: &[NodeStatus]) -> Vec<PoolStatus> {
         name: name.clone(),
         wanted: u32::try_from(in_service(name)).unwrap_or(u32::MAX),
         ready: u32::try_from(ready(name)).unwrap_or(u32::MAX),
+        takes_pods: u32::try_from(takes(name)).unwrap_or(u32::MAX),
     };
     site.pools.keys().map(pool).collect()
 }
 
-fn endpoints(ctx: &Context, blueprint: &Blueprint, ready: &BTreeSet<&NodeName>) -> Vec<EndpointStatus> {
-    let readings = ctx.readings.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let endpoint = |(name, plan): (&muster_ids::EndpointName, &LoadBalancerPlan)| {
-        let runs = readings.latest.load_balancers.get(name).is_some_and(|balancer| balancer.running);
-        let ready = plan.targets.keys().filter(|node| ready.contains(node)).count();
+fn endpoints(ctx: &Context, site: &Site, blueprint: &Blueprint, ready: &BTreeSet<&NodeName>) -> Vec<EndpointStatus> {
+    let endpoint = |(name, plan): (&EndpointName, &LoadBalancerPlan)| {
+        let runs = {
+            let readings = ctx.readings.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            readings.latest.load_balancers.get(name).is_some_and(|balancer| balancer.running)
+        };
+        let served = ctx.served(name);
+        let to = match &served {
+            Some(served) => served.to.len(),
+            None => plan.targets.keys().filter(|node| ready.contains(node)).count(),
+        };
+        let trouble = match served.and_then(|served| served.trouble) {
+            _ if !runs => Some("its load balancer does not run".to_owned()),
+            None if to == 0 => Some("its load balancer sends to no node".to_owned()),
+            trouble => trouble,
+        };
+        // Where nothing is to answer yet, nobody misses it.
+        let used = plan.tls || site.apps.values().any(|app| app.endpoints.contains(name));
         EndpointStatus {
             name: name.clone(),
             url: url(plan),
-            ok: runs && ready > 0,
-            ready: u32::try_from(ready).unwrap_or(u32::MAX),
+            ok: trouble.is_none(),
+            ready: u32::try_from(to).unwrap_or(u32::MAX),
             targets: u32::try_from(plan.targets.len()).unwrap_or(u32::MAX),
+            trouble: trouble.filter(|_| used),
         }
     };
     blueprint.load_balancers.iter().map(endpoint).collect()

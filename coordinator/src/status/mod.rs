@@ -32,6 +32,9 @@ pub struct Status {
     /// The first digits of the site's digest.
     pub catalog: Option<String>,
     pub generation: Option<Generation>,
+    /// Who applied it, where that is on record.
+    #[serde(default)]
+    pub applied_by: Option<String>,
     /// Every node is as written and ready, what the site runs is rolled out, and nothing waits or fails.
     #[serde(default)]
     pub as_written: bool,
@@ -77,6 +80,9 @@ pub struct PoolStatus {
     pub name: PoolName,
     pub wanted: u32,
     pub ready: u32,
+    /// Of those that are ready: how many take new pods.
+    #[serde(default)]
+    pub takes_pods: u32,
 }
 
 /// One node.
@@ -164,10 +170,14 @@ pub struct EndpointStatus {
     pub name: EndpointName,
     /// `https://host:port` of the API, `http://host/` of applications.
     pub url: String,
-    /// The load balancer runs, and a node behind it is ready.
+    /// The load balancer runs, sends to a node, and answers a request well.
     pub ok: bool,
+    /// How many nodes it sends to, as it says itself; before it was asked: how many of them are ready.
     pub ready: u32,
     pub targets: u32,
+    /// Why its clients are not served, where the API or an application is behind it.
+    #[serde(default)]
+    pub trouble: Option<String>,
 }
 
 /// One application.

@@ -48,6 +48,7 @@ impl Status {
                 && (self.cluster_is_well() || !aside.is_empty())
                 // Without some nodes an application may well have to do with fewer pods.
                 && (self.workloads.is_empty() || !aside.is_empty())
+                && (self.endpoints.iter().all(|endpoint| endpoint.trouble.is_none()) || !aside.is_empty())
                 && self.waits.iter().all(|wait| names_one_of(wait, aside));
             if good {
                 let aside = self.nodes.iter().filter(|node| aside.contains(&node.name));

@@ -40,6 +40,23 @@ fn an_application_that_does_not_start_is_not_as_written() {
 }
 
 #[test]
+fn an_endpoint_is_what_its_clients_see_and_a_pool_says_how_many_take_pods() {
+    let mut status = status();
+    status.endpoints[0].ok = false;
+    status.endpoints[0].trouble = Some("http://10.89.0.11:80/ready answers 503".to_owned());
+    assert!(!status.written());
+    let told = "endpoint         web http://10.89.0.11/ not ready (2 of 2): http://10.89.0.11:80/ready answers 503\n";
+    assert!(status.text().contains(told), "{}", status.text());
+    assert!(status.progress().ends_with("endpoint web: http://10.89.0.11:80/ready answers 503"));
+    status.endpoints[0].trouble = None;
+    assert!(status.written(), "nothing is to answer there yet");
+    status.nodes[2].cordoned = true;
+    status.pools[1].takes_pods = 1;
+    assert!(status.text().contains("workers          2 of 2 ready, 1 takes new pods"), "{}", status.text());
+    assert!(status.text().contains("workers-2: takes no new pods (cordoned)"));
+}
+
+#[test]
 fn trouble_is_named_with_its_help() {
     let mut status = status();
     status.nodes[0] =

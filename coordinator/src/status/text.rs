@@ -41,16 +41,19 @@ impl Status {
         out.push('\n');
         for pool in &self.pools {
             let (cpu, memory) = self.usage(&pool.name);
-            let counts = format!("{} of {} ready", pool.ready, pool.wanted);
+            let mut counts = format!("{} of {} ready", pool.ready, pool.wanted);
+            if pool.takes_pods != pool.ready {
+                let take = if pool.takes_pods == 1 { "takes" } else { "take" };
+                _ = write!(counts, ", {} {take} new pods", pool.takes_pods);
+            }
             _ = writeln!(out, "{:<16} {counts:<14} {cpu:<10} {memory}", pool.name.to_string());
         }
-        if !self.endpoints.is_empty() {
-            let endpoint = |endpoint: &super::EndpointStatus| {
-                let ok = if endpoint.ok { "ok".to_owned() } else { "not ready".to_owned() };
-                format!("{} {} {ok} ({} of {})", endpoint.name, endpoint.url, endpoint.ready, endpoint.targets)
-            };
-            let all: Vec<_> = self.endpoints.iter().map(endpoint).collect();
-            _ = writeln!(out, "{:<16} {}", "endpoints", all.join("   "));
+        for endpoint in &self.endpoints {
+            let ok = if endpoint.ok { "ok" } else { "not ready" };
+            let (name, url) = (&endpoint.name, &endpoint.url);
+            _ = write!(out, "{:<16} {name} {url} {ok} ({} of {})", "endpoint", endpoint.ready, endpoint.targets);
+            let trouble = endpoint.trouble.as_ref().map_or(String::new(), |trouble| format!(": {trouble}"));
+            _ = writeln!(out, "{trouble}");
         }
         for app in &self.apps {
             if let Some(url) = &app.url {
@@ -173,6 +176,9 @@ impl Status {
         if self.nodes.iter().all(|node| node.ready && node.converged) {
             parts.extend(self.workloads.iter().map(ToString::to_string));
             parts.extend(self.cluster_troubles());
+            let troubles =
+                self.endpoints.iter().filter_map(|endpoint| Some((&endpoint.name, endpoint.trouble.as_ref()?)));
+            parts.extend(troubles.map(|(name, trouble)| format!("endpoint {name}: {trouble}")));
             parts.extend(self.waits.iter().cloned());
             if !self.settled {
                 parts.push("the provider is being put right".to_owned());

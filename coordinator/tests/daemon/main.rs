@@ -3,6 +3,7 @@
 mod answers;
 mod cluster;
 mod crash;
+mod disks;
 mod lab;
 mod life;
 mod operators;

@@ -60,6 +60,29 @@ async fn every_byte_of_a_binary_source_reaches_the_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_leaves_a_role_is_a_row_that_says_how_to_remove_it() {
+    let lab = Lab::new().await;
+    let with = |text: &str| {
+        let mut files = site("hello");
+        files.texts.entry("roles/worker.toml".to_owned()).or_default().push_str(text);
+        files
+    };
+    let two = "[[file]]\npath = \"/srv/a\"\ncontent = \"a\"\n[[file]]\npath = \"/srv/gone\"\nabsent = true\n";
+    let folder = "[[file]]\npath = \"/opt/x/b\"\ncontent = \"b\"\n[[directory]]\npath = \"/opt/x\"\npurge = true\n";
+    lab.up(&with(&format!("{two}{folder}"))).await;
+    let plan = lab.plan(&with("[[directory]]\npath = \"/opt/x\"\npurge = true\n")).await.unwrap();
+    let left: Vec<String> = plan.nodes.values().flat_map(|section| &section.leaves).map(ToString::to_string).collect();
+    // What is purged goes, and what was to be away is away.
+    assert_eq!(left, ["file./srv/a", "file./srv/a"]);
+    let text = render(&plan);
+    let row = text.lines().find(|line| line.contains("/srv/a")).unwrap_or_else(|| panic!("{text}"));
+    assert!(
+        row.contains("= workers-*") && row.ends_with("no longer managed, stays; to remove it: absent = true"),
+        "{row}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_two_plans_the_second_is_stale() {
     let lab = Lab::new().await;
     lab.up(&site("hello")).await;
@@ -69,7 +92,14 @@ async fn of_two_plans_the_second_is_stale() {
     assert!(applied.stale.is_empty(), "{:?}", applied.stale);
     let refused = lab.apply(&second.id, "").await.unwrap();
     assert!(refused.generation.is_none());
-    assert!(refused.stale[0].contains("another apply"), "{:?}", refused.stale);
+    assert!(refused.stale[0].contains("another apply came between, by dana: nodes follow"), "{:?}", refused.stale);
+    // Whatever else is wrong with it.
+    let nowhere = lab.apply(&second.id, "workers-77").await.unwrap();
+    assert_eq!(nowhere.stale, refused.stale);
+    let forgotten = lab.apply("0-abcdef", "").await.unwrap();
+    assert!(forgotten.stale.iter().any(|line| line.contains("not kept any more")), "{:?}", forgotten.stale);
+    // What never was is no stale plan.
+    assert_eq!(lab.apply("999-abcdef", "").await.unwrap_err().code(), tonic::Code::NotFound);
     lab.until("the first", Status::written).await;
     assert_eq!(lab.status().await.catalog.unwrap(), first.site.short());
 }

@@ -219,7 +219,7 @@ async fn a_backup_on_an_empty_folder_goes_on_and_touches_no_agent() {
 
     let empty = tempfile::tempdir().unwrap();
     let secret = identity.to_string().expose_secret().to_owned();
-    backup::restore(empty.path(), sealed.as_slice(), &secret, SystemClock.now()).unwrap();
+    backup::restore(empty.path(), sealed.as_slice(), &secret, &crate::lab::realm(), SystemClock.now()).unwrap();
     let cloud = lab.cloud.clone();
     let address = lab.address;
     drop(lab);
@@ -258,7 +258,14 @@ async fn an_apply_keeps_a_backup_from_before_it() {
     let [only] = &kept()[..] else { panic!("{:?}", kept()) };
     let empty = tempfile::tempdir().unwrap();
     let sealed = std::fs::File::open(only).unwrap();
-    backup::restore(empty.path(), sealed, identity.to_string().expose_secret(), SystemClock.now()).unwrap();
+    backup::restore(
+        empty.path(),
+        sealed,
+        identity.to_string().expose_secret(),
+        &crate::lab::realm(),
+        SystemClock.now(),
+    )
+    .unwrap();
     let before = std::fs::read(empty.path().join(backup::STORE)).unwrap();
     assert!(!before.is_empty() && first.counter > 0);
     // Their names are seconds.

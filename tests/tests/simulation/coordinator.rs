@@ -52,7 +52,7 @@ impl Stage {
         let folder = self.state();
         std::fs::remove_dir_all(&folder).unwrap();
         let secret = identity.to_string().expose_secret().to_owned();
-        backup::restore(&folder, sealed, &secret, self.clock.seconds()).unwrap();
+        backup::restore(&folder, sealed, &secret, &Self::realm(), self.clock.seconds()).unwrap();
         if self.plant == Plant::NoEpoch {
             self.edits(|root| {
                 root.highest.epoch = 1;

@@ -14,7 +14,7 @@ use crate::{
     Context, StepError,
     cluster::{
         api::{self, ApiError},
-        objects,
+        differences,
     },
 };
 
@@ -107,13 +107,13 @@ async fn differences(client: &Client, path: &str, mut live: Value, wanted: &Valu
     const MOST: usize = 5;
     for _ in 1..MOST {
         let dry = api::dry_apply(client, path, wanted).await?;
-        let lines = objects::differences(&live, &dry);
+        let lines = differences::of(&live, &dry);
         if lines.is_empty() || live["metadata"]["resourceVersion"] == dry["metadata"]["resourceVersion"] {
             return Ok(lines);
         }
         live = api::get(client, path).await?;
     }
-    Ok(objects::differences(&live, &api::dry_apply(client, path, wanted).await?))
+    Ok(differences::of(&live, &api::dry_apply(client, path, wanted).await?))
 }
 
 /// The API server's opinion of an object that is not there: an error now is better than one when it is applied.

@@ -37,10 +37,17 @@ pub fn dressed(object: &Value, id: &ObjectId, set: &str, generation: Generation)
     object
 }
 
-/// Dressed for the live object that it is applied to: whether that was there before any set is remembered.
+/// Dressed for the live object that it is applied to: whether that was there before any set is remembered, and a claim of
+/// a volume that was made by hand keeps what it asked for.
 pub fn over(mut dressed: Value, live: &Value) -> Value {
     if adopted(live) || is_foreign(live) {
         dressed["metadata"]["annotations"][ADOPTED] = json!("true");
+    }
+    // Without a class nobody could grow its volume, so the API server refuses it; the volume itself says how large it is.
+    let asked = "/spec/resources/requests/storage";
+    let fixed = live["kind"] == "PersistentVolumeClaim" && live["spec"]["storageClassName"] == "";
+    if fixed && let (Some(wanted), Some(was)) = (dressed.pointer_mut(asked), live.pointer(asked)) {
+        wanted.clone_from(was);
     }
     dressed
 }
@@ -106,6 +113,19 @@ mod tests {
             json!({"apiVersion": "v1", "kind": "Secret", "metadata": {
                 "name": "n", "namespace": "default", "labels": {SET: "shop"}, "annotations": {GENERATION: "1.7"}}})
         );
+    }
+
+    #[test]
+    fn the_claim_of_a_disk_that_grows_keeps_what_it_asked_for() {
+        let claim = |class: &str, size: &str| {
+            json!({"kind": "PersistentVolumeClaim", "metadata": {"labels": {SET: "shop"}}, "spec": {
+                "storageClassName": class, "resources": {"requests": {"storage": size}}}})
+        };
+        let asks = |dressed: Value| dressed["spec"]["resources"]["requests"]["storage"].clone();
+        assert_eq!(asks(over(claim("", "8"), &claim("", "5"))), "5");
+        // One with a class may be able to.
+        assert_eq!(asks(over(claim("fast", "8"), &claim("fast", "5"))), "8");
+        assert_eq!(asks(over(json!({"kind": "PersistentVolumeClaim", "metadata": {}}), &claim("", "5"))), Value::Null);
     }
 
     #[test]

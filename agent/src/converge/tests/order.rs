@@ -105,6 +105,21 @@ async fn told_to_stop_it_ends_the_step_under_way_and_begins_no_other() {
 }
 
 #[tokio::test]
+async fn a_secret_that_is_new_with_a_draft_holds_up_no_row_of_it() {
+    let machine = FakeMachine::new();
+    let Spec::File(key) = file("/srv/key", "").0.spec else { unreachable!() };
+    let key = || of(Spec::File(FileSpec { content: None, secret: Some("new".into()), ..key.clone() }));
+    let all = catalog([key(), file("/srv/other", "x")]);
+    let rows = engine(&machine).plan(&Arc::new(Catalog { draft: true, ..all.clone() })).await.unwrap();
+    let rows: Vec<_> = rows.iter().map(|row| (row.resource.to_string(), row.detail.join("; "))).collect();
+    let expected = [("file./srv/key", "secret content"), ("file./srv/other", "1 bytes")];
+    assert_eq!(rows, expected.map(|(resource, detail)| (resource.to_owned(), detail.to_owned())));
+    // What is no draft has its secrets, or fails.
+    let rows = engine(&machine).plan(&Arc::new(all)).await.unwrap();
+    assert!(rows[0].detail[0].contains("cannot be looked at"), "{rows:?}");
+}
+
+#[tokio::test]
 async fn drafts_and_older_generations_are_refused() {
     let machine = FakeMachine::new();
     let mut all = catalog([]);

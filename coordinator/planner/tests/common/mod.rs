@@ -109,8 +109,12 @@ impl World {
         (next, report)
     }
 
+    pub fn input<'a>(&'a self, parent: Option<&'a Blueprint>) -> Input<'a> {
+        Input { policy: &self.policy, seen: &self.seen, parent, revoked: &self.revoked, seed: self.seed }
+    }
+
     fn ask(&self, parent: Option<&Blueprint>) -> (Blueprint, PlanReport) {
-        plan(Input { policy: &self.policy, seen: &self.seen, parent, revoked: &self.revoked, seed: self.seed })
+        plan(self.input(parent))
     }
 
     /// Findings of the blueprint itself and of its step from `parent`.

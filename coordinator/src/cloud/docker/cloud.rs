@@ -12,8 +12,9 @@ use super::{
     engine::Engine,
     error::DockerError,
     scope::{DISK, Role, SIZE, Scope},
+    served::ask,
 };
-use crate::cloud::{Answer, Bootstrap, Cloud, CloudError, Proof};
+use crate::cloud::{Answer, Bootstrap, Cloud, CloudError, Proof, Served};
 
 /// What the adapter is told about its environment.
 #[derive(Clone)]
@@ -88,6 +89,10 @@ impl Cloud for DockerCloud {
 
     fn ensure_load_balancer<'a>(&'a self, name: &'a EndpointName, plan: &'a LoadBalancerPlan) -> Answer<'a, ()> {
         answer(self.make_balancer(name, plan))
+    }
+
+    fn served<'a>(&'a self, plan: &'a LoadBalancerPlan) -> Answer<'a, Option<Served>> {
+        Box::pin(async move { Ok(Some(ask(plan).await)) })
     }
 
     fn remove_load_balancer<'a>(&'a self, name: &'a EndpointName, id: &'a str) -> Answer<'a, ()> {

@@ -19,6 +19,7 @@ mod network;
 mod node;
 mod observe;
 mod scope;
+mod served;
 mod volume;
 
 pub use archive::Upload;
@@ -30,3 +31,4 @@ pub use error::DockerError;
 pub use exec::Ran;
 pub(crate) use scope::NODE;
 pub use scope::{Role, Scope};
+pub use served::get;
