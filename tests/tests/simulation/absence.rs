@@ -76,7 +76,7 @@ impl Absence {
         let Some(ctx) = stage.coordinator() else { return false };
         let Ok(published) = ctx.current() else { return false };
         let (Ok(status), Ok(view)) = (status::of(&ctx), ctx.local.node(node)) else { return false };
-        if ctx.hub.connected(node) || view.seen > back {
+        if ctx.hub.connected(node) || view.seen >= back {
             stage.breaks("a node that was off too long is not let in by itself", node.as_str());
         }
         let in_service = published.blueprint.nodes.get(node).is_some_and(|plan| plan.state == NodeState::InService);
