@@ -102,6 +102,7 @@ mod tests {
     #[test]
     fn only_the_signed_text_under_the_right_key_passes() {
         let signer = CatalogSigner::from_pem(&CatalogSigner::generate().unwrap().to_pem()).unwrap();
+        assert_eq!(format!("{signer:?}"), "CatalogSigner", "nothing of its key");
         let key = CatalogKey::from_pem(&signer.public_pem()).unwrap();
         let signed = signer.sign("node = \"a\"\n".to_owned()).unwrap();
         assert_eq!(key.verify(&signed).unwrap(), "node = \"a\"\n");

@@ -205,6 +205,41 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_is_made_and_goes_with_all_in_it_only_where_purge_says_so() {
+        let nothing = Observed { mode: 0o755, uid: Some(0), gid: Some(0), ..Observed::default() };
+        assert_eq!(diff(&spec(true), &nothing), None);
+        let made = diff(&spec(false), &nothing).unwrap();
+        assert_eq!(made.does, Does::Make { mode: 0o755, uid: Some(0), gid: Some(0) });
+        assert_eq!((made.action(), made.detail()), (Action::Create, vec!["mode 0755".to_owned()]));
+        for purge in [true, false] {
+            let change = diff(&DirectorySpec { purge, ..spec(true) }, &seen(Vec::new())).unwrap();
+            assert_eq!((&change.does, change.action()), (&Does::Remove { tree: purge }, Action::Remove));
+        }
+    }
+
+    #[test]
+    fn each_attribute_is_mended_by_itself_and_what_is_no_folder_not_at_all() {
+        let other = |mode, uid, gid| Current { directory: true, mode, uid, gid };
+        for (current, says) in [
+            (other(0o700, 0, 0), "mode 0700 → 0755"),
+            (other(0o755, 7, 0), "owner 7 → root"),
+            (other(0o755, 0, 7), "group 7 → root"),
+        ] {
+            let change = diff(&spec(false), &Observed { current: Some(current), ..seen(Vec::new()) }).unwrap();
+            assert_eq!((change.detail(), change.action()), (vec![says.to_owned()], Action::Change));
+            assert!(
+                matches!(&change.does, Does::Mend { attributes: true, purge, .. } if purge.is_empty()),
+                "{change:?}"
+            );
+        }
+        let file = Current { directory: false, ..other(0o755, 0, 0) };
+        for absent in [false, true] {
+            let change = diff(&spec(absent), &Observed { current: Some(file.clone()), ..seen(Vec::new()) }).unwrap();
+            assert!(matches!(change.does, Does::Refuse { .. }), "{change:?}");
+        }
+    }
+
+    #[test]
     fn what_goes_is_counted_beyond_the_twentieth() {
         let many = (0..25).map(|n| stranger(&format!("/etc/x.d/{n}"), 0)).collect();
         for absent in [false, true] {
