@@ -132,16 +132,19 @@ impl Lab {
         run(&kubectl, &[&["--kubeconfig", config.as_str(), "--request-timeout=10s"], args].concat())
     }
 
-    /// Voting and learning members of the cluster's etcd, as kubeadm's static pods are listed.
+    /// Voting and learning members of the cluster's etcd, as etcdctl lists them on the newest control plane.
     pub fn etcd_members(&self) -> anyhow::Result<usize> {
+        let newest = self.json(&["nodes"])?;
+        let names = newest.as_array().into_iter().flatten().filter_map(|node| node["name"].as_str());
+        let newest = names.filter(|name| name.starts_with("control-plane-")).max().context("no control plane")?;
         let list = on_node(
-            "control-plane-2",
+            newest,
             &[
                 "kubectl",
                 "--kubeconfig=/etc/kubernetes/admin.conf",
                 "--namespace=kube-system",
                 "exec",
-                "etcd-control-plane-2",
+                &format!("etcd-{newest}"),
                 "--",
                 "etcdctl",
                 "--endpoints=https://127.0.0.1:2379",
