@@ -95,6 +95,8 @@ pub struct History {
     site: Site,
     lost: bool,
     absence: Option<Absence>,
+    /// How often somebody's hand was at each instance.
+    hands: BTreeMap<String, u32>,
     backup: Option<Vec<u8>>,
     restored: bool,
     /// What comes with the next disruption: the moment at which it hurts most.
@@ -131,6 +133,7 @@ impl History {
             site: FIRST,
             lost: false,
             absence: None,
+            hands: BTreeMap::new(),
             backup: None,
             restored: false,
             ambush: None,
@@ -373,12 +376,12 @@ impl History {
                 self.provider_heals = Some(now + self.lasts(5, 40));
             }
             Trouble::FileByHand => {
-                let Some(machine) = self.any(hosts) else { return };
+                let Some(machine) = self.any(hosts).filter(|machine| self.hand_at(machine)) else { return };
                 stage.tell(format!("{}: a file is changed by hand", machine.node));
                 machine.changed_by_hand("/etc/engine.conf");
             }
             Trouble::UnitByHand => {
-                let Some(machine) = self.any(hosts) else { return };
+                let Some(machine) = self.any(hosts).filter(|machine| self.hand_at(machine)) else { return };
                 stage.tell(format!("{}: a unit is stopped by hand", machine.node));
                 machine.stopped_by_hand();
             }
@@ -388,6 +391,14 @@ impl History {
             }
             Trouble::Restore => self.restore(hosts),
         }
+    }
+
+    /// Whether somebody's hand may be at a machine once more: what is put back five times in an hour is a fight, and is left
+    /// alone for longer than faults take to heal.
+    fn hand_at(&mut self, machine: &Machine) -> bool {
+        let hands = self.hands.entry(machine.instance.clone()).or_default();
+        *hands += 1;
+        *hands < 5
     }
 
     /// Whether every instance is in the record as made, and has its identity: a token's day must not end before its

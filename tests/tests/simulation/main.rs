@@ -10,7 +10,7 @@
 //! its own, because tokio and the standard library draw from sequences that a process shares (`random`). TLS keys and
 //! signatures do differ between runs; only their bytes do.
 //!
-//! `MUSTER_SIM_SEEDS` says how many seeds are run (300). `MUSTER_SIM_SEED=7 cargo test --workspace --test simulation`
+//! `MUSTER_SIM_SEEDS` says how many seeds are run (200). `MUSTER_SIM_SEED=7 cargo test --workspace --test simulation`
 //! replays one with its whole trace, `MUSTER_SIM_LOG=1` shows the product's log lines as well, and `MUSTER_SIM_PLANT`
 //! plants a fault (`plants`): each of those must be found within few seeds by the invariant that is there for it, or the simulation could not fail.
 
@@ -49,7 +49,7 @@ use std::{
 use plants::Plant;
 
 /// As many seeds are run.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 200;
 /// As many are run twice, to see that they take one path.
 const AGAIN: u64 = 10;
 /// A planted fault is found within so many.

@@ -25,6 +25,8 @@ pub struct Told {
     asked: Duration,
     /// When a node's machine was last on and had its way to the coordinator.
     spoke: BTreeMap<NodeName, Duration>,
+    /// Since when it is on and has it, without a break.
+    open: BTreeMap<NodeName, Duration>,
 }
 
 impl Told {
@@ -33,8 +35,13 @@ impl Told {
         let stage = &*hosts.stage;
         let now = stage.clock.elapsed();
         let machines = hosts.machines();
-        for machine in machines.iter().filter(|machine| hosts.on(machine) && !cut.contains(&machine.address)) {
-            self.spoke.insert(machine.node.clone(), now);
+        for machine in &machines {
+            if hosts.on(machine) && !cut.contains(&machine.address) {
+                self.spoke.insert(machine.node.clone(), now);
+                self.open.entry(machine.node.clone()).or_insert(now);
+            } else {
+                self.open.remove(&machine.node);
+            }
         }
         if now < self.asked + EVERY {
             return;
@@ -49,7 +56,9 @@ impl Told {
                 stage.breaks("what is not heard is not told to be as written", text);
             }
             let applied = machines.iter().find(|machine| machine.node == node.name).and_then(|of| of.generation());
-            if spoke == now && applied != Some(node.wanted) {
+            // What it began while it had no way it tells first when it has one.
+            let heard = self.open.get(&node.name).is_some_and(|open| now > *open + NOTICED);
+            if spoke == now && heard && applied != Some(node.wanted) {
                 let text = format!("{} is told to have {}, and began {applied:?}", node.name, node.wanted);
                 stage.breaks("a report counts for its own generation alone", text);
             }
